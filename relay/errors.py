@@ -1,0 +1,52 @@
+"""What can go wrong, split by whose fault it is. Every message says what to do about it."""
+
+from typing import Literal, TypeAlias
+
+__all__ = ["BusyError", "ConfigError", "ErrorKind", "RelayError", "UnknownJobError", "UpstreamError", "UsageError"]
+
+ErrorKind: TypeAlias = Literal["network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused"]
+"""Why an upstream could not be understood.
+
+`network`: no answer at all. `timeout`: none in time. `server`: its own failure (5xx). `rate-limit`: asked too often.
+`auth`: the token was not accepted. `not-found`: no such thing there. `malformed`: an answer that is not in its dialect.
+`refused`: it understood, and declined.
+"""
+
+
+class RelayError(Exception):
+    """The base of every error this project raises on purpose."""
+
+
+class UsageError(RelayError):
+    """Our caller asked for something that cannot be."""
+
+
+class UnknownJobError(UsageError):
+    """No job has this id: it never had one, or the journal no longer keeps it."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"no job {job!r} is known here; GET /v1/jobs lists those that are")
+        self.job = job
+
+
+class BusyError(UsageError):
+    """A limit of this relay is reached; the same call may succeed later."""
+
+
+class ConfigError(UsageError):
+    """The configuration cannot be used as it is written."""
+
+
+class UpstreamError(RelayError):
+    """The upstream did not answer, or answered with something that is no observation.
+
+    An adapter raises it from `observe`, `fetch_result`, `submit` and `cancel`, and raises nothing else on purpose.
+
+    *retry_after* is in seconds, where the upstream named a time.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.message = message
+        self.retry_after = retry_after

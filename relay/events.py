@@ -1,0 +1,330 @@
+"""What can happen to a job: a closed union of frozen, typed events, and the words for each, said once.
+
+Every sink prints an event's `text` and no wording of its own. That is how the console, every stream and the page come to
+say the same.
+"""
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
+
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from relay.text import LINE_LIMIT, bounded, inert
+
+__all__ = [
+    "EVENTS",
+    "LEVELS",
+    "TERMINALS",
+    "Accepted",
+    "Cancelled",
+    "Checking",
+    "Done",
+    "DraftsFetch",
+    "Event",
+    "Exchange",
+    "Failed",
+    "FailureKind",
+    "Level",
+    "Log",
+    "Position",
+    "Progress",
+    "ProgressSource",
+    "Received",
+    "Record",
+    "Retrying",
+    "RetryKind",
+    "Stalled",
+    "Status",
+    "Terminal",
+    "at_least",
+]
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+Status: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
+"""A job's state in one vocabulary for all upstreams; `unknown` is a word that no dialect has taught us yet."""
+
+ProgressSource: TypeAlias = Literal["reported", "parsed", "estimated"]
+
+RetryKind: TypeAlias = Literal[
+    "network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused", "internal"
+]
+FailureKind: TypeAlias = Literal[
+    "policy", "upstream", "auth", "rate-limit", "not-found", "timeout", "lost", "malformed", "internal"
+]
+
+Percent: TypeAlias = Annotated[int, Meta(ge=0, le=100)]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Nth: TypeAlias = Annotated[int, Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
+
+
+class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event has. Strings are kept well-formed and bounded, however the upstream wrote them."""
+
+    default_level: ClassVar[Level] = "info"
+    terminal: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str) and (kept := bounded(value)) is not value:
+                force_setattr(self, name, kept)
+
+    @property
+    def type(self) -> str:
+        """The event's name on the wire."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def level(self) -> Level:
+        """How much the event matters: `debug`, `info`, `warning` or `error`."""
+        return self.default_level
+
+    @property
+    def text(self) -> str:
+        """The event in words, one line for people, safe to print on a terminal as it is."""
+        return bounded(inert(self._words()), LINE_LIMIT)
+
+    def _words(self) -> str:
+        raise NotImplementedError
+
+
+class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
+    """The job is known here. It is every job's first record, so that a client has the job's id at once.
+
+    A job that is submitted is accepted before the upstream is asked, without a task; a second `accepted` names the task
+    as soon as the upstream has.
+    """
+
+    upstream: Annotated[str, Meta(description="The name of the upstream that does the work.")]
+    task: Annotated[str | None, Meta(description="The upstream's own id of the task, once there is one.")] = None
+
+    def _words(self) -> str:
+        return f"accepted for {self.upstream}" + (f", task {self.task}" if self.task else "")
+
+
+class Checking(_Event, frozen=True, kw_only=True, tag="checking"):
+    """A poll begins."""
+
+    default_level = "debug"
+
+    attempt: Annotated[Nth, Meta(description="Which poll of this job it is, from 1.")]
+    of: Annotated[Nth, Meta(description="How many polls fit before the job's deadline.")]
+
+    def _words(self) -> str:
+        return f"checking ({self.attempt} of {self.of})"
+
+
+class Received(_Event, frozen=True, kw_only=True, tag="received"):
+    """The upstream answered the poll."""
+
+    default_level = "debug"
+
+    listed: Annotated[Count, Meta(description="How many jobs the answer told of, ours or not.")]
+    seconds: Annotated[Seconds, Meta(description="How long the answer took.")]
+
+    def _words(self) -> str:
+        return f"answered in {self.seconds:.2f} s, {self.listed} {'job' if self.listed == 1 else 'jobs'} listed"
+
+
+class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
+    """Where the job stands, as of one poll. One is sent for each poll, whether or not anything changed."""
+
+    percent: Annotated[Percent | None, Meta(description="0 to 100, or null while unknown. Never goes down.")]
+    status: Annotated[Status, Meta(description="The state in the relay's vocabulary.")]
+    raw_status: Annotated[str | None, Meta(description="The state in the upstream's own word.")] = None
+    source: Annotated[ProgressSource | None, Meta(description="Where the figure comes from.")] = None
+    queue_position: Annotated[Count | None, Meta(description="How many jobs are ahead.")] = None
+    eta: Annotated[Seconds | None, Meta(description="Seconds until done, as far as can be told.")] = None
+    listed: Annotated[bool, Meta(description="False where the answer did not mention the job; the rest is as last known.")] = True
+    regressed: Annotated[bool, Meta(description="True where the upstream went back; the highest figure stays.")] = False
+    raw_percent: Annotated[str | None, Meta(description="The figure as it was sent, where it could not be used as it was.")] = None
+
+    def _words(self) -> str:
+        status = self.raw_status or self.status
+        parts = [f"{self.percent}% ({status})" if self.percent is not None else status]
+        if self.status == "unknown":
+            parts.append("a status not known here")
+        if self.queue_position is not None:
+            parts.append(f"position {self.queue_position} in the queue")
+        if self.eta is not None:
+            parts.append(f"about {self.eta:.0f} s left")
+        if self.regressed:
+            parts.append("the upstream went back")
+        if not self.listed:
+            parts.append("not listed at the moment")
+        return ", ".join(parts)
+
+
+class DraftsFetch(_Event, frozen=True, kw_only=True, tag="drafts-fetch"):
+    """The upstream no longer lists the job as pending: its result is being fetched."""
+
+    attempt: Annotated[Nth, Meta(description="Which try to fetch the result it is, from 1.")]
+    listed: Annotated[bool, Meta(description="True where the job is still listed, as finished.")] = False
+
+    def _words(self) -> str:
+        return f"{'finished' if self.listed else 'no longer pending'}, fetching the result (try {self.attempt})"
+
+
+class Retrying(_Event, frozen=True, kw_only=True, tag="retrying"):
+    """A poll failed. The job goes on, and so does the polling."""
+
+    default_level = "warning"
+
+    kind: Annotated[RetryKind, Meta(description="What went wrong.")]
+    message: Annotated[str, Meta(description="What went wrong, in words, without secrets.")]
+    attempt: Annotated[Nth, Meta(description="How many polls in a row have failed, from 1.")]
+    next_in: Annotated[Seconds, Meta(description="Seconds until the next poll.")]
+
+    def _words(self) -> str:
+        return f"poll failed ({self.kind}): {self.message}; next try in {self.next_in:.1f} s"
+
+
+class Stalled(_Event, frozen=True, kw_only=True, tag="stalled"):
+    """Nothing has moved for longer than this job's own rhythm."""
+
+    default_level = "warning"
+
+    seconds: Annotated[Seconds, Meta(description="Since when nothing has moved.")]
+
+    def _words(self) -> str:
+        return f"nothing has moved for {self.seconds:.0f} s"
+
+
+class Log(_Event, frozen=True, kw_only=True, tag="log"):
+    """A line of the upstream's own log."""
+
+    line: Annotated[str, Meta(description="The line, as the upstream wrote it.")]
+    severity: Annotated[Level, Meta(description="The level of the line.")] = "info"
+
+    @property
+    def level(self) -> Level:
+        return self.severity
+
+    def _words(self) -> str:
+        return self.line
+
+
+class Done(_Event, frozen=True, kw_only=True, tag="done"):
+    """Terminal: the job has a result."""
+
+    terminal = True
+
+    urls: Annotated[tuple[str, ...], Meta(description="Where the result is. A signed URL is itself a secret.")]
+    media_types: Annotated[tuple[str, ...], Meta(description="The media type of each URL, as far as known.")] = ()
+    expires: Annotated[datetime | None, Meta(description="When the URLs stop working, where the upstream says so.")] = None
+
+    def _words(self) -> str:
+        count = len(self.urls)
+        kinds = f" ({', '.join(dict.fromkeys(self.media_types))})" if self.media_types else ""
+        return f"done, {count} {'file' if count == 1 else 'files'}{kinds}"
+
+
+class Failed(_Event, frozen=True, kw_only=True, tag="failed"):
+    """Terminal: the job has no result and will have none."""
+
+    default_level = "error"
+    terminal = True
+
+    kind: Annotated[FailureKind, Meta(description="Why, in one word.")]
+    message: Annotated[str, Meta(description="Why, in words.")]
+    retryable: Annotated[bool, Meta(description="True where submitting the same again may help.")] = False
+
+    def _words(self) -> str:
+        return f"failed ({self.kind}): {self.message}"
+
+
+class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
+    """Terminal: the job was called off."""
+
+    default_level = "warning"
+    terminal = True
+
+    by: Annotated[Literal["caller", "upstream"], Meta(description="Who called it off.")] = "caller"
+    message: Annotated[str | None, Meta(description="What that means, where it is not plain.")] = None
+
+    def _words(self) -> str:
+        return f"cancelled by the {self.by}" + (f": {self.message}" if self.message else "")
+
+
+Event: TypeAlias = (
+    Accepted
+    | Checking
+    | Received
+    | Progress
+    | DraftsFetch
+    | Retrying
+    | Stalled
+    | Log
+    | Done
+    | Failed
+    | Cancelled
+)
+Terminal: TypeAlias = Done | Failed | Cancelled
+
+EVENTS: Final[tuple[type[Event], ...]] = get_args(Event)
+TERMINALS: Final[tuple[type[Terminal], ...]] = get_args(Terminal)
+
+
+def at_least(level: Level, threshold: Level) -> bool:
+    """Whether *level* matters as much as *threshold*."""
+    return LEVELS.index(level) >= LEVELS.index(threshold)
+
+
+class Position(Struct, frozen=True):
+    """A place in the relay's whole story: the how-manieth record of which journal. It is the `id` of an SSE stream.
+
+    The epoch changes when a journal is begun anew, so a position of the old one is recognised and never misread.
+    """
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position | None":
+        """The position that *text* spells, or None for anything else. Bounded: never more than 18 digits."""
+        epoch, dash, offset = text.rpartition("-")
+        if dash and epoch.isalnum() and epoch.isascii() and len(epoch) <= 64:
+            if offset.isascii() and offset.isdigit() and len(offset) <= 18:
+                return cls(epoch, int(offset))
+        return None
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """An event with its envelope: which job, the how-manieth of that job, when, and where in the whole story.
+
+    Every output prints the same record, so `json` is made once and kept: one JSON object in ASCII, on one line.
+    """
+
+    job: str
+    seq: int
+    at: datetime
+    event: Event
+    position: Position
+    json: bytes
+    v: int = 1
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this is the last record of its job."""
+        return self.event.terminal
+
+
+class Exchange(Struct, frozen=True, kw_only=True, tag_field="type", tag="exchange"):
+    """One raw request and its answer, secrets masked: for debugging. Not a record, not numbered, not kept."""
+
+    jobs: tuple[str, ...]
+    upstream: str
+    method: str
+    url: str
+    status: int | None
+    seconds: float
+    request: str
+    response: str
+    at: datetime

@@ -1,0 +1,213 @@
+"""The life of a job, as pure functions: no I/O, no clock.
+
+`decide_*` says which events follow from what the upstream said; `evolve` says what a job has become after a record.
+A job's state is the fold of its records and of nothing else, so a journal is all that a restart needs.
+"""
+
+from datetime import datetime
+from functools import reduce
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from relay.events import (
+    Accepted,
+    Cancelled,
+    Checking,
+    Done,
+    DraftsFetch,
+    Event,
+    Failed,
+    Log,
+    Progress,
+    Received,
+    Record,
+    Retrying,
+    Status,
+    Terminal,
+)
+from relay.observations import Failure, Observation, Result
+
+__all__ = ["Job", "JobState", "Patience", "decide_fetched", "decide_listed", "evolve", "recall"]
+
+MISSES_BEFORE_FETCH = 2
+"""A job left the pending list when two answers in a row did not mention it: one may be a race (upstreams.md, 2.3)."""
+
+URL_LIMIT = 4_096
+URLS_LIMIT = 32
+
+
+class Patience(Struct, frozen=True, kw_only=True):
+    """How many answers in a row may leave a job out, before the relay concludes something from it.
+
+    *unseen*: until a job that was never listed is looked for among the results (it may have ended before we asked).
+    *grace*: from the first fetch of a result on, until the job is given up as lost.
+    """
+
+    unseen: int = 12
+    grace: int = 24
+
+
+class JobState(Struct, frozen=True, kw_only=True):
+    """What is known of a job: the fold of its records."""
+
+    upstream: str = ""
+    task: str | None = None
+    seq: int = 0
+    status: Status = "queued"
+    raw_status: str | None = None
+    percent: int | None = None
+    text: str = ""
+    attempt: int = 0
+    failures: int = 0
+    seen: bool = False
+    misses: int = 0
+    fetches: int = 0
+    started: datetime | None = None
+    updated: datetime | None = None
+    terminal: Terminal | None = None
+
+
+class Job:
+    """One job, from `accepted` to its end. Its *state* is replaced with every record, by the bus and nobody else."""
+
+    __slots__ = ("__weakref__", "id", "state")
+
+    def __init__(self, id: str, state: JobState | None = None) -> None:
+        self.id = id
+        self.state = state or JobState()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has its terminal record; none can follow."""
+        return self.state.terminal is not None
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} seq {self.state.seq} {self.state.status}>"
+
+
+def evolve(state: JobState, record: Record) -> JobState:
+    """What a job has become, now that *record* is part of its story."""
+    event = record.event
+    state = replace(
+        state, seq=record.seq, updated=record.at, started=state.started or record.at, text=event.text
+    )
+    match event:
+        case Accepted(upstream=upstream, task=task):
+            return replace(state, upstream=upstream, task=task)
+        case Checking(attempt=attempt):
+            return replace(state, attempt=attempt)
+        case Received():
+            return replace(state, failures=0)
+        case Progress(listed=True):
+            return replace(
+                state,
+                status=event.status,
+                raw_status=event.raw_status,
+                percent=event.percent,
+                seen=True,
+                misses=0,
+                fetches=0,
+            )
+        case Progress():
+            return replace(state, misses=state.misses + 1)
+        case DraftsFetch(attempt=attempt, listed=listed):
+            return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
+        case Retrying(attempt=attempt):
+            return replace(state, failures=attempt)
+        case Done():
+            return replace(state, status="succeeded", percent=100, terminal=event)
+        case Failed():
+            return replace(state, status="failed", terminal=event)
+        case Cancelled():
+            return replace(state, status="cancelled", terminal=event)
+        case _:
+            return state
+
+
+def recall(records: Iterable[Record]) -> JobState:
+    """The state that a job's *records* add up to."""
+    return reduce(evolve, records, JobState())
+
+
+def decide_listed(
+    state: JobState, seen: Observation | None, patience: Patience, *, two_step: bool
+) -> tuple[Event, ...]:
+    """The events that follow from an answer about the jobs at work; *seen* is None where it left this job out.
+
+    *two_step* upstreams keep results elsewhere: a `drafts-fetch` among the events asks for that look.
+    """
+    if seen is None:
+        return (_not_listed(state, patience, two_step=two_step),)
+    log = tuple(Log(line=line) for line in seen.log)
+    if (end := _end(seen)) is not None:
+        return (*log, end)
+    if seen.status == "succeeded" and two_step:
+        return (*log, DraftsFetch(attempt=state.fetches + 1, listed=True))
+    return (*log, _progress(state, seen))
+
+
+def decide_fetched(state: JobState, found: Observation | None, patience: Patience) -> tuple[Event, ...]:
+    """The events that follow from a look for the result; *found* is None where it is not there (yet)."""
+    if found is not None:
+        log = tuple(Log(line=line) for line in found.log)
+        end = _end(found)
+        return (*log, end) if end is not None else log
+    if state.fetches > patience.grace:
+        return (_lost(state),)
+    return ()
+
+
+def _not_listed(state: JobState, patience: Patience, *, two_step: bool) -> Event:
+    misses = state.misses + 1
+    needed = MISSES_BEFORE_FETCH if state.seen else patience.unseen
+    if two_step and misses >= needed:
+        return DraftsFetch(attempt=state.fetches + 1)
+    if misses > needed + patience.grace:
+        return _lost(state)
+    return Progress(percent=state.percent, status=state.status, raw_status=state.raw_status, listed=False)
+
+
+def _progress(state: JobState, seen: Observation) -> Progress:
+    """Progress as reported, except that a figure once shown is never taken back."""
+    shown, reported = state.percent, seen.percent
+    regressed = shown is not None and reported is not None and reported < shown
+    return Progress(
+        percent=shown if reported is None or regressed else reported,
+        status=seen.status,
+        raw_status=seen.raw_status,
+        source=seen.source,
+        queue_position=seen.queue_position,
+        eta=seen.eta,
+        regressed=regressed,
+        raw_percent=str(reported) if regressed and seen.raw_percent is None else seen.raw_percent,
+    )
+
+
+def _end(seen: Observation) -> Terminal | None:
+    match seen:
+        case Observation(failure=Failure(kind="cancelled", message=message)):
+            return Cancelled(by="upstream", message=message)
+        case Observation(failure=Failure(kind=kind, message=message, retryable=retryable)):
+            return Failed(kind=kind, message=message, retryable=retryable)
+        case Observation(result=Result() as result):
+            return _done(result)
+        case _:
+            return None
+
+
+def _done(result: Result) -> Terminal:
+    if not result.urls:
+        return Failed(kind="malformed", message="the upstream says it is finished, but names no file")
+    if len(result.urls) > URLS_LIMIT or any(len(url) > URL_LIMIT for url in result.urls):
+        return Failed(
+            kind="malformed",
+            message=f"the result is over the limits of {URLS_LIMIT} URLs of {URL_LIMIT:,} characters each",
+        )
+    return Done(urls=result.urls, media_types=result.media_types, expires=result.expires)
+
+
+def _lost(state: JobState) -> Failed:
+    where = "left the list of pending jobs" if state.seen else "was never listed as pending"
+    return Failed(kind="lost", message=f"the job {where}, and no result has appeared", retryable=False)

@@ -1,0 +1,70 @@
+"""What the relay asks of an upstream's adapter. One required ability, three optional ones, probed at run time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+from relay.events import Exchange
+from relay.observations import Answer
+
+__all__ = ["Cancels", "ExchangeListener", "FetchesResults", "Submits", "Upstream"]
+
+ExchangeListener = Callable[[Exchange], None]
+
+
+@runtime_checkable
+class Upstream(Protocol):
+    """Somebody else's job API, for one account.
+
+    An adapter translates, and no more: it never sleeps, retries, logs or remembers a job. It is entered before its first
+    call and left after its last. *interval* and *deadline* are in seconds: how often to ask, and how long a job may take.
+    *on_exchange*, where set, hears every raw exchange, secrets already masked.
+    """
+
+    name: str
+    interval: float
+    deadline: float
+    on_exchange: ExchangeListener | None
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def observe(self, tasks: Sequence[str]) -> Answer:
+        """What the upstream says about *tasks* now, in as few requests as its API allows.
+
+        Raises UpstreamError where it says nothing that can be read, and nothing else on purpose.
+        """
+        ...
+
+
+@runtime_checkable
+class FetchesResults(Protocol):
+    """An upstream that keeps results elsewhere than pending jobs."""
+
+    async def fetch_result(self, tasks: Sequence[str]) -> Answer:
+        """What the upstream says about the results of *tasks*; a task left out has none yet. Raises UpstreamError."""
+        ...
+
+
+@runtime_checkable
+class Submits(Protocol):
+    """An upstream that takes new work."""
+
+    async def submit(self, input: Mapping[str, Any]) -> str:
+        """Hand in *input*, once, and return the upstream's task id. It may cost money: nobody repeats it by itself.
+
+        Raises UsageError where *input* is not what the upstream takes, UpstreamError where the upstream did not take it.
+        """
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """An upstream that can be told to stop."""
+
+    async def cancel(self, task: str) -> None:
+        """Ask the upstream to stop *task*. Raises UpstreamError where it did not agree."""
+        ...
