@@ -1,0 +1,54 @@
+# Every target does its own set-up: a virtual environment in .venv with pinned and hashed packages. Nothing but the program that is asked for
+# writes to standard output.
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+
+MAKEFLAGS += --no-print-directory
+export PYTHON
+# Pyright otherwise asks the network, at each run, whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+BIN = .venv/bin
+COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make requirements" $(ARGS)
+
+.PHONY: help demo test check bench docs clean requirements run-environment dev-environment
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="..." is handed on to the program, PYTHON=... names the interpreter.'
+
+demo: run-environment ## show three jobs on a scripted upstream, in the console and on a page
+	@$(BIN)/relay demo $(ARGS)
+
+test: dev-environment ## run the tests, with a real browser and real servers
+	@scripts/system-parts
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: dev-environment ## lint, check types, and see that imports point one way
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict
+	@$(BIN)/pyright
+	@$(BIN)/python -m pytest --quiet tests/architecture
+
+bench: dev-environment ## measure
+	@if [ -d tests/bench ]; then $(BIN)/python -m tests.bench $(ARGS); else echo "benchmarks arrive with the fan-out work" >&2; fi
+
+docs: dev-environment ## build the documentation into docs/_build
+	@$(BIN)/sphinx-build -W -q -b html docs docs/_build
+
+requirements: ## pin what requirements/*.in ask for, with uv; ARGS=--upgrade moves every pin to the newest
+	@command -v $(UV) >/dev/null || { echo "make requirements needs uv: install it, or name it with UV=/path/to/uv" >&2; exit 2; }
+	@cd requirements && for set in run build dev; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
+
+clean: ## remove all that the other targets made
+	@rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	@find relay sinks web tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+run-environment:
+	@scripts/set-up run
+
+dev-environment:
+	@scripts/set-up dev
