@@ -1,0 +1,55 @@
+"""What the bus and its readers ask of a journal."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from relay.events import Record
+
+__all__ = ["Journal", "Keep"]
+
+
+class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a journal keeps; what is over any of the bounds goes, oldest first. *age* is in seconds."""
+
+    records: int = 100_000
+    bytes: int = 64 * 1024 * 1024
+    age: float = 24 * 3600.0
+
+
+class Journal(Protocol):
+    """Every record, in the order of publication, numbered from 1: its *offset*.
+
+    One bus writes, on one thread; many readers read by offset. A record is in the journal before any sink hears of it.
+    """
+
+    @property
+    def epoch(self) -> str:
+        """The name of this numbering: letters and digits. It changes when a journal is begun anew."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """The offset of the newest record, kept or not; 0 where there never was one."""
+        ...
+
+    def append(self, record: Record) -> None:
+        """Keep *record*, whose offset is head + 1; forget what is over the bounds."""
+        ...
+
+    def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
+        """The oldest *limit* kept records behind offset *after*, of *jobs* or of all, in order; none at the head."""
+        ...
+
+    def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:
+        """Whether every record behind offset *after*, of *jobs* or of all, is still kept."""
+        ...
+
+    def keeps(self, job: str) -> bool:
+        """Whether any record of *job* is still kept."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections. The journal is not used afterwards."""
+        ...
