@@ -1,5 +1,5 @@
 # Every target does its own set-up: a virtual environment in .venv with pinned and hashed packages. Nothing but the program that is asked for
-# writes to standard output.
+# writes to standard output (make itself does with -C, unless -s is given too).
 PYTHON ?= python3
 UV ?= uv
 ARGS ?=
