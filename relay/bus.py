@@ -2,8 +2,8 @@
 
 import logging
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableSet
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -36,7 +36,7 @@ def notice(text: str) -> None:
 class Bus:
     """One signal for all jobs.
 
-    Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing can come between
+    Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
     """
 
@@ -101,8 +101,8 @@ class Bus:
         self._exchanges.connect(receive, weak=False)
         return lambda: self._exchanges.disconnect(receive)
 
-    def _send(self, signal: Signal, sender: object, **what: object) -> None:
-        """Send to all, then let through what must not be held back: a cancellation, Ctrl-C, an exit."""
+    def _send(self, signal: Signal, sender: object, **what: Any) -> None:
+        """Send to all, then let through what must not be held back: Ctrl-C and an exit."""
         outer, self._sending = self._sending, True
         interruption: BaseException | None = None
         try:
@@ -196,7 +196,8 @@ class Subscription:
             return None
         try:
             self._sink(record)
-        except Exception as error:
+        except (Exception, CancelledError) as error:
+            # Nobody can cancel a plain call, so a CancelledError out of one is the sink's own failure.
             self._failed(record, error)
         except BaseException as interruption:
             return interruption
@@ -205,7 +206,7 @@ class Subscription:
                 self._recovered()
         return None
 
-    def _failed(self, record: Record, error: Exception) -> None:
+    def _failed(self, record: Record, error: BaseException) -> None:
         self.failures += 1
         self.missed += 1
         self._streak += 1

@@ -56,9 +56,7 @@ def read_record(body: bytes, position: Position) -> Record:
     head = _read_head.decode(body)
     if head.v != SCHEMA_VERSION:
         raise msgspec.ValidationError(f"a record of schema version {head.v}; this relay reads {SCHEMA_VERSION}")
-    return Record(
-        job=head.job, seq=head.seq, at=head.at, event=_read_event.decode(body), position=position, json=body
-    )
+    return Record(job=head.job, seq=head.seq, at=head.at, event=_read_event.decode(body), position=position, json=body)
 
 
 def _ascii(body: bytes) -> bytes:

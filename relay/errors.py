@@ -4,12 +4,14 @@ from typing import Literal, TypeAlias
 
 __all__ = ["BusyError", "ConfigError", "ErrorKind", "RelayError", "UnknownJobError", "UpstreamError", "UsageError"]
 
-ErrorKind: TypeAlias = Literal["network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused"]
+ErrorKind: TypeAlias = Literal[
+    "network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused", "internal"
+]
 """Why an upstream could not be understood.
 
 `network`: no answer at all. `timeout`: none in time. `server`: its own failure (5xx). `rate-limit`: asked too often.
 `auth`: the token was not accepted. `not-found`: no such thing there. `malformed`: an answer that is not in its dialect.
-`refused`: it understood, and declined.
+`refused`: it understood, and declined. `internal`: the adapter itself failed, which is not the upstream's fault.
 """
 
 

@@ -1,7 +1,7 @@
 """What can happen to a job: a closed union of frozen, typed events, and the words for each, said once.
 
-Every sink prints an event's `text` and no wording of its own. That is how the console, every stream and the page come to
-say the same.
+Every sink prints an event's `text` and no wording of its own: that is how the console, every stream and the page come
+to say the same.
 """
 
 from datetime import datetime
@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
+from relay.errors import ErrorKind
 from relay.text import LINE_LIMIT, bounded, inert
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "Received",
     "Record",
     "Retrying",
-    "RetryKind",
     "Stalled",
     "Status",
     "Terminal",
@@ -48,9 +48,6 @@ Status: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancell
 
 ProgressSource: TypeAlias = Literal["reported", "parsed", "estimated"]
 
-RetryKind: TypeAlias = Literal[
-    "network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused", "internal"
-]
 FailureKind: TypeAlias = Literal[
     "policy", "upstream", "auth", "rate-limit", "not-found", "timeout", "lost", "malformed", "internal"
 ]
@@ -139,9 +136,11 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
     source: Annotated[ProgressSource | None, Meta(description="Where the figure comes from.")] = None
     queue_position: Annotated[Count | None, Meta(description="How many jobs are ahead.")] = None
     eta: Annotated[Seconds | None, Meta(description="Seconds until done, as far as can be told.")] = None
-    listed: Annotated[bool, Meta(description="False where the answer did not mention the job; the rest is as last known.")] = True
+    listed: Annotated[bool, Meta(description="False where the job was not mentioned; the rest is as last known.")] = (
+        True
+    )
     regressed: Annotated[bool, Meta(description="True where the upstream went back; the highest figure stays.")] = False
-    raw_percent: Annotated[str | None, Meta(description="The figure as it was sent, where it could not be used as it was.")] = None
+    raw_percent: Annotated[str | None, Meta(description="The figure as sent, where it could not be used so.")] = None
 
     def _words(self) -> str:
         status = self.raw_status or self.status
@@ -174,7 +173,7 @@ class Retrying(_Event, frozen=True, kw_only=True, tag="retrying"):
 
     default_level = "warning"
 
-    kind: Annotated[RetryKind, Meta(description="What went wrong.")]
+    kind: Annotated[ErrorKind, Meta(description="What went wrong.")]
     message: Annotated[str, Meta(description="What went wrong, in words, without secrets.")]
     attempt: Annotated[Nth, Meta(description="How many polls in a row have failed, from 1.")]
     next_in: Annotated[Seconds, Meta(description="Seconds until the next poll.")]
@@ -215,7 +214,7 @@ class Done(_Event, frozen=True, kw_only=True, tag="done"):
 
     urls: Annotated[tuple[str, ...], Meta(description="Where the result is. A signed URL is itself a secret.")]
     media_types: Annotated[tuple[str, ...], Meta(description="The media type of each URL, as far as known.")] = ()
-    expires: Annotated[datetime | None, Meta(description="When the URLs stop working, where the upstream says so.")] = None
+    expires: Annotated[datetime | None, Meta(description="When the URLs stop working, if said.")] = None
 
     def _words(self) -> str:
         count = len(self.urls)
@@ -251,17 +250,7 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
 
 
 Event: TypeAlias = (
-    Accepted
-    | Checking
-    | Received
-    | Progress
-    | DraftsFetch
-    | Retrying
-    | Stalled
-    | Log
-    | Done
-    | Failed
-    | Cancelled
+    Accepted | Checking | Received | Progress | DraftsFetch | Retrying | Stalled | Log | Done | Failed | Cancelled
 )
 Terminal: TypeAlias = Done | Failed | Cancelled
 
@@ -290,10 +279,9 @@ class Position(Struct, frozen=True):
     def parse(cls, text: str) -> "Position | None":
         """The position that *text* spells, or None for anything else. Bounded: never more than 18 digits."""
         epoch, dash, offset = text.rpartition("-")
-        if dash and epoch.isalnum() and epoch.isascii() and len(epoch) <= 64:
-            if offset.isascii() and offset.isdigit() and len(offset) <= 18:
-                return cls(epoch, int(offset))
-        return None
+        named = bool(dash) and epoch.isascii() and epoch.isalnum() and len(epoch) <= 64
+        numbered = offset.isascii() and offset.isdigit() and len(offset) <= 18
+        return cls(epoch, int(offset)) if named and numbered else None
 
 
 class Record(Struct, frozen=True, kw_only=True):

@@ -4,9 +4,9 @@
 A job's state is the fold of its records and of nothing else, so a journal is all that a restart needs.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
-from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,13 +21,11 @@ from relay.events import (
     Failed,
     Log,
     Progress,
-    Received,
     Record,
-    Retrying,
     Status,
     Terminal,
 )
-from relay.observations import Failure, Observation, Result
+from relay.observations import Observation, Result
 
 __all__ = ["Job", "JobState", "Patience", "decide_fetched", "decide_listed", "evolve", "recall"]
 
@@ -60,7 +58,6 @@ class JobState(Struct, frozen=True, kw_only=True):
     percent: int | None = None
     text: str = ""
     attempt: int = 0
-    failures: int = 0
     seen: bool = False
     misses: int = 0
     fetches: int = 0
@@ -90,16 +87,12 @@ class Job:
 def evolve(state: JobState, record: Record) -> JobState:
     """What a job has become, now that *record* is part of its story."""
     event = record.event
-    state = replace(
-        state, seq=record.seq, updated=record.at, started=state.started or record.at, text=event.text
-    )
+    state = replace(state, seq=record.seq, updated=record.at, started=state.started or record.at, text=event.text)
     match event:
         case Accepted(upstream=upstream, task=task):
             return replace(state, upstream=upstream, task=task)
         case Checking(attempt=attempt):
             return replace(state, attempt=attempt)
-        case Received():
-            return replace(state, failures=0)
         case Progress(listed=True):
             return replace(
                 state,
@@ -114,8 +107,6 @@ def evolve(state: JobState, record: Record) -> JobState:
             return replace(state, misses=state.misses + 1)
         case DraftsFetch(attempt=attempt, listed=listed):
             return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
-        case Retrying(attempt=attempt):
-            return replace(state, failures=attempt)
         case Done():
             return replace(state, status="succeeded", percent=100, terminal=event)
         case Failed():
@@ -186,15 +177,11 @@ def _progress(state: JobState, seen: Observation) -> Progress:
 
 
 def _end(seen: Observation) -> Terminal | None:
-    match seen:
-        case Observation(failure=Failure(kind="cancelled", message=message)):
-            return Cancelled(by="upstream", message=message)
-        case Observation(failure=Failure(kind=kind, message=message, retryable=retryable)):
-            return Failed(kind=kind, message=message, retryable=retryable)
-        case Observation(result=Result() as result):
-            return _done(result)
-        case _:
-            return None
+    if (failure := seen.failure) is not None:
+        if failure.kind == "cancelled":
+            return Cancelled(by="upstream", message=failure.message)
+        return Failed(kind=failure.kind, message=failure.message, retryable=failure.retryable)
+    return _done(seen.result) if seen.result is not None else None
 
 
 def _done(result: Result) -> Terminal:

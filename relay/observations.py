@@ -9,7 +9,7 @@ from msgspec import Struct
 from relay.errors import UpstreamError
 from relay.events import FailureKind, ProgressSource, Status
 
-__all__ = ["Answer", "Failure", "Observation", "Result", "STATUS_WORDS", "normalised"]
+__all__ = ["STATUS_WORDS", "Answer", "Failure", "Observation", "Result", "normalised"]
 
 
 class Result(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from relay.journal.base import Keep
 __all__ = ["MemoryJournal"]
 
 RECORD_OVERHEAD = 700
-"""Bytes a kept record costs besides its JSON: the record, its event, its places in two lists (measured, CPython 3.11)."""
+"""Bytes a kept record costs besides its JSON: the record, its event, its places in two lists (CPython 3.11)."""
 
 CUT_AT = 1_024
 """How many dropped records a shelf holds on to before it moves the rest: a move costs 8 bytes a kept record."""

@@ -16,9 +16,9 @@ ExchangeListener = Callable[[Exchange], None]
 class Upstream(Protocol):
     """Somebody else's job API, for one account.
 
-    An adapter translates, and no more: it never sleeps, retries, logs or remembers a job. It is entered before its first
-    call and left after its last. *interval* and *deadline* are in seconds: how often to ask, and how long a job may take.
-    *on_exchange*, where set, hears every raw exchange, secrets already masked.
+    An adapter translates, and no more: it never sleeps, retries, logs or remembers a job. It is entered before its
+    first call and left after its last. *interval* and *deadline* are in seconds: how often to ask, and how long a job
+    may take. *on_exchange*, where set, hears every raw exchange, secrets already masked.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Submits(Protocol):
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Hand in *input*, once, and return the upstream's task id. It may cost money: nobody repeats it by itself.
 
-        Raises UsageError where *input* is not what the upstream takes, UpstreamError where the upstream did not take it.
+        Raises UsageError where *input* is not what it takes, UpstreamError where it did not take it.
         """
         ...
 

@@ -1,0 +1,100 @@
+"""An event-bus progress relay: one poll, one event, every sink.
+
+Names are imported when they are first used: `relay --help`, or a sink that needs `relay.events` alone, starts fast.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relay.bus import Bus, Sink, Subscription
+    from relay.errors import BusyError, ConfigError, RelayError, UnknownJobError, UpstreamError, UsageError
+    from relay.events import (
+        Accepted,
+        Cancelled,
+        Checking,
+        Done,
+        DraftsFetch,
+        Event,
+        Exchange,
+        Failed,
+        Log,
+        Position,
+        Progress,
+        Received,
+        Record,
+        Retrying,
+        Stalled,
+        Terminal,
+    )
+    from relay.jobs import Job, JobState
+    from relay.journal import Journal, Keep, MemoryJournal
+    from relay.relay import Relay
+
+_HOMES = {
+    "relay.bus": ("Bus", "Sink", "Subscription"),
+    "relay.errors": ("BusyError", "ConfigError", "RelayError", "UnknownJobError", "UpstreamError", "UsageError"),
+    "relay.events": (
+        "Accepted",
+        "Cancelled",
+        "Checking",
+        "Done",
+        "DraftsFetch",
+        "Event",
+        "Exchange",
+        "Failed",
+        "Log",
+        "Position",
+        "Progress",
+        "Received",
+        "Record",
+        "Retrying",
+        "Stalled",
+        "Terminal",
+    ),
+    "relay.jobs": ("Job", "JobState"),
+    "relay.journal": ("Journal", "Keep", "MemoryJournal"),
+    "relay.relay": ("Relay",),
+}
+
+__all__ = [
+    "Accepted",
+    "Bus",
+    "BusyError",
+    "Cancelled",
+    "Checking",
+    "ConfigError",
+    "Done",
+    "DraftsFetch",
+    "Event",
+    "Exchange",
+    "Failed",
+    "Job",
+    "JobState",
+    "Journal",
+    "Keep",
+    "Log",
+    "MemoryJournal",
+    "Position",
+    "Progress",
+    "Received",
+    "Record",
+    "Relay",
+    "RelayError",
+    "Retrying",
+    "Sink",
+    "Stalled",
+    "Subscription",
+    "Terminal",
+    "UnknownJobError",
+    "UpstreamError",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

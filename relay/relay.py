@@ -1,0 +1,263 @@
+"""The relay: which jobs there are, who polls them, who hears of them, and how all of it starts and ends."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from relay.bus import Bus, Notify, Sink, Subscription, notice
+from relay.clock import Clock, SystemClock
+from relay.errors import BusyError, UnknownJobError, UpstreamError, UsageError
+from relay.events import Accepted, Cancelled, Failed, FailureKind
+from relay.jobs import Job
+from relay.journal import Journal, MemoryJournal
+from relay.poller import Poller
+from relay.upstreams.base import Cancels, Submits, Upstream
+
+__all__ = ["Relay"]
+
+MAX_RUNNING: Final = 10_000
+MAX_TASK_ID: Final = 512
+SUBMIT_GRACE: Final = 1.0
+SWEEP_FROM: Final = 1_024
+
+
+def _new_job_id() -> str:
+    return f"job_{secrets.token_hex(8)}"
+
+
+class Relay:
+    """Follows jobs on upstreams, and lets every sink hear what happens to them.
+
+    An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
+    life hangs on no client. A sink that is itself an async context manager is entered and left with the relay; one that
+    has a method `exchange` also hears raw exchanges.
+    """
+
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        *,
+        sinks: Iterable[Sink] = (),
+        journal: Journal | None = None,
+        clock: Clock | None = None,
+        notify: Notify = notice,
+        new_job_id: Callable[[], str] = _new_job_id,
+        max_running: int = MAX_RUNNING,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.journal = journal or MemoryJournal()
+        self.bus = Bus(self.journal, clock=self.clock, notify=notify)
+        self.upstreams = _by_name(upstreams)
+        self.subscriptions: list[Subscription] = []
+        self._sinks = list(sinks)
+        self._notify = notify
+        self._new_job_id = new_job_id
+        self._max_running = max_running
+        self._jobs: dict[str, Job] = {}
+        self._by_task: dict[tuple[str, str], Job] = {}
+        self._by_key: dict[str, tuple[Job, bytes]] = {}
+        self._sweep_at = SWEEP_FROM
+        self._pollers: dict[str, Poller] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._submissions: set[asyncio.Task[None]] = set()
+        self._stack: AsyncExitStack | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the relay has been entered and not left."""
+        return self._stack is not None
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise UsageError("this relay is running already; enter it once")
+        async with AsyncExitStack() as stack:
+            stack.callback(self.journal.close)
+            for sink in self._sinks:
+                await self._attach(stack, sink)
+            for upstream in self.upstreams.values():
+                upstream.on_exchange = self.bus.publish_exchange
+                await stack.enter_async_context(upstream)
+            stack.push_async_callback(self._stop_tasks)
+            for name, upstream in self.upstreams.items():
+                self._pollers[name] = Poller(upstream, self.bus, self.clock, notify=self._notify)
+                _start(self._tasks, self._pollers[name].run(), f"poll {name}")
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.__aexit__(kind, error, trace)
+
+    def follow(self, upstream: str, task: str) -> Job:
+        """Follow *task*, which exists at *upstream*. Following it again gives the same job.
+
+        Raises UsageError for an upstream that is not configured or what cannot be a task id, BusyError at the limit.
+        """
+        where = self._upstream(upstream)
+        if not task or len(task) > MAX_TASK_ID or not task.isprintable():
+            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printable characters")
+        known = self._by_task.get((upstream, task))
+        if known is not None and known.id in self._jobs:
+            return known
+        job = self._admit()
+        self._by_task[upstream, task] = job
+        self.bus.publish(job, Accepted(upstream=where.name, task=task))
+        self._pollers[upstream].watch(job)
+        return job
+
+    def submit(self, upstream: str, input: Mapping[str, Any], *, key: str | None = None) -> Job:
+        """Hand *input* in at *upstream*, once, and follow what comes of it.
+
+        The job is returned at once; how the submission went is part of its story. With *key*, the same call again gives
+        the same job. Raises UsageError where that cannot be done, or where *key* came with another input before.
+        """
+        where = self._upstream(upstream)
+        if not isinstance(where, Submits):
+            raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
+        digest = hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
+        if key is not None and (earlier := self._by_key.get(key)) is not None and earlier[0].id in self._jobs:
+            if earlier[1] != digest:
+                raise UsageError(f"the key {key!r} was used for another request; use a new key for a new request")
+            return earlier[0]
+        job = self._admit()
+        if key is not None:
+            self._by_key[key] = (job, digest)
+        self.bus.publish(job, Accepted(upstream=upstream))
+        _start(self._submissions, self._hand_in(where, job, input), f"submit {job.id}")
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Call a job off: at the upstream where that is possible, and here in any case. An ended job stays as it is.
+
+        Raises UnknownJobError; UsageError while the job is still being submitted; UpstreamError where the upstream can
+        cancel and did not: the job goes on.
+        """
+        job = self.job(job_id)
+        if job.ended:
+            return job
+        task, upstream = job.state.task, self.upstreams[job.state.upstream]
+        if task is None:
+            raise UsageError(f"{job_id} is still being submitted; cancel it once it has a task")
+        message = None
+        if isinstance(upstream, Cancels):
+            await upstream.cancel(task)
+        else:
+            message = "no longer followed; this upstream cannot be told to stop"
+        if not job.ended:
+            self.bus.publish(job, Cancelled(by="caller", message=message))
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id. Raises UnknownJobError."""
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise UnknownJobError(job_id) from None
+
+    def jobs(self) -> list[Job]:
+        """All jobs that are running, and those that have ended and are still in the journal, oldest first."""
+        return list(self._jobs.values())
+
+    async def _attach(self, stack: AsyncExitStack, sink: Sink) -> None:
+        if hasattr(sink, "__aenter__") and hasattr(sink, "__aexit__"):
+            await stack.enter_async_context(sink)
+        self.subscriptions.append(stack.enter_context(self.bus.subscribe(sink)))
+        if callable(listener := getattr(sink, "exchange", None)):
+            stack.callback(self.bus.subscribe_exchanges(listener))
+
+    async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
+        name = job.state.upstream
+        try:
+            task = await upstream.submit(input)
+        except asyncio.CancelledError:
+            doubt = "the relay stopped while submitting; whether the upstream took the job is not known"
+            self.bus.publish(job, Failed(kind="lost", message=doubt))
+            raise
+        except UpstreamError as error:
+            self.bus.publish(job, _not_taken(error))
+        except UsageError as error:
+            self.bus.publish(job, Failed(kind="upstream", message=str(error)))
+        except Exception as error:
+            self._notify(f"the adapter of upstream {name} failed to submit: {error!r}")
+            self.bus.publish(job, Failed(kind="internal", message=f"the adapter failed with {type(error).__name__}"))
+        else:
+            self._by_task[name, task] = job
+            self.bus.publish(job, Accepted(upstream=name, task=task))
+            self._pollers[name].watch(job)
+
+    def _upstream(self, name: str) -> Upstream:
+        if self._stack is None:
+            raise UsageError("the relay is not running; enter it first: `async with relay:`")
+        try:
+            return self.upstreams[name]
+        except KeyError:
+            known = ", ".join(sorted(self.upstreams)) or "none"
+            raise UsageError(f"no upstream is called {name!r}; configured: {known}") from None
+
+    def _admit(self) -> Job:
+        if len(self._jobs) >= self._sweep_at:
+            self._sweep()
+        if len(self._jobs) >= self._max_running <= sum(not job.ended for job in self._jobs.values()):
+            raise BusyError(f"{self._max_running:,} jobs are running, the most there may be; try again when some ended")
+        job = Job(self._new_job_id())
+        self._jobs[job.id] = job
+        return job
+
+    def _sweep(self) -> None:
+        """Forget ended jobs that the journal no longer keeps; done when the number of jobs has doubled since."""
+        self._jobs = {id: job for id, job in self._jobs.items() if not job.ended or self.journal.keeps(id)}
+        self._by_task = {task: job for task, job in self._by_task.items() if job.id in self._jobs}
+        self._by_key = {key: known for key, known in self._by_key.items() if known[0].id in self._jobs}
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._jobs))
+
+    async def _stop_tasks(self) -> None:
+        """Give submissions under way a moment, since what they cost is spent; then end everything."""
+        if self._submissions:
+            await asyncio.wait(self._submissions, timeout=SUBMIT_GRACE)
+        tasks = self._tasks | self._submissions
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:
+    named: dict[str, Upstream] = {}
+    for upstream in upstreams:
+        if upstream.name in named:
+            raise UsageError(f"two upstreams are called {upstream.name!r}; give each a name of its own")
+        named[upstream.name] = upstream
+    return named
+
+
+def _start(group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+    group.add(task)
+    task.add_done_callback(group.discard)
+
+
+def _not_taken(error: UpstreamError) -> Failed:
+    """A submission that failed is not repeated: only a refusal proves that the upstream did not take the work."""
+    kinds: dict[str, FailureKind] = {
+        "auth": "auth",
+        "rate-limit": "rate-limit",
+        "not-found": "not-found",
+        "timeout": "timeout",
+        "malformed": "malformed",
+        "internal": "internal",
+    }
+    sure = error.kind in ("auth", "rate-limit", "not-found", "refused")
+    doubt = "" if sure else "; whether the upstream took the job is not known, and it is not submitted again"
+    return Failed(
+        kind=kinds.get(error.kind, "upstream"),
+        message=f"not submitted: {error.message}{doubt}",
+        retryable=error.kind in ("rate-limit", "auth"),
+    )
