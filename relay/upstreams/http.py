@@ -1,0 +1,268 @@
+"""HTTP as every dialect needs it: one request, one bounded answer or one typed error, and no secret in either."""
+
+import json as jsonlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from relay.clock import Clock, SystemClock
+from relay.errors import ErrorKind, UpstreamError, UsageError
+from relay.events import Exchange
+from relay.text import bounded, inert
+from relay.upstreams.base import ExchangeListener
+from relay.upstreams.masking import Masker, masked_headers
+from relay.upstreams.wire import is_html, read_json
+
+__all__ = ["BODY_LIMIT", "HttpClient", "Reply"]
+
+BODY_LIMIT: Final = 1024 * 1024
+"""The most bytes of an answer that are read, after decompression."""
+
+EXCHANGE_LIMIT: Final = 4096
+"""How many characters of a request or an answer an Exchange holds."""
+
+QUOTE_LIMIT: Final = 200
+"""How many characters of the upstream's own words an error message repeats."""
+
+RETRY_AFTER: Final = (0.2, 60.0)
+"""The shortest and the longest wait, in seconds, that a Retry-After can ask for."""
+
+_CHUNK = 64 * 1024
+
+
+class Reply:
+    """An answer with a 2xx status, read whole."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def json(self) -> Any:
+        """The body as JSON, read leniently (`relay.upstreams.wire.read_json`). Raises UpstreamError (malformed)."""
+        return read_json(self.body)
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status}, {len(self.body):,} bytes>"
+
+
+class HttpClient:
+    """One account's connections to one API: requests with its token, answers within limits, errors by kind.
+
+    *base_url* may have a path; the token is sent as `Authorization: Bearer` and appears nowhere else. *timeout* is in
+    seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy variables of the environment
+    are not read. *on_exchange*, where set, hears every exchange, secrets masked. Enter it before use, leave it after.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        *,
+        upstream: str,
+        timeout: float = 30.0,
+        body_limit: int = BODY_LIMIT,
+        clock: Clock | None = None,
+        on_exchange: ExchangeListener | None = None,
+    ) -> None:
+        self.on_exchange = on_exchange
+        self.mask = Masker([token] if token else [])
+        self._base = _checked_base(base_url)
+        self._host = urlsplit(self._base).netloc
+        self._headers = {"Accept": "application/json", "User-Agent": "progress-relay"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
+        self._upstream = upstream
+        self._timeout = timeout
+        self._body_limit = body_limit
+        self._clock: Clock = clock or SystemClock()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def request(self, method: str, path: str, *, jobs: Sequence[str] = (), json: Any = None) -> Reply:
+        """Ask once. *path* is joined to the base URL, its query already encoded; *jobs* is who the exchange is about.
+
+        Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
+        *json* cannot be written as JSON. An exception never holds the token, nor one that does.
+        """
+        url = f"{self._base}/{path.lstrip('/')}"
+        body = None if json is None else _encoded(json)
+        started = self._clock.monotonic()
+        status, headers, content, problem = await self._ask(method, url, body)
+        if self.on_exchange is not None:
+            self.on_exchange(
+                Exchange(
+                    jobs=tuple(jobs),
+                    upstream=self._upstream,
+                    method=method,
+                    url=self.mask(url),
+                    status=status,
+                    seconds=max(0.0, self._clock.monotonic() - started),
+                    request=self._shown(self._headers, body or b""),
+                    response=self._shown(headers, content) if status is not None else "",
+                    at=self._clock.now(),
+                )
+            )
+        if status is not None and (declined := self._declined(status, headers, content)) is not None:
+            raise declined
+        if status is None or problem is not None:
+            raise problem or UpstreamError("network", f"no answer from {self._host}")
+        return Reply(status, headers, content)
+
+    async def _ask(
+        self, method: str, url: str, body: bytes | None
+    ) -> tuple[int | None, Mapping[str, str], bytes, UpstreamError | None]:
+        """Status, headers and body as far as they came, and what went wrong.
+
+        It returns errors: what is raised while aiohttp's exception is handled would carry that along, and that
+        carries the request's headers.
+        """
+        if self._session is None:
+            raise UsageError("the HTTP client is not open; enter it with 'async with' first")
+        status: int | None = None
+        headers: Mapping[str, str] = {}
+        content = bytearray()
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=body,
+                headers={"Content-Type": "application/json"} if body is not None else None,
+                allow_redirects=False,
+            ) as response:
+                status, headers = response.status, response.headers
+                # aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    content += chunk
+                    if len(content) > self._body_limit:
+                        problem = f"the answer is longer than {self._body_limit:,} bytes"
+                        return status, headers, bytes(content[: self._body_limit]), UpstreamError("malformed", problem)
+        except (aiohttp.ClientError, OSError) as error:
+            return status, headers, bytes(content), self._no_answer(error)
+        return status, headers, bytes(content), None
+
+    def _no_answer(self, error: Exception) -> UpstreamError:
+        match error:
+            case TimeoutError():
+                return UpstreamError("timeout", f"no whole answer from {self._host} within {self._timeout:g} s")
+            case aiohttp.ClientConnectorDNSError():
+                return UpstreamError("network", f"the name of {self._host} could not be resolved")
+            case aiohttp.ClientSSLError():
+                return UpstreamError("network", f"no secure connection to {self._host}; check its certificate")
+            case aiohttp.ClientConnectorError():
+                return UpstreamError("network", f"no connection to {self._host}; check that it runs at this address")
+            case aiohttp.ClientPayloadError() if "content-encoding" in str(error):
+                return UpstreamError("malformed", f"the answer of {self._host} is not compressed as it says")
+            case aiohttp.ClientPayloadError():
+                return UpstreamError("network", f"the answer of {self._host} broke off before its end")
+            case aiohttp.ClientResponseError():
+                return UpstreamError("malformed", f"the answer of {self._host} is not valid HTTP")
+            case aiohttp.InvalidURL():
+                return UpstreamError("refused", f"the address at {self._host} is not valid; check base_url")
+            case _:
+                return UpstreamError("network", f"{self._host} closed the connection without a whole answer")
+
+    def _declined(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError | None:
+        if 200 <= status < 300:
+            return None
+        said = f"the upstream answered {status}"
+        if 300 <= status < 400:
+            return UpstreamError(
+                "refused", f"{said}, a redirect, which is not followed; set base_url to where it leads"
+            )
+        if quoted := self._quoted(body):
+            said += f": {quoted}"
+        wait = _retry_after(headers.get("Retry-After"), self._clock.now()) if status in (429, 503) else None
+        return UpstreamError(_kind_of(status), said, retry_after=wait)
+
+    def _quoted(self, body: bytes) -> str:
+        """The upstream's own words on what is wrong, short and on one line; its code where it has no words."""
+        if is_html(body):
+            return "an HTML page"
+        try:
+            fields = _object(read_json(body))
+        except UpstreamError:
+            return ""
+        error = fields.get("error")
+        nested = _object(error)
+        said = (nested.get("message"), nested.get("code"), error, fields.get("message"), fields.get("detail"))
+        words = next((word for word in said if isinstance(word, str) and word.strip()), "")
+        return bounded(inert(self.mask(words.strip())), QUOTE_LIMIT)
+
+    def _shown(self, headers: Mapping[str, str], body: bytes) -> str:
+        text = masked_headers(headers) + "\n" + body.decode("utf-8", "replace")
+        return bounded(self.mask(text, 2 * EXCHANGE_LIMIT), EXCHANGE_LIMIT)
+
+
+def _kind_of(status: int) -> ErrorKind:
+    match status:
+        case 401 | 403:
+            return "auth"
+        case 404 | 410:
+            return "not-found"
+        case 429:
+            return "rate-limit"
+        case _:
+            return "server" if status >= 500 else "refused"
+
+
+def _retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait, by Retry-After as seconds or as a date (RFC 9110, 10.2.3), within RETRY_AFTER."""
+    value = (value or "").strip()
+    try:
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+            seconds = float(value)
+        else:
+            date = parsedate_to_datetime(value)
+            seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    except ValueError:
+        return None
+    return min(max(seconds, RETRY_AFTER[0]), RETRY_AFTER[1])
+
+
+def _object(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return jsonlib.dumps(value, allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"the input cannot be written as JSON: {error}") from None
+
+
+def _checked_base(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError("base_url must be an http or https address, such as https://gateway.example/backend")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise UsageError("base_url must hold no user name, no query and no fragment; the token is given by itself")
+    return base_url.rstrip("/")
+
+
+def _checked_token(token: str) -> str:
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError("the token must be printable ASCII without spaces or line breaks, and not empty")
+    return token
