@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.bus import Bus, Sink, Subscription
-    from relay.errors import BusyError, ConfigError, RelayError, UnknownJobError, UpstreamError, UsageError
+    from relay.errors import (
+        BusyError,
+        ConfigError,
+        ConflictError,
+        RelayError,
+        UnknownJobError,
+        UpstreamError,
+        UsageError,
+    )
     from relay.events import (
         Accepted,
         Cancelled,
@@ -32,7 +40,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "relay.bus": ("Bus", "Sink", "Subscription"),
-    "relay.errors": ("BusyError", "ConfigError", "RelayError", "UnknownJobError", "UpstreamError", "UsageError"),
+    "relay.errors": (
+        "BusyError",
+        "ConfigError",
+        "ConflictError",
+        "RelayError",
+        "UnknownJobError",
+        "UpstreamError",
+        "UsageError",
+    ),
     "relay.events": (
         "Accepted",
         "Cancelled",
@@ -63,6 +79,7 @@ __all__ = [
     "Cancelled",
     "Checking",
     "ConfigError",
+    "ConflictError",
     "Done",
     "DraftsFetch",
     "Event",

@@ -42,8 +42,8 @@ class Bus:
 
     def __init__(self, journal: Journal, *, clock: Clock | None = None, notify: Notify = notice) -> None:
         self.journal = journal
-        self._clock = clock or SystemClock()
-        self._notify = notify
+        self.clock = clock or SystemClock()
+        self.notify = notify
         self._records = _OrderedSignal()
         self._exchanges = _OrderedSignal()
         self._everyone = _Topic()
@@ -63,7 +63,7 @@ class Bus:
         if job.ended:
             raise UsageError(f"{job.id} has ended; nothing can follow its {job.state.status!r} record")
         position = Position(self.journal.epoch, self.journal.head + 1)
-        record = stamp(job.id, job.state.seq + 1, self._clock.now(), event, position)
+        record = stamp(job.id, job.state.seq + 1, self.clock.now(), event, position)
         self.journal.append(record)
         job.state = evolve(job.state, record)
         self._send(self._records, job, record=record)
@@ -96,7 +96,7 @@ class Bus:
             try:
                 listener(exchange)
             except Exception as error:
-                self._notify(f"{name} failed on a raw exchange: {_describe(error)}")
+                self.notify(f"{name} failed on a raw exchange: {_describe(error)}")
 
         self._exchanges.connect(receive, weak=False)
         return lambda: self._exchanges.disconnect(receive)
@@ -123,7 +123,8 @@ class Bus:
         self._records.connect(topic, sender=job, weak=False)
         return topic
 
-    def _leave(self, subscription: "Subscription", jobs: Collection[Job] | None) -> None:
+    def leave(self, subscription: "Subscription", jobs: Collection[Job] | None) -> None:
+        """For `Subscription.close`, and nobody else."""
         if jobs is None:
             del self._everyone.subscriptions[subscription]
             return
@@ -177,7 +178,7 @@ class Subscription:
         """Hear nothing more, from this moment on, also in the middle of a record. Closing twice does nothing."""
         if not self._closed:
             self._closed = True
-            self._bus._leave(self, self._jobs)
+            self._bus.leave(self, self._jobs)
 
     def replay(self) -> None:
         ids = None if self._jobs is None else [job.id for job in self._jobs]
@@ -191,7 +192,7 @@ class Subscription:
         if self._closed or record.position.offset <= self._cursor:
             return None
         self._cursor = record.position.offset
-        if self.quarantined and self._bus._clock.monotonic() < self._probe_at:
+        if self.quarantined and self._bus.clock.monotonic() < self._probe_at:
             self.missed += 1
             return None
         try:
@@ -210,21 +211,21 @@ class Subscription:
         self.failures += 1
         self.missed += 1
         self._streak += 1
-        self._probe_at = self._bus._clock.monotonic() + PROBE_EVERY
+        self._probe_at = self._bus.clock.monotonic() + PROBE_EVERY
         if self._streak == 1:
-            self._bus._notify(
+            self._bus.notify(
                 f"sink {self.name} failed on {record.job} seq {record.seq}: {_describe(error)};"
                 " it misses this record, the others do not"
             )
         elif self._streak == QUARANTINE_AFTER:
-            self._bus._notify(
+            self._bus.notify(
                 f"sink {self.name} failed {QUARANTINE_AFTER} times in a row and is set aside;"
                 f" it is tried again every {PROBE_EVERY:.0f} s"
             )
 
     def _recovered(self) -> None:
         self._streak = 0
-        self._bus._notify(f"sink {self.name} works again; it has missed {self.missed} records so far")
+        self._bus.notify(f"sink {self.name} works again; it has missed {self.missed} records so far")
 
 
 class _Topic:

@@ -2,7 +2,16 @@
 
 from typing import Literal, TypeAlias
 
-__all__ = ["BusyError", "ConfigError", "ErrorKind", "RelayError", "UnknownJobError", "UpstreamError", "UsageError"]
+__all__ = [
+    "BusyError",
+    "ConfigError",
+    "ConflictError",
+    "ErrorKind",
+    "RelayError",
+    "UnknownJobError",
+    "UpstreamError",
+    "UsageError",
+]
 
 ErrorKind: TypeAlias = Literal[
     "network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused", "internal"
@@ -33,6 +42,10 @@ class UnknownJobError(UsageError):
 
 class BusyError(UsageError):
     """A limit of this relay is reached; the same call may succeed later."""
+
+
+class ConflictError(UsageError):
+    """The request contradicts what was asked before, or what is going on now."""
 
 
 class ConfigError(UsageError):

@@ -4,6 +4,7 @@
 A job's state is the fold of its records and of nothing else, so a journal is all that a restart needs.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
@@ -11,6 +12,7 @@ from functools import reduce
 from msgspec import Struct
 from msgspec.structs import replace
 
+from relay.errors import UsageError
 from relay.events import (
     Accepted,
     Cancelled,
@@ -27,10 +29,12 @@ from relay.events import (
 )
 from relay.observations import Observation, Result
 
-__all__ = ["Job", "JobState", "Patience", "decide_fetched", "decide_listed", "evolve", "recall"]
+__all__ = ["Job", "JobState", "Patience", "Snapshot", "decide_fetched", "decide_listed", "evolve", "recall"]
 
 MISSES_BEFORE_FETCH = 2
 """A job left the pending list when two answers in a row did not mention it: one may be a race (upstreams.md, 2.3)."""
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 URL_LIMIT = 4_096
 URLS_LIMIT = 32
@@ -66,12 +70,30 @@ class JobState(Struct, frozen=True, kw_only=True):
     terminal: Terminal | None = None
 
 
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """Where a job stands, in one small object."""
+
+    job: str
+    upstream: str
+    task: str | None
+    status: Status
+    percent: int | None
+    text: str
+    seq: int
+    started: datetime | None
+    updated: datetime | None
+    terminal: Terminal | None
+
+
 class Job:
     """One job, from `accepted` to its end. Its *state* is replaced with every record, by the bus and nobody else."""
 
     __slots__ = ("__weakref__", "id", "state")
 
     def __init__(self, id: str, state: JobState | None = None) -> None:
+        """Raises UsageError where *id* is not 1 to 128 letters, digits, `.`, `_` or `-`: it is printed as it is."""
+        if not _JOB_ID.fullmatch(id):
+            raise UsageError("a job id is 1 to 128 letters, digits, '.', '_' or '-'")
         self.id = id
         self.state = state or JobState()
 
@@ -79,6 +101,22 @@ class Job:
     def ended(self) -> bool:
         """Whether the job has its terminal record; none can follow."""
         return self.state.terminal is not None
+
+    def snapshot(self) -> Snapshot:
+        """Where the job stands now."""
+        state = self.state
+        return Snapshot(
+            job=self.id,
+            upstream=state.upstream,
+            task=state.task,
+            status=state.status,
+            percent=state.percent,
+            text=state.text,
+            seq=state.seq,
+            started=state.started,
+            updated=state.updated,
+            terminal=state.terminal,
+        )
 
     def __repr__(self) -> str:
         return f"<Job {self.id} seq {self.state.seq} {self.state.status}>"

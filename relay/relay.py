@@ -4,15 +4,15 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import msgspec
 
 from relay.bus import Bus, Notify, Sink, Subscription, notice
 from relay.clock import Clock, SystemClock
-from relay.errors import BusyError, UnknownJobError, UpstreamError, UsageError
+from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
 from relay.events import Accepted, Cancelled, Failed, FailureKind
 from relay.jobs import Job
 from relay.journal import Journal, MemoryJournal
@@ -105,8 +105,7 @@ class Relay:
         where = self._upstream(upstream)
         if not task or len(task) > MAX_TASK_ID or not task.isprintable():
             raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printable characters")
-        known = self._by_task.get((upstream, task))
-        if known is not None and known.id in self._jobs:
+        if (known := self.followed(upstream, task)) is not None:
             return known
         job = self._admit()
         self._by_task[upstream, task] = job
@@ -114,20 +113,30 @@ class Relay:
         self._pollers[upstream].watch(job)
         return job
 
+    def followed(self, upstream: str, task: str) -> Job | None:
+        """The job that follows *task* already, if there is one."""
+        job = self._by_task.get((upstream, task))
+        return job if job is not None and job.id in self._jobs else None
+
+    def submitted(self, key: str) -> Job | None:
+        """The job that was submitted with *key*, if it is still known."""
+        job, _ = self._by_key.get(key, (None, b""))
+        return job if job is not None and job.id in self._jobs else None
+
     def submit(self, upstream: str, input: Mapping[str, Any], *, key: str | None = None) -> Job:
         """Hand *input* in at *upstream*, once, and follow what comes of it.
 
         The job is returned at once; how the submission went is part of its story. With *key*, the same call again gives
-        the same job. Raises UsageError where that cannot be done, or where *key* came with another input before.
+        the same job. Raises UsageError where that cannot be done, ConflictError where *key* came with another input.
         """
         where = self._upstream(upstream)
         if not isinstance(where, Submits):
             raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
         digest = hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
-        if key is not None and (earlier := self._by_key.get(key)) is not None and earlier[0].id in self._jobs:
-            if earlier[1] != digest:
-                raise UsageError(f"the key {key!r} was used for another request; use a new key for a new request")
-            return earlier[0]
+        if key is not None and (known := self.submitted(key)) is not None:
+            if self._by_key[key][1] != digest:
+                raise ConflictError(f"the key {key!r} was used for another request; use a new key for a new request")
+            return known
         job = self._admit()
         if key is not None:
             self._by_key[key] = (job, digest)
@@ -138,15 +147,15 @@ class Relay:
     async def cancel(self, job_id: str) -> Job:
         """Call a job off: at the upstream where that is possible, and here in any case. An ended job stays as it is.
 
-        Raises UnknownJobError; UsageError while the job is still being submitted; UpstreamError where the upstream can
-        cancel and did not: the job goes on.
+        Raises UnknownJobError; ConflictError while the job is still being submitted; UpstreamError where the upstream
+        can cancel and did not: the job goes on.
         """
         job = self.job(job_id)
         if job.ended:
             return job
         task, upstream = job.state.task, self.upstreams[job.state.upstream]
         if task is None:
-            raise UsageError(f"{job_id} is still being submitted; cancel it once it has a task")
+            raise ConflictError(f"{job_id} is still being submitted; cancel it once it has a task")
         message = None
         if isinstance(upstream, Cancels):
             await upstream.cancel(task)
@@ -168,8 +177,8 @@ class Relay:
         return list(self._jobs.values())
 
     async def _attach(self, stack: AsyncExitStack, sink: Sink) -> None:
-        if hasattr(sink, "__aenter__") and hasattr(sink, "__aexit__"):
-            await stack.enter_async_context(sink)
+        if hasattr(sink, "__aenter__"):
+            await stack.enter_async_context(cast(AbstractAsyncContextManager[object], sink))
         self.subscriptions.append(stack.enter_context(self.bus.subscribe(sink)))
         if callable(listener := getattr(sink, "exchange", None)):
             stack.callback(self.bus.subscribe_exchanges(listener))

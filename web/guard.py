@@ -1,0 +1,30 @@
+"""Who may ask at all: the hosts this relay answers to, and no page of another origin."""
+
+from http import HTTPStatus
+
+from aiohttp.web import Request, StreamResponse, middleware
+
+from web.keys import OPTIONS
+from web.problems import Handler, RequestError
+
+__all__ = ["guard"]
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@middleware
+async def guard(request: Request, handler: Handler) -> StreamResponse:
+    """Refuse a name that is not ours (DNS rebinding) and a change asked for by another site's page (CSRF)."""
+    hosts = request.app[OPTIONS].hosts
+    if hosts is not None and _name(request.host) not in hosts:
+        raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, "this relay does not answer to that host name")
+    origin = request.headers.get("Origin")
+    if request.method not in _SAFE and origin is not None and origin != f"{request.scheme}://{request.host}":
+        raise RequestError(HTTPStatus.FORBIDDEN, "this origin may not change anything here")
+    return await handler(request)
+
+
+def _name(host: str) -> str:
+    """The host without its port; an IPv6 address keeps its brackets."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()

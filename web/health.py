@@ -1,0 +1,62 @@
+"""Whether the relay lives, whether it is ready, and its figures for Prometheus."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp.web import Application, Request, Response
+
+from web.keys import RELAY, STREAMS
+from web.problems import RequestError, problem_response
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+__all__ = ["healthz", "metrics", "readyz"]
+
+
+async def healthz(_: Request) -> Response:
+    """`GET /healthz`: 200 while the process answers."""
+    return Response(text="ok\n")
+
+
+async def readyz(request: Request) -> Response:
+    """`GET /readyz`: 200 while new work is welcome, 503 before start-up and from the beginning of the shutdown."""
+    if not request.app[RELAY].running or request.app[STREAMS].closing:
+        return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, "the relay is starting or shutting down")
+    return Response(text="ready\n")
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`: the figures, in the text format of Prometheus."""
+    try:
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+    except ImportError:
+        raise RequestError(HTTPStatus.NOT_FOUND, "metrics need progress-relay[metrics]") from None
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures(request.app))
+    return Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Figures:
+    """Read at each scrape from what the relay knows anyway; nothing is counted twice."""
+
+    def __init__(self, app: Application) -> None:
+        self._relay = app[RELAY]
+        self._streams = app[STREAMS]
+
+    def collect(self) -> Iterator["Metric"]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        jobs = GaugeMetricFamily("relay_jobs", "Jobs known here, by status.", labels=["status"])
+        statuses = [job.state.status for job in self._relay.jobs()]
+        for status in sorted(set(statuses)):
+            jobs.add_metric([status], statuses.count(status))
+        yield jobs
+        yield CounterMetricFamily("relay_records", "Records published in this epoch.", self._relay.journal.head)
+        yield GaugeMetricFamily("relay_streams", "Streams open now.", len(self._streams))
+        failures = CounterMetricFamily("relay_sink_failures", "Records a sink failed on.", labels=["sink"])
+        for subscription in self._relay.subscriptions:
+            failures.add_metric([subscription.name], subscription.failures)
+        yield failures
