@@ -1,0 +1,163 @@
+"""The operator's console: each record as one line, aligned for people or as JSON for programs."""
+
+import asyncio
+import os
+import re
+import sys
+import time
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TextIO, TypeAlias
+
+import structlog
+
+from relay.events import LEVELS, Level, Record, at_least
+from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json
+
+__all__ = ["ConsoleSink", "Format"]
+
+Format: TypeAlias = Literal["pretty", "json"]
+
+_EventDict: TypeAlias = Mapping[str, Any]
+
+# What moves a terminal's cursor, ends a line or turns its direction; a lone surrogate cannot be encoded.
+_ACTIVE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_RESET: Final = "\x1b[0m"
+_DIM: Final = "\x1b[2m"
+_LEVEL_COLOURS: Final = {"debug": _DIM, "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
+_JOB_COLOURS: Final = tuple(f"\x1b[{weight}{code}m" for weight in ("", "1;") for code in (36, 35, 34, 32))
+
+
+class ConsoleSink:
+    """Prints each record as one line, in the words that every stream has for it, and never waits for the output.
+
+    *format* `pretty` is for people: local time, level, job, seq, type and text, in colours where the terminal has them
+    (NO_COLOR, FORCE_COLOR and TERM=dumb are heeded). `json` is the record as it is on the wire. By default it is
+    `pretty` on a terminal and `json` otherwise.
+
+    *out* is standard output by default. Where it stands still, up to *capacity* lines wait for it; then the oldest are
+    lost, and a line in their place says how many. Records below *level* are left out, but never a terminal one: it ends
+    the story. `async with` it, or close it: that writes what is left, within two seconds.
+    """
+
+    def __init__(
+        self,
+        out: TextIO | None = None,
+        *,
+        format: Format | None = None,  # noqa: A002 - what the command line and relay.toml call it
+        level: Level = "debug",
+        capacity: int = 10_000,
+    ) -> None:
+        out = out if out is not None else sys.stdout
+        self.format: Format = format or ("pretty" if _is_terminal(out) else "json")
+        self._levels = frozenset(name for name in LEVELS if at_least(name, level))
+        pretty = self.format == "pretty"
+        self._writer = LineWriter(out, capacity, lost=_lost_in_words if pretty else lost_as_json)
+        render = _Pretty(self._writer.encoding, colours=_wants_colours(out)) if pretty else _as_json
+        # Everything is given here: what a program has configured for its own structlog stays its own.
+        self._log = _RecordLogger(_LineLogger(self._writer), [render], {})
+
+    def __call__(self, record: Record) -> None:
+        event = record.event
+        if event.level in self._levels or event.terminal:
+            self._log.hear(record)
+
+    @property
+    def missed(self) -> int:
+        """How many lines were lost so far because the output stood still."""
+        return self._writer.missed
+
+    def close(self) -> None:
+        """Write what is left, as far as the output takes it within two seconds. Meanwhile the caller waits."""
+        self._writer.close(CLOSE_TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+
+class _RecordLogger(structlog.BoundLoggerBase):
+    """Makes a record an event of structlog."""
+
+    def hear(self, record: Record) -> None:
+        self._proxy_to_logger(record.event.level, record.event.type, record=record)
+
+
+class _LineLogger:
+    """What structlog hands finished lines to."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.debug = self.info = self.warning = self.error = writer.write
+
+
+def _as_json(_logger: object, _method: str, event: _EventDict) -> bytes:
+    record: Record = event["record"]
+    return record.json + b"\n"
+
+
+class _Pretty:
+    """A structlog processor; ConsoleRenderer costs two and a half times as much and prints control characters raw."""
+
+    def __init__(self, encoding: str, *, colours: bool) -> None:
+        self._encoding = encoding
+        self._colours = colours
+
+    def __call__(self, _logger: object, level: str, event: _EventDict) -> bytes:
+        record: Record = event["record"]
+        clock = f"{_local_time(int(record.at.timestamp()))}.{record.at.microsecond // 1000:03}"
+        job = _job_cell(record.job, self._colours)
+        line = f"{record.seq:>4} {event['event']:<12} {_inert(record.event.text)}\n"
+        if self._colours:
+            line = f"{_DIM}{clock}{_RESET} {_LEVEL_COLOURS[level]}{level:<7}{_RESET} {job} {line}"
+        else:
+            line = f"{clock} {level:<7} {job} {line}"
+        return line.encode(self._encoding, "backslashreplace")
+
+
+@lru_cache(maxsize=1024)
+def _job_cell(job: str, colours: bool) -> str:
+    cell = f"{_inert(job):<20}"
+    if not colours:
+        return cell
+    # Not hash(): a job keeps its colour across restarts and processes.
+    colour = _JOB_COLOURS[zlib.crc32(job.encode("utf-8", "replace")) % len(_JOB_COLOURS)]
+    return f"{colour}{cell}{_RESET}"
+
+
+@lru_cache(maxsize=16)
+def _local_time(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+def _inert(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def _lost_in_words(missed: int) -> bytes:
+    lines = "line is" if missed == 1 else "lines are"
+    return f"... {missed:,} {lines} missing here: the output did not take them in time\n".encode("ascii")
+
+
+def _is_terminal(out: TextIO | None) -> bool:
+    try:
+        return out is not None and out.isatty()
+    except ValueError:
+        return False
+
+
+def _wants_colours(out: TextIO | None) -> bool:
+    """Colours on a terminal that knows them, unless the user says otherwise (no-color.org, force-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return _is_terminal(out) and os.environ.get("TERM") != "dumb"
