@@ -254,7 +254,10 @@ def _encoded(value: Any) -> bytes:
 
 
 def _checked_base(base_url: str) -> str:
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError("base_url must be an http or https address, such as https://gateway.example/backend")
     if parts.username is not None or parts.query or parts.fragment:
