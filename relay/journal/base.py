@@ -1,9 +1,9 @@
 """What the bus and its readers ask of a journal."""
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from relay.events import Record
 
@@ -13,9 +13,9 @@ __all__ = ["Journal", "Keep"]
 class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a journal keeps; what is over any of the bounds goes, oldest first. *age* is in seconds."""
 
-    records: int = 100_000
-    bytes: int = 64 * 1024 * 1024
-    age: float = 24 * 3600.0
+    records: Annotated[int, Meta(ge=1, description="a number of records, 1 or more")] = 100_000
+    bytes: Annotated[int, Meta(ge=1, description="a number of bytes, 1 or more")] = 64 * 1024 * 1024
+    age: Annotated[float, Meta(gt=0, description='seconds, or text like "90m", "24h" or "7d"')] = 24 * 3600.0
 
 
 class Journal(Protocol):

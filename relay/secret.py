@@ -1,0 +1,68 @@
+"""Secrets: where they come from, and a type that does not show them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from relay.errors import ConfigError
+
+__all__ = ["SECRET_LIMIT", "Secret", "read_secret"]
+
+SECRET_LIMIT: Final = 16 * 1024
+"""The most bytes a secret's file holds."""
+
+
+class Secret:
+    """A value for one reader: it is in no repr, no message and no comparison, only in what `reveal` returns."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself. Hand it straight to whom it is for."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+def read_secret(reference: str, environ: Mapping[str, str], folder: Path) -> Secret:
+    """The secret that *reference* names: `env:NAME`, or `file:PATH`, where PATH is relative to *folder*.
+
+    Raises ConfigError, which never repeats *reference* unless it is one of the two: it may be the secret itself.
+    """
+    source, _, name = reference.partition(":")
+    if source == "env" and name:
+        value = _from_environment(name, environ)
+    elif source == "file" and name:
+        value = _from_file(folder / name)
+    else:
+        raise ConfigError('is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here')
+    if not value:
+        raise ConfigError(f"comes from {reference}, which is empty")
+    return Secret(value)
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> str:
+    try:
+        return environ[name].strip()
+    except KeyError:
+        raise ConfigError(f"comes from the environment variable {name}, which is not set") from None
+
+
+def _from_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(SECRET_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError(f"comes from the file {path}, which cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError("comes from a file whose name cannot be one") from None
+    if len(content) > SECRET_LIMIT:
+        raise ConfigError(f"comes from the file {path}, which is over the limit of {SECRET_LIMIT:,} bytes")
+    try:
+        return content.decode().strip()
+    except UnicodeDecodeError:
+        raise ConfigError(f"comes from the file {path}, which is not UTF-8 text") from None

@@ -1,0 +1,112 @@
+"""What can be configured, as frozen data. `relay.config` reads it from `relay.toml` and the environment."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from relay.events import LEVELS, Level
+from relay.journal.base import Keep
+from relay.secret import Secret
+from relay.tables import DURATION
+
+__all__ = [
+    "SINK_KINDS",
+    "UPSTREAM_KINDS",
+    "ConsoleSettings",
+    "CustomSinkSettings",
+    "DebugSettings",
+    "JournalSettings",
+    "LogFormat",
+    "ServerSettings",
+    "Settings",
+    "SinkSettings",
+    "SoraSettings",
+    "UpstreamSettings",
+]
+
+LogFormat: TypeAlias = Literal["pretty", "json"]
+
+_Seconds = Annotated[float, Meta(ge=0.1, le=366 * 86400.0, description=f"{DURATION}, from 0.1 s to 366 days")]
+_Port = Annotated[int, Meta(ge=0, le=65535, description="a port number from 0 to 65535")]
+_HTTP_URL = Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$", description="an http or https URL without user or query")
+_Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name of letters, digits, '.', '_' and '-'")
+]
+_Level = Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """Where and how the relay serves. *heartbeat* is in seconds; *public_url* is how users reach it."""
+
+    host: Annotated[str, Meta(description="an address of this machine")] = "127.0.0.1"
+    port: _Port = 8080
+    heartbeat: _Seconds = 15.0
+    max_streams: Annotated[int, Meta(ge=1, description="a number of streams, 1 or more")] = 10_000
+    public_url: Annotated[str, _HTTP_URL] | None = None
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """Where records are kept, and how many."""
+
+    url: Annotated[str, Meta(description='"memory:"')] = "memory:"
+    keep: Keep = Keep()
+
+    @property
+    def scheme(self) -> str:
+        """What is before the colon of *url*: one of JOURNALS."""
+        return self.url.partition(":")[0]
+
+
+class SoraSettings(Struct, frozen=True, kw_only=True):
+    """One account of Sora's web backend. *interval*, *deadline* and *timeout* are in seconds."""
+
+    base_url: Annotated[str, _HTTP_URL]
+    token: Secret
+    name: _Name = "sora"
+    interval: _Seconds = 2.5
+    deadline: _Seconds = 1500.0
+    timeout: _Seconds = 30.0
+
+
+class ConsoleSettings(Struct, frozen=True, kw_only=True):
+    """Records on standard output; without *format*, pretty on a terminal and JSON lines elsewhere."""
+
+    level: _Level = "debug"
+    format: Annotated[LogFormat, Meta(description="one of pretty, json")] | None = None
+
+
+class DebugSettings(Struct, frozen=True, kw_only=True):
+    """Records and raw exchanges, for debugging."""
+
+    level: _Level = "debug"
+
+
+class CustomSinkSettings(Struct, frozen=True, kw_only=True):
+    """A sink of anybody's own: *target* is `package.module:Name`, *options* are what a class is made with."""
+
+    target: str
+    level: Level = "debug"
+    options: Mapping[str, Any] = {}
+
+
+UpstreamSettings: TypeAlias = SoraSettings
+SinkSettings: TypeAlias = ConsoleSettings | DebugSettings | CustomSinkSettings
+
+UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {"sora": SoraSettings}
+"""What `kind` of [[upstreams]] may say."""
+
+SINK_KINDS: Final[Mapping[str, type[ConsoleSettings | DebugSettings]]] = {
+    "console": ConsoleSettings,
+    "debug": DebugSettings,
+}
+"""What `kind` of [[sinks]] may say, besides the name of a custom sink."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All that is configured."""
+
+    server: ServerSettings = ServerSettings()
+    journal: JournalSettings = JournalSettings()
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    sinks: tuple[SinkSettings, ...] = ()

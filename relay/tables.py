@@ -1,0 +1,143 @@
+"""Tables of a configuration as typed data. Whatever is wrong with one is said with the key, and what was expected."""
+
+import math
+import re
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+from relay.errors import ConfigError
+from relay.secret import Secret
+
+__all__ = ["DURATION", "FromEnvironment", "ReadSecret", "nearest", "read_table", "unknown"]
+
+T = TypeVar("T", bound=Struct)
+
+ReadSecret = Callable[[str], Secret]
+"""Turns a reference (`env:NAME`, `file:PATH`) into the secret it names."""
+
+DURATION: Final = 'a number of seconds, or text like "90s", "25m" or "1h"'
+
+_REFERENCE: Final = '"env:NAME" or "file:PATH"'
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WITH_UNIT: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s?(ms|s|m|h|d)")
+
+
+class FromEnvironment(Struct, frozen=True):
+    """A value that comes from an environment variable, as text: it takes the place of the table's own."""
+
+    variable: str
+    text: str
+
+
+def read_table(kind: type[T], table: object, where: str, read_secret: ReadSecret) -> T:
+    """*table* as a *kind*; *where* is what messages call it.
+
+    A float is a duration. Raises ConfigError for an unknown or missing key, and for a value that is not what it should.
+    """
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must be a table{_instead_of(table)}")
+    known = {field.name: field for field in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in cast("dict[str, object]", table).items():
+        if key not in known:
+            raise ConfigError(f"{where} has an unknown key {key!r}; {unknown(key, known)}")
+        values[key] = _read_value(known[key].type, value, f"{where} {key}", read_secret)
+    for key, field in known.items():
+        if field.required and key not in values:
+            raise ConfigError(f"{where} needs the key {key!r}: {_expected(field.type)}")
+    return kind(**values)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What to say of *name*, which is none of the few in *known*: the nearest of them, and all."""
+    near = get_close_matches(name, known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known are {', '.join(known)}"
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """What to say of *name*, which is none of *known*: the nearest of them, or all."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def _read_value(annotation: Any, value: object, name: str, read_secret: ReadSecret) -> object:
+    from_environment = isinstance(value, FromEnvironment)
+    if isinstance(value, FromEnvironment):
+        name, value = value.variable, value.text
+    annotation = _given(annotation)
+    kind = _without_meta(annotation)
+    if kind is Secret:
+        return _secret(value, name, read_secret)
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return read_table(kind, value, name, read_secret)
+    if kind is float and isinstance(value, str):
+        value = _seconds(value, plain=from_environment)
+    try:
+        converted: object = msgspec.convert(value, annotation, strict=not from_environment)
+    except msgspec.ValidationError:
+        converted = None
+    # NaN passes every bound, since it compares with nothing.
+    if converted is None or (isinstance(converted, float) and not math.isfinite(converted)):
+        raise ConfigError(f"{name} must be {_expected(annotation)}{_instead_of(value)}")
+    return converted
+
+
+def _secret(value: object, name: str, read_secret: ReadSecret) -> Secret:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be {_REFERENCE}{_instead_of(value)}")
+    try:
+        return read_secret(value)
+    except ConfigError as error:
+        raise ConfigError(f"{name} {error}") from None
+
+
+def _seconds(text: str, *, plain: bool) -> float | str:
+    """The seconds that *text* spells, or *text* itself where it spells none."""
+    if match := _WITH_UNIT.fullmatch(text.strip()):
+        return float(match[1]) * _UNITS[match[2]]
+    if plain:
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _given(annotation: Any) -> Any:
+    """*annotation* without its None: TOML has no word for it, so what is given is the other."""
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+    return annotation
+
+
+def _without_meta(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _expected(annotation: Any) -> str:
+    if annotation is Secret:
+        return _REFERENCE
+    described = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, Meta))
+    return next(filter(None, described), f"of type {getattr(annotation, '__name__', annotation)}")
+
+
+def _instead_of(value: object) -> str:
+    """What was found; text is not repeated, since it may be a secret in the wrong place."""
+    match value:
+        case str():
+            return ""
+        case bool():
+            return f", not {str(value).lower()}"
+        case int() | float():
+            return f", not {value}"[:40]
+        case dict():
+            return ", not a table"
+        case list():
+            return ", not a list"
+        case _:
+            return f", not a {type(value).__name__}"

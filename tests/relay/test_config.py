@@ -1,0 +1,369 @@
+"""What relay.toml and the environment may say, and the one line that answers what they may not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay.config import check_host, load
+from relay.errors import ConfigError
+from relay.journal import Keep
+from relay.secret import SECRET_LIMIT
+from relay.settings import (
+    ConsoleSettings,
+    CustomSinkSettings,
+    DebugSettings,
+    JournalSettings,
+    ServerSettings,
+    Settings,
+)
+
+CANARY = "canary-9f31"
+SORA = '[[upstreams]]\nkind = "sora"\nbase_url = "http://gateway:8000"\n'
+
+
+Load = Callable[..., Settings]
+Refuse = Callable[..., str]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Load:
+    """Write relay.toml, load it, return the settings."""
+
+    def write(content: str | bytes, environ: dict[str, str] | None = None) -> Settings:
+        path = tmp_path / "relay.toml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load(path, environ or {})
+
+    return write
+
+
+@pytest.fixture
+def refused(written: Load, tmp_path: Path) -> Refuse:
+    """Write relay.toml, return the line that refuses it, with the path as `relay.toml`."""
+
+    def refuse(content: str | bytes, environ: dict[str, str] | None = None) -> str:
+        with pytest.raises(ConfigError) as caught:
+            written(content, environ)
+        assert "\n" not in str(caught.value)
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    return refuse
+
+
+def test_without_a_file_everything_has_a_default() -> None:
+    assert load(None, {}) == Settings(server=ServerSettings(), journal=JournalSettings(), upstreams=(), sinks=())
+
+
+def test_a_whole_file_becomes_typed_settings(written: Load) -> None:
+    settings = written(
+        """
+        [server]
+        host = "::1"
+        port = 9000
+        heartbeat = 7.5
+        max_streams = 50
+        public_url = "https://progress.example.org/relay"
+
+        [journal]
+        url = "memory:"
+        keep = { records = 5, age = "7d", bytes = 1000 }
+
+        [[upstreams]]
+        name = "studio"
+        kind = "sora"
+        base_url = "http://gateway:8000"
+        token = "env:SORA_TOKEN"
+        interval = 5
+        deadline = "25m"
+
+        [[sinks]]
+        kind = "console"
+        level = "info"
+        format = "json"
+
+        [[sinks]]
+        kind = "debug"
+
+        [[sinks]]
+        kind = "notifiers.mail:Mail"
+        level = "warning"
+        to = "ops@example.org"
+        """,
+        {"SORA_TOKEN": CANARY},
+    )
+    assert settings.server == ServerSettings(
+        host="::1", port=9000, heartbeat=7.5, max_streams=50, public_url="https://progress.example.org/relay"
+    )
+    assert settings.journal == JournalSettings(url="memory:", keep=Keep(records=5, age=604800.0, bytes=1000))
+    (studio,) = settings.upstreams
+    assert (studio.name, studio.base_url, studio.token.reveal()) == ("studio", "http://gateway:8000", CANARY)
+    assert (studio.interval, studio.deadline, studio.timeout) == (5.0, 1500.0, 30.0)
+    assert settings.sinks == (
+        ConsoleSettings(level="info", format="json"),
+        DebugSettings(),
+        CustomSinkSettings(target="notifiers.mail:Mail", level="warning", options={"to": "ops@example.org"}),
+    )
+
+
+def test_an_upstream_is_called_after_its_kind_unless_it_has_a_name(written: Load) -> None:
+    assert written(f'{SORA}token = "env:T"', {"T": CANARY}).upstreams[0].name == "sora"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("90s", 90.0), ("2.5s", 2.5), ("25m", 1500.0), ("1h", 3600.0), ("2d", 172800.0), ("10 s", 10.0)],
+)
+def test_a_duration_may_be_written_with_its_unit(written: Load, text: str, seconds: float) -> None:
+    assert written(f'[server]\nheartbeat = "{text}"').server.heartbeat == seconds
+
+
+def test_the_environment_wins_over_the_file(written: Load) -> None:
+    settings = written(
+        "[server]\nport = 8000\nheartbeat = 5\n[journal]\nkeep = { records = 7 }",
+        {
+            "RELAY_SERVER_PORT": "9000",
+            "RELAY_SERVER_HEARTBEAT": "2.5",
+            "RELAY_SERVER_PUBLIC_URL": "https://relay.example.org",
+            "RELAY_JOURNAL_URL": "memory:",
+            "RELAY_JOURNAL_KEEP_AGE": "90m",
+            "RELAY_HOME": "/srv",
+        },
+    )
+    assert settings.server == ServerSettings(port=9000, heartbeat=2.5, public_url="https://relay.example.org")
+    assert settings.journal.keep == Keep(records=7, age=5400.0)
+
+
+def test_the_environment_works_without_a_file() -> None:
+    assert load(None, {"RELAY_SERVER_PORT": "0"}).server.port == 0
+
+
+def test_a_byte_order_mark_is_no_error(written: Load) -> None:
+    assert written(b"\xef\xbb\xbf[server]\nport = 1").server.port == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("[server]\nprot = 1", "relay.toml: [server] has an unknown key 'prot'; did you mean 'port'?"),
+        (
+            "[server]\nxyzzy = 1",
+            "relay.toml: [server] has an unknown key 'xyzzy'; known are host, port, heartbeat, max_streams, public_url",
+        ),
+        ("[sever]\nport = 1", "relay.toml: unknown table 'sever'; did you mean 'server'?"),
+        (
+            "[journal]\nkeep = { recrds = 1 }",
+            "relay.toml: [journal] keep has an unknown key 'recrds'; did you mean 'records'?",
+        ),
+        (
+            "[[sinks]]\nkind = 'console'\nlevl = 'info'",
+            "relay.toml: [[sinks]] has an unknown key 'levl'; did you mean 'level'?",
+        ),
+        (
+            f"{SORA}token = 'env:T'\n{SORA}tokn = 'env:T'",
+            "relay.toml: [[upstreams]] 2 has an unknown key 'tokn'; did you mean 'token'?",
+        ),
+    ],
+)
+def test_an_unknown_key_or_table_is_named_with_the_nearest_known_one(
+    refused: Refuse, content: str | bytes, line: str
+) -> None:
+    assert refused(content, {"T": CANARY}) == line
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("server = 1", "relay.toml: [server] must be a table, not 1"),
+        ("[server]\nport = '80'", "relay.toml: [server] port must be a port number from 0 to 65535"),
+        ("[server]\nport = 70000", "relay.toml: [server] port must be a port number from 0 to 65535, not 70000"),
+        ("[server]\nport = true", "relay.toml: [server] port must be a port number from 0 to 65535, not true"),
+        ("[server]\nport = 1979-05-27", "relay.toml: [server] port must be a port number from 0 to 65535, not a date"),
+        ("[server]\nhost = []", "relay.toml: [server] host must be an address of this machine, not a list"),
+        (
+            "[server]\nheartbeat = nan",
+            'relay.toml: [server] heartbeat must be a number of seconds, or text like "90s", "25m" or "1h",'
+            " from 0.1 s to 366 days, not nan",
+        ),
+        (
+            "[server]\nheartbeat = '15'",
+            'relay.toml: [server] heartbeat must be a number of seconds, or text like "90s", "25m" or "1h",'
+            " from 0.1 s to 366 days",
+        ),
+        ("[server]\nmax_streams = 0", "relay.toml: [server] max_streams must be a number of streams, 1 or more, not 0"),
+        (
+            "[journal]\nkeep = { records = 0 }",
+            "relay.toml: [journal] keep records must be a number of records, 1 or more, not 0",
+        ),
+        ("[upstreams]\nkind = 'sora'", "relay.toml: upstreams is a list of tables; write [[upstreams]] above each"),
+        ("sinks = ['console']", "relay.toml: sinks is a list of tables; write [[sinks]] above each"),
+        ("[[sinks]]\nlevel = 'info'", "relay.toml: [[sinks]] needs the key 'kind', as text; known are console, debug"),
+        (
+            "[[sinks]]\nkind = 'console'\nlevel = 'loud'",
+            "relay.toml: [[sinks]] level must be one of debug, info, warning, error",
+        ),
+        (
+            "[[sinks]]\nkind = 'my.sinks:Mail'\nlevel = 3",
+            "relay.toml: [[sinks]] level must be one of debug, info, warning, error, not 3",
+        ),
+        (SORA, 'relay.toml: [[upstreams]] needs the key \'token\': "env:NAME" or "file:PATH"'),
+        (
+            "[[upstreams]]\nkind = 'sora'\nbase_url = 'gateway:8000'",
+            "relay.toml: [[upstreams]] base_url must be an http or https URL without user or query",
+        ),
+        (
+            f"{SORA}name = 'a b'",
+            "relay.toml: [[upstreams]] name must be a name of letters, digits, '.', '_' and '-'",
+        ),
+        (
+            2 * f"{SORA}token = 'env:T'\n",
+            "relay.toml: two [[upstreams]] are called 'sora'; give each a name of its own",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_expected(refused: Refuse, content: str | bytes, line: str) -> None:
+    assert refused(content, {"T": CANARY}) == line
+
+
+def test_an_unknown_kind_of_upstream_is_answered_with_the_nearest_and_all_known(refused: Refuse) -> None:
+    line = "relay.toml: [[upstreams]] has an unknown kind 'soar'; did you mean 'sora'? known are sora"
+    assert refused("[[upstreams]]\nkind = 'soar'") == line
+
+
+def test_an_unknown_kind_of_sink_is_answered_with_how_to_write_ones_own(refused: Refuse) -> None:
+    assert refused("[[sinks]]\nkind = 'consle'") == (
+        "relay.toml: [[sinks]] has an unknown kind 'consle'; did you mean 'console'? known are console, debug;"
+        " a sink of your own is written package.module:Name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        (
+            {"RELAY_SERVER_PROT": "1"},
+            "the environment variable RELAY_SERVER_PROT is not known; did you mean 'RELAY_SERVER_PORT'?",
+        ),
+        ({"RELAY_SERVER_PORT": "tcp://10.0.0.1:80"}, "RELAY_SERVER_PORT must be a port number from 0 to 65535"),
+        ({"RELAY_SERVER_MAX_STREAMS": "-1"}, "RELAY_SERVER_MAX_STREAMS must be a number of streams, 1 or more"),
+        ({"RELAY_JOURNAL_KEEP_RECORDS": "many"}, "RELAY_JOURNAL_KEEP_RECORDS must be a number of records, 1 or more"),
+    ],
+)
+def test_the_environment_is_checked_like_the_file(refused: Refuse, environ: dict[str, str], line: str) -> None:
+    assert refused("", environ) == line
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "redis"])
+def test_a_journal_of_a_later_version_is_recognised_and_refused_without_its_password(
+    refused: Refuse, scheme: str
+) -> None:
+    line = refused(f'[journal]\nurl = "{scheme}://user:{CANARY}@host"')
+    assert line == (
+        f'[journal] url: this version keeps its journal in memory only, not in {scheme}; write url = "memory:"'
+    )
+
+
+def test_any_other_journal_is_refused_without_repeating_it(refused: Refuse) -> None:
+    line = refused(f'[journal]\nurl = "{CANARY}"')
+    assert line == '[journal] url: this version keeps its journal in memory only; write url = "memory:"'
+
+
+@pytest.mark.parametrize(
+    ("content", "beginning"),
+    [
+        ("[server]\nport = \n", "relay.toml is not TOML: "),
+        (b"[server]\nhost = '\xff'", "relay.toml is not UTF-8 text, in line 2; save it as UTF-8"),
+        ("a = " + 4000 * "[", "relay.toml has numbers too long or tables too deep to be read"),
+        ("a = " + 5000 * "1", "relay.toml has numbers too long or tables too deep to be read"),
+        ("#" * (1024 * 1024 + 1), "relay.toml is over the limit of 1,048,576 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said_in_one_line(refused: Refuse, content: str | bytes, beginning: str) -> None:
+    assert refused(content).startswith(beginning)
+
+
+def test_a_mistake_in_the_syntax_is_named_with_its_line(refused: Refuse) -> None:
+    assert "line 2" in refused("[server]\nport = \n")
+
+
+def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml: No such file or directory; name the right file"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(tmp_path, {})
+
+
+class TestSecrets:
+    def test_comes_from_the_environment(self, written: Load) -> None:
+        settings = written(f'{SORA}token = "env:T"', {"T": f"{CANARY}\n"})
+        assert settings.upstreams[0].token.reveal() == CANARY
+
+    def test_comes_from_a_file_beside_the_configuration(self, written: Load, tmp_path: Path) -> None:
+        (tmp_path / "token.txt").write_text(f"{CANARY}\n")
+        assert written(f'{SORA}token = "file:token.txt"').upstreams[0].token.reveal() == CANARY
+
+    def test_is_in_no_repr_and_no_text(self, written: Load) -> None:
+        settings = written(f'{SORA}token = "env:T"', {"T": CANARY})
+        token = settings.upstreams[0].token
+        assert CANARY not in f"{settings} {settings!r} {token} {token!r} {settings.upstreams}"
+
+    def test_is_refused_in_the_file_itself_and_not_repeated(self, refused: Refuse) -> None:
+        line = refused(f'{SORA}token = "{CANARY}"')
+        assert CANARY not in line
+        assert line == (
+            "relay.toml: [[upstreams]] token is a secret: keep it out of the file,"
+            ' and write "env:NAME" or "file:PATH" here'
+        )
+
+    @pytest.mark.parametrize(
+        ("token", "ending"),
+        [
+            ("env:NONE", "comes from the environment variable NONE, which is not set"),
+            ("env:EMPTY", "comes from env:EMPTY, which is empty"),
+            ("file:none.txt", "comes from the file none.txt, which cannot be read: No such file or directory"),
+            ("file:empty.txt", "comes from file:empty.txt, which is empty"),
+            ("file:binary.txt", "comes from the file binary.txt, which is not UTF-8 text"),
+            ("file:long.txt", "comes from the file long.txt, which is over the limit of 16,384 bytes"),
+            ("file:\\u0000", "comes from a file whose name cannot be one"),
+        ],
+    )
+    def test_that_is_not_there_is_said_in_one_line(
+        self, refused: Refuse, tmp_path: Path, token: str, ending: str
+    ) -> None:
+        (tmp_path / "empty.txt").touch()
+        (tmp_path / "binary.txt").write_bytes(b"\xff")
+        (tmp_path / "long.txt").write_bytes(bytes(SECRET_LIMIT + 1))
+        assert refused(f'{SORA}token = "{token}"', {"EMPTY": " "}) == f"relay.toml: [[upstreams]] token {ending}"
+
+    def test_that_is_no_text_is_answered_with_what_to_write(self, refused: Refuse) -> None:
+        line = refused(f"{SORA}token = 5")
+        assert line == 'relay.toml: [[upstreams]] token must be "env:NAME" or "file:PATH", not 5'
+
+    @pytest.mark.parametrize("table", ["[server]\nport", "[server]\nheartbeat", f"{SORA}interval", f"{SORA}base_url"])
+    def test_in_the_wrong_place_is_not_repeated(self, refused: Refuse, table: str) -> None:
+        assert CANARY not in refused(f'{table} = "{CANARY}"')
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback_is_served_on(written: Load, host: str) -> None:
+    check_host(host)
+    assert written(f'[server]\nhost = "{host}"').server.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.1"])
+def test_any_other_host_is_refused_with_what_to_do_instead(refused: Refuse, host: str) -> None:
+    line = refused(f'[server]\nhost = "{host}"')
+    assert line == (
+        f"will not serve on {host!r}: there is no authentication yet, so only loopback is allowed;"
+        " serve on 127.0.0.1 and let a reverse proxy that authenticates face the network"
+    )
+
+
+def test_a_path_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("relay.toml").write_text("[server]\nprot = 1")
+    with pytest.raises(ConfigError, match=r"^relay\.toml: \[server\] has an unknown key 'prot'"):
+        load(Path("relay.toml"), {})
