@@ -59,7 +59,7 @@ class HttpClient:
 
     *base_url* may have a path; the token is sent as `Authorization: Bearer` and appears nowhere else. *timeout* is in
     seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy variables of the environment
-    are not read. *on_exchange*, where set, hears every exchange, secrets masked. Enter it before use, leave it after.
+    are not read. Enter it before use, leave it after.
     """
 
     def __init__(
@@ -71,9 +71,7 @@ class HttpClient:
         timeout: float = 30.0,
         body_limit: int = BODY_LIMIT,
         clock: Clock | None = None,
-        on_exchange: ExchangeListener | None = None,
     ) -> None:
-        self.on_exchange = on_exchange
         self.mask = Masker([token] if token else [])
         self._base = _checked_base(base_url)
         self._host = urlsplit(self._base).netloc
@@ -101,9 +99,18 @@ class HttpClient:
         if session is not None:
             await session.close()
 
-    async def request(self, method: str, path: str, *, jobs: Sequence[str] = (), json: Any = None) -> Reply:
-        """Ask once. *path* is joined to the base URL, its query already encoded; *jobs* is who the exchange is about.
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        jobs: Sequence[str] = (),
+        on_exchange: ExchangeListener | None = None,
+    ) -> Reply:
+        """Ask once. *path* is joined to the base URL, its query already encoded.
 
+        *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about.
         Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
         *json* cannot be written as JSON. An exception never holds the token, nor one that does.
         """
@@ -111,8 +118,8 @@ class HttpClient:
         body = None if json is None else _encoded(json)
         started = self._clock.monotonic()
         status, headers, content, problem = await self._ask(method, url, body)
-        if self.on_exchange is not None:
-            self.on_exchange(
+        if on_exchange is not None:
+            on_exchange(
                 Exchange(
                     jobs=tuple(jobs),
                     upstream=self._upstream,

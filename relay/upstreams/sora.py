@@ -15,7 +15,7 @@ from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, Result, normalised
 from relay.upstreams.base import ExchangeListener
-from relay.upstreams.http import HttpClient
+from relay.upstreams.http import HttpClient, Reply
 from relay.upstreams.wire import read_count, read_fraction, read_seconds
 
 __all__ = ["Sora", "VideoInput"]
@@ -64,7 +64,7 @@ class VideoInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Created(Struct):
-    id: Annotated[str, Meta(min_length=1)]
+    id: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class _Pending(Struct):
@@ -94,6 +94,8 @@ class Sora:
     However many tasks are asked for, `observe` and `fetch_result` make one request each. *interval*, *deadline* and
     *timeout* are in seconds. The dialect has no way to call a task off. Raises UsageError where *base_url* or *token*
     cannot be what they should.
+
+    *on_exchange*, where set, hears every raw exchange, secrets masked; its `jobs` are the task ids asked for.
     """
 
     def __init__(
@@ -110,17 +112,9 @@ class Sora:
         self.name = name
         self.interval = interval
         self.deadline = deadline
+        self.on_exchange: ExchangeListener | None = None
         self._http = HttpClient(base_url, token, upstream=name, timeout=timeout, clock=clock)
         self._drafts = _DRAFTS
-
-    @property
-    def on_exchange(self) -> ExchangeListener | None:
-        """Hears every raw exchange, secrets masked; its `jobs` are the task ids that were asked for."""
-        return self._http.on_exchange
-
-    @on_exchange.setter
-    def on_exchange(self, listener: ExchangeListener | None) -> None:
-        self._http.on_exchange = listener
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -136,7 +130,7 @@ class Sora:
 
         Raises UpstreamError; an answer that is no list is malformed, and never taken for an empty one.
         """
-        body = (await self._http.request("GET", _PENDING, jobs=tasks)).json()
+        body = (await self._get(_PENDING, tasks)).json()
         if not isinstance(body, list):
             raise UpstreamError("malformed", f"the list of pending tasks is {_named(body)}, not a list")
         items = cast("list[object]", body)
@@ -148,7 +142,7 @@ class Sora:
 
         Raises UpstreamError.
         """
-        body = (await self._request_drafts(tasks)).json()
+        body = (await self._get_drafts(tasks)).json()
         items = cast("dict[str, object]", body).get("items") if isinstance(body, dict) else None
         if not isinstance(items, list):
             raise UpstreamError("malformed", "the list of drafts holds no list of items")
@@ -165,20 +159,23 @@ class Sora:
         Raises UsageError where *input* is not that, UpstreamError where the upstream does not take it.
         """
         body = msgspec.to_builtins(_video(input))
-        answer = (await self._http.request("POST", _CREATE, json=body)).json()
+        answer = (await self._http.request("POST", _CREATE, json=body, on_exchange=self.on_exchange)).json()
         try:
             return msgspec.convert(answer, _Created).id
         except msgspec.ValidationError:
             raise UpstreamError("malformed", "the task may have been created, but the answer names no task") from None
 
-    async def _request_drafts(self, tasks: Sequence[str]) -> Any:
+    async def _get(self, path: str, tasks: Sequence[str]) -> Reply:
+        return await self._http.request("GET", path, jobs=tasks, on_exchange=self.on_exchange)
+
+    async def _get_drafts(self, tasks: Sequence[str]) -> Reply:
         path, other = self._drafts
         try:
-            return await self._http.request("GET", path, jobs=tasks)
+            return await self._get(path, tasks)
         except UpstreamError as error:
             if error.kind != "not-found":
                 raise
-        reply = await self._http.request("GET", other, jobs=tasks)
+        reply = await self._get(other, tasks)
         self._drafts = (other, path)
         return reply
 

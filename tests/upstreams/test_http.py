@@ -334,11 +334,9 @@ async def test_input_that_json_cannot_hold_is_the_callers_error(value: object) -
 async def exchange_of(answer: bytes | None, **request: object) -> Exchange:
     heard: list[Exchange] = []
     async with Stub(answer) as stub:
-        client = HttpClient(
-            stub.url, CANARY, upstream="test", timeout=0.05, clock=ManualClock(), on_exchange=heard.append
-        )
+        client = HttpClient(stub.url, CANARY, upstream="test", timeout=0.05, clock=ManualClock())
         async with client as http:
-            await outcome(http.request("POST", "jobs", jobs=["job-1"], json=request or None))
+            await outcome(http.request("POST", "jobs", jobs=["job-1"], json=request or None, on_exchange=heard.append))
     (exchange,) = heard
     return msgspec.structs.replace(exchange, url=exchange.url.removeprefix(stub.url))
 
@@ -386,11 +384,11 @@ LEAKS = {
 @pytest.mark.parametrize("leak", LEAKS)
 async def test_the_token_is_in_no_exception_and_no_exchange_whatever_is_answered(leak: str) -> None:
     async def ask(http: HttpClient) -> object:
-        return (await http.request("GET", f"jobs?access_token={CANARY}", json={"told": CANARY})).json()
+        request = http.request("GET", f"jobs?access_token={CANARY}", json={"told": CANARY}, on_exchange=heard.append)
+        return (await request).json()
 
     heard: list[Exchange] = []
     async with Stub(LEAKS[leak]) as stub, HttpClient(stub.url, CANARY, upstream="test") as http:
-        http.on_exchange = heard.append
         error = await outcome(ask(http))
         printed = [repr(http), repr(heard), msgspec.json.encode(heard).decode()]
     if error is not None:
