@@ -49,6 +49,7 @@ class Relay:
         notify: Notify = notice,
         new_job_id: Callable[[], str] = _new_job_id,
         max_running: int = MAX_RUNNING,
+        submit_grace: float = SUBMIT_GRACE,
     ) -> None:
         self.clock = clock or SystemClock()
         self.journal = journal or MemoryJournal()
@@ -59,6 +60,7 @@ class Relay:
         self._notify = notify
         self._new_job_id = new_job_id
         self._max_running = max_running
+        self._submit_grace = submit_grace
         self._jobs: dict[str, Job] = {}
         self._by_task: dict[tuple[str, str], Job] = {}
         self._by_key: dict[str, tuple[Job, bytes]] = {}
@@ -231,7 +233,7 @@ class Relay:
     async def _stop_tasks(self) -> None:
         """Give submissions under way a moment, since what they cost is spent; then end everything."""
         if self._submissions:
-            await asyncio.wait(self._submissions, timeout=SUBMIT_GRACE)
+            await asyncio.wait(self._submissions, timeout=self._submit_grace)
         tasks = self._tasks | self._submissions
         for task in tasks:
             task.cancel()

@@ -1,0 +1,81 @@
+"""An upstream without HTTP, for tests of what stands above it: it answers as it was told to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from relay.observations import Answer, Observation
+from relay.upstreams.base import ExchangeListener
+
+__all__ = ["RUNNING", "OneStep", "TwoStep", "story"]
+
+RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
+
+Reply = Mapping[str, Observation] | Exception
+Script = Callable[[Sequence[str]], Reply]
+
+
+class OneStep:
+    """Answers each poll with what *script* returns for the tasks asked for; counts what it was asked."""
+
+    def __init__(self, script: Script, *, interval: float = 2.5, deadline: float = 1_500.0) -> None:
+        self.name = "scripted"
+        self.interval = interval
+        self.deadline = deadline
+        self.on_exchange: ExchangeListener | None = None
+        self.asked: list[tuple[str, ...]] = []
+        self.entered = 0
+        self._script = script
+
+    async def __aenter__(self) -> Self:
+        self.entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.entered -= 1
+
+    async def observe(self, tasks: Sequence[str]) -> Answer:
+        self.asked.append(tuple(tasks))
+        return _answer(self._script(tasks))
+
+
+class TwoStep(OneStep):
+    """Keeps results elsewhere, takes submissions, and can be told to stop."""
+
+    def __init__(self, script: Script, results: Script = lambda _: {}, **options: Any) -> None:
+        super().__init__(script, **options)
+        self.looked: list[tuple[str, ...]] = []
+        self.submitted: list[Mapping[str, Any]] = []
+        self.cancelled: list[str] = []
+        self.on_submit: Exception | None = None
+        self.on_cancel: Exception | None = None
+        self._results = results
+
+    async def fetch_result(self, tasks: Sequence[str]) -> Answer:
+        self.looked.append(tuple(tasks))
+        return _answer(self._results(tasks))
+
+    async def submit(self, input: Mapping[str, Any]) -> str:
+        self.submitted.append(input)
+        if self.on_submit is not None:
+            raise self.on_submit
+        return f"task_{len(self.submitted)}"
+
+    async def cancel(self, task: str) -> None:
+        if self.on_cancel is not None:
+            raise self.on_cancel
+        self.cancelled.append(task)
+
+
+def story(*replies: Reply) -> Script:
+    """One reply a poll, the last one for ever."""
+    left = list(replies)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def _answer(reply: Reply) -> Answer:
+    if isinstance(reply, Exception):
+        raise reply
+    return Answer(listed=len(reply), tasks=dict(reply))

@@ -1,0 +1,218 @@
+"""The life of a job: what follows from what an upstream says."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.codec import stamp
+from relay.errors import UsageError
+from relay.events import Accepted, Cancelled, Done, DraftsFetch, Event, Failed, Log, Position, Progress, Record
+from relay.jobs import Job, JobState, Patience, decide_fetched, decide_listed, evolve, recall
+from relay.observations import STATUS_WORDS, Failure, Observation, Result, normalised
+
+PATIENCE = Patience(unseen=4, grace=3)
+RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
+
+
+class Story:
+    """A job and its records, lived one answer at a time, as the bus would stamp them."""
+
+    def __init__(self, *, two_step: bool = True) -> None:
+        self.records: list[Record] = []
+        self.state = JobState()
+        self._two_step = two_step
+        self.tell(Accepted(upstream="sora", task="task_01"))
+
+    def tell(self, *events: Event) -> tuple[Event, ...]:
+        for event in events:
+            seq = self.state.seq + 1
+            record = stamp("job_1", seq, datetime(2026, 1, 1, tzinfo=UTC), event, Position("e", seq))
+            self.records.append(record)
+            self.state = evolve(self.state, record)
+        return events
+
+    def listed(self, seen: Observation | None) -> tuple[Event, ...]:
+        return self.tell(*decide_listed(self.state, seen, PATIENCE, two_step=self._two_step))
+
+    def fetched(self, found: Observation | None) -> tuple[Event, ...]:
+        return self.tell(*decide_fetched(self.state, found, PATIENCE))
+
+
+def test_every_answer_is_told_whether_or_not_anything_changed() -> None:
+    story = Story()
+
+    assert [story.listed(RUNNING) for _ in range(3)] == [
+        (Progress(percent=9, status="running", raw_status="running", source="reported"),)
+    ] * 3
+
+
+def test_one_miss_is_not_the_end_and_two_in_a_row_start_the_fetch() -> None:
+    story = Story()
+    story.listed(RUNNING)
+
+    assert story.listed(None) == (Progress(percent=9, status="running", raw_status="running", listed=False),)
+    assert story.listed(None) == (DraftsFetch(attempt=1),)
+    assert story.fetched(None) == ()
+    assert story.listed(None) == (DraftsFetch(attempt=2),)
+
+
+def test_a_job_that_reappears_goes_on_where_it_was_and_its_misses_are_forgotten() -> None:
+    story = Story()
+    story.listed(RUNNING)
+    story.listed(None)
+    story.listed(None)
+    story.fetched(None)
+
+    assert story.listed(RUNNING)[0].type == "progress"
+    assert story.listed(None) == (Progress(percent=9, status="running", raw_status="running", listed=False),)
+
+
+def test_a_job_that_was_never_listed_is_not_taken_for_finished() -> None:
+    story = Story()
+
+    first_three = [story.listed(None) for _ in range(3)]
+
+    assert first_three == [(Progress(percent=None, status="queued", listed=False),)] * 3
+    assert story.listed(None) == (DraftsFetch(attempt=1),)
+
+
+def test_a_job_found_nowhere_is_lost_after_the_grace_and_not_before() -> None:
+    story = Story()
+    story.listed(RUNNING)
+    story.listed(None)
+    for attempt in (1, 2, 3):
+        assert story.listed(None) == (DraftsFetch(attempt=attempt),)
+        assert story.fetched(None) == ()
+    story.listed(None)
+
+    (end,) = story.fetched(None)
+
+    assert end == Failed(kind="lost", message="the job left the list of pending jobs, and no result has appeared")
+
+
+def test_without_a_second_step_a_job_that_stays_away_is_lost_too() -> None:
+    story = Story(two_step=False)
+    story.listed(RUNNING)
+
+    told = [story.listed(None)[0].type for _ in range(6)]
+
+    assert told == ["progress"] * 5 + ["failed"]
+
+
+def test_a_figure_once_shown_is_never_taken_back() -> None:
+    story = Story()
+    story.listed(Observation(status="running", percent=80, source="reported"))
+
+    (back,) = story.listed(Observation(status="running", percent=10, source="reported"))
+    (silent,) = story.listed(Observation(status="running", percent=None))
+
+    assert back == Progress(percent=80, status="running", source="reported", regressed=True, raw_percent="10")
+    assert silent == Progress(percent=80, status="running")
+
+
+def test_an_unknown_status_is_told_and_polling_goes_on() -> None:
+    (told,) = Story().listed(Observation(status=normalised("renderring"), raw_status="renderring"))
+
+    assert told == Progress(percent=None, status="unknown", raw_status="renderring")
+
+
+def test_the_upstreams_log_comes_before_what_follows_from_the_answer() -> None:
+    told = Story().listed(Observation(status="running", log=("loading", "step 1")))
+
+    assert told == (Log(line="loading"), Log(line="step 1"), Progress(percent=None, status="running"))
+
+
+def test_a_job_still_listed_as_finished_has_its_result_fetched_at_once() -> None:
+    story = Story()
+
+    assert story.listed(Observation(status="succeeded")) == (DraftsFetch(attempt=1, listed=True),)
+    assert story.fetched(Observation(status="succeeded", result=Result(urls=("https://a/b",)))) == (
+        Done(urls=("https://a/b",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "end"),
+    [
+        (
+            Observation(status="failed", failure=Failure(kind="policy", message="no")),
+            Failed(kind="policy", message="no"),
+        ),
+        (
+            Observation(status="cancelled", failure=Failure(kind="cancelled", message="by quota")),
+            Cancelled(by="upstream", message="by quota"),
+        ),
+        (
+            Observation(status="succeeded", result=Result(urls=())),
+            Failed(kind="malformed", message="the upstream says it is finished, but names no file"),
+        ),
+        (
+            Observation(status="succeeded", result=Result(urls=("https://a/" + "b" * 5_000,))),
+            Failed(kind="malformed", message="the result is over the limits of 32 URLs of 4,096 characters each"),
+        ),
+    ],
+)
+def test_an_answer_that_ends_the_job_is_told_as_what_it_is(seen: Observation, end: Event) -> None:
+    assert Story().listed(seen) == (end,)
+    assert Story().fetched(seen) == (end,)
+
+
+def test_the_upstreams_words_mean_the_same_whatever_their_case() -> None:
+    assert {word: normalised(word.upper()) for word in STATUS_WORDS} == STATUS_WORDS
+    assert normalised(None) == normalised("") == "unknown"
+
+
+@pytest.mark.parametrize("id", ["", "a b", "job\n", "x" * 129, "é", "../x"])
+def test_a_job_id_that_could_not_be_printed_or_routed_is_refused(id: str) -> None:
+    with pytest.raises(UsageError, match="a job id is 1 to 128"):
+        Job(id)
+
+
+def observations() -> st.SearchStrategy[Observation | None]:
+    return st.none() | st.builds(
+        Observation,
+        status=st.sampled_from(["queued", "running", "succeeded", "unknown"]),
+        percent=st.none() | st.integers(0, 100),
+        log=st.sampled_from([(), ("a line",)]),
+        result=st.none() | st.builds(Result, urls=st.sampled_from([(), ("https://a/b",)])),
+        failure=st.none() | st.builds(Failure, kind=st.sampled_from(["upstream", "cancelled"]), message=st.just("no")),
+    )
+
+
+@given(st.lists(st.tuples(observations(), observations()), max_size=60), st.booleans())
+def test_whatever_is_observed_the_story_has_no_holes_and_at_most_one_end(
+    answers: Sequence[tuple[Observation | None, Observation | None]], two_step: bool
+) -> None:
+    story = Story(two_step=two_step)
+    for listed, fetched in answers:
+        if story.state.terminal is not None:
+            break
+        told = story.listed(listed)
+        assert told, "an answer that leads to no event would be seen by nobody"
+        if isinstance(told[-1], DraftsFetch):
+            story.fetched(fetched)
+
+    terminals = [record.seq for record in story.records if record.terminal]
+    shown = [record.event.percent for record in story.records if isinstance(record.event, Progress)]
+    figures = [percent for percent in shown if percent is not None]
+    assert [record.seq for record in story.records] == list(range(1, len(story.records) + 1))
+    assert terminals in ([], [len(story.records)])
+    assert figures == sorted(figures)
+    assert recall(story.records) == story.state
+
+
+@given(st.integers(0, 200))
+def test_a_job_that_stays_away_always_comes_to_an_end(answers_before: int) -> None:
+    story = Story()
+    for _ in range(answers_before % 7):
+        story.listed(RUNNING)
+    polls = 0
+    while story.state.terminal is None:
+        polls += 1
+        if isinstance(story.listed(None)[-1], DraftsFetch):
+            story.fetched(None)
+
+    assert polls <= PATIENCE.unseen + PATIENCE.grace + 1
