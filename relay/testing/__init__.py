@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from relay.testing.checks import check_sink
     from relay.testing.clock import ManualClock
+    from relay.testing.samples import sample_records
     from relay.testing.scenarios import SCENARIOS, Moment, Scenario
     from relay.testing.upstream import ScriptedUpstream
 
-__all__ = ["SCENARIOS", "ManualClock", "Moment", "Scenario", "ScriptedUpstream"]
+__all__ = ["SCENARIOS", "ManualClock", "Moment", "Scenario", "ScriptedUpstream", "check_sink", "sample_records"]
 
 _HOMES = {
     "ManualClock": "relay.testing.clock",
@@ -15,6 +17,8 @@ _HOMES = {
     "Moment": "relay.testing.scenarios",
     "Scenario": "relay.testing.scenarios",
     "ScriptedUpstream": "relay.testing.upstream",
+    "check_sink": "relay.testing.checks",
+    "sample_records": "relay.testing.samples",
 }
 
 
