@@ -1,0 +1,32 @@
+/** What a screen reader says: changes of state and how jobs end, and never every poll. */
+
+import { $, spoken } from "./dom.js";
+
+const PAUSE = 1_500;
+const AT_MOST = 3;
+
+export class Announcer {
+  #news = new Map();
+  #timer = 0;
+
+  /** Take a job's state before and after a record; of several changes of one job the last is said. */
+  hear(before, now) {
+    if (now.terminal && !before.terminal) this.#say(now.job, now.text);
+    else if (now.status !== before.status || before.seq === undefined) this.#say(now.job, now.status);
+  }
+
+  #say(job, text) {
+    this.#news.set(job, text);
+    this.#timer ||= setTimeout(() => this.#speak(), PAUSE);
+  }
+
+  #speak() {
+    const news = [...this.#news];
+    this.#news.clear();
+    this.#timer = 0;
+    $("announcer").textContent =
+      news.length > AT_MOST
+        ? `${news.length} jobs have changed: ${$("counts").textContent}`
+        : news.map(([job, text]) => `${spoken(job)}: ${text}`).join(". ");
+  }
+}

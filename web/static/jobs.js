@@ -1,0 +1,122 @@
+/** The list of jobs: one card each, the newest first. */
+
+import { Card } from "./card.js";
+import { $ } from "./dom.js";
+import { evolve } from "./relay.js";
+
+/** How many ended jobs stay in the page. Running ones all do. */
+export const KEPT_ENDED = 500;
+
+export class Jobs {
+  #list = $("jobs");
+  #cards = new Map();
+  #changed = new Set();
+  #forgotten = 0;
+
+  /**
+   * @param {() => void} wake asks for a `flush` soon
+   * @param {(job: string) => string} colour tells the class of a job's colour
+   * @param {(job: string) => void} onFocus hears that the log is to show one job, or all with ""
+   */
+  constructor(wake, colour, onFocus) {
+    this.wake = wake;
+    this.colour = colour;
+    this.onFocus = onFocus;
+    $("show").addEventListener("change", () => {
+      this.#changed = new Set(this.#cards.values());
+      this.flush();
+    });
+  }
+
+  /** Take a record. Returns what the job was before and what it is now. */
+  hear(record) {
+    const card = this.#cards.get(record.job) ?? this.#add(record.job);
+    const before = card.state;
+    card.state = evolve(before, record);
+    this.#touch(card);
+    return [before, card.state];
+  }
+
+  /** Take the state of all jobs, where their story cannot be told whole. A job that is not in it is unknown by now. */
+  restore(snapshots) {
+    const known = new Set(snapshots.map((snapshot) => snapshot.job));
+    for (const snapshot of snapshots) {
+      const card = this.#cards.get(snapshot.job) ?? this.#add(snapshot.job);
+      if (snapshot.seq >= (card.state.seq ?? 0)) card.state = { ...card.state, ...snapshot, gone: false };
+      this.#touch(card);
+    }
+    for (const card of this.#cards.values()) {
+      if (known.has(card.id) || card.state.terminal) continue;
+      card.state = { ...card.state, status: "unknown", text: "The relay no longer knows this job.", gone: true };
+      this.#touch(card);
+    }
+  }
+
+  /** Mark the card of the job that the log shows alone, or none. */
+  focus(job) {
+    for (const card of this.#cards.values()) card.focused = card.id === job;
+  }
+
+  /** Draw what has changed. */
+  flush() {
+    for (const card of this.#changed) {
+      card.draw();
+      card.root.hidden = !shown(card.state);
+    }
+    this.#changed.clear();
+    this.#trim();
+    const states = [...this.#cards.values()].map((card) => card.state);
+    $("empty").hidden = states.length > 0;
+    $("none-shown").hidden = states.length === 0 || states.some(shown);
+    $("counts").textContent = counted(states);
+    document.title = titled(states);
+  }
+
+  #add(id) {
+    const card = new Card(id, this.colour(id), (job) => this.onFocus(job));
+    this.#cards.set(id, card);
+    this.#list.prepend(card.root);
+    return card;
+  }
+
+  #touch(card) {
+    this.#changed.add(card);
+    this.wake();
+  }
+
+  #trim() {
+    let surplus = this.#cards.size - KEPT_ENDED;
+    if (surplus <= 0) return;
+    const ended = [...this.#cards.values()].filter((card) => over(card.state));
+    for (const card of ended.slice(0, Math.max(0, ended.length - KEPT_ENDED))) {
+      this.#cards.delete(card.id);
+      card.root.remove();
+      this.#forgotten += 1;
+    }
+    $("forgotten").hidden = !this.#forgotten;
+    $("forgotten").textContent = `${this.#forgotten.toLocaleString()} older jobs are no longer shown here.`;
+  }
+}
+
+const over = (state) => Boolean(state.terminal ?? state.gone);
+
+function shown(state) {
+  const wanted = $("show").value;
+  return wanted === "all" || (wanted === "ended") === over(state);
+}
+
+/** How many jobs are in which state, in words. */
+function counted(states) {
+  if (!states.length) return "";
+  const numbers = new Map();
+  for (const { status } of states) numbers.set(status, (numbers.get(status) ?? 0) + 1);
+  return [...numbers].map(([status, number]) => `${number.toLocaleString()} ${status}`).join(", ");
+}
+
+function titled(states) {
+  const busy = states.filter((state) => !over(state));
+  const percents = busy.map((state) => state.percent).filter((percent) => percent !== null);
+  if (!busy.length) return states.length ? "All ended - Progress relay" : "Progress relay";
+  if (busy.length === 1 && percents.length === 1) return `${percents[0]}% - Progress relay`;
+  return `${busy.length} running - Progress relay`;
+}

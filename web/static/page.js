@@ -1,0 +1,82 @@
+/** The page: one stream, and what shows it. */
+
+import { Announcer } from "./announcer.js";
+import { $, colours, eachFrame, setText } from "./dom.js";
+import { Form } from "./form.js";
+import { Jobs } from "./jobs.js";
+import { Log } from "./log.js";
+import { RelayStream } from "./relay.js";
+
+const CONNECTION = {
+  connecting: "Connecting",
+  live: "Live",
+  busy: "The relay is busy; trying again",
+  closing: "The relay is restarting; waiting for it",
+  lost: "Connection lost; trying again",
+};
+
+const wake = eachFrame(() => {
+  log.flush();
+  jobs.flush();
+});
+const colour = colours();
+const log = new Log(wake, colour);
+const jobs = new Jobs(wake, colour, showOnly);
+const announcer = new Announcer();
+const form = new Form();
+
+/** Let the log show one job alone, or all with "". */
+function showOnly(job) {
+  $("only").hidden = job === "";
+  setText($("only-job"), job);
+  jobs.focus(job);
+  log.filter({ job });
+}
+
+function hearRecord(record) {
+  const [before, now] = jobs.hear(record);
+  log.hear(record);
+  announcer.hear(before, now);
+  form.offer(now.upstream);
+}
+
+function hearNotice(notice) {
+  switch (notice.type) {
+    case "snapshot":
+      jobs.restore(notice.jobs);
+      return log.note("What was said before is no longer kept. Each job is shown as it stands.");
+    case "gap":
+      return log.note(missing(notice.missed));
+    case "skipped":
+      return log.note(`${count(notice.missed)} skipped here, because this page did not take them in time`);
+    case "exchange":
+      return log.note(`${notice.method} ${notice.url}: ${notice.status ?? "no answer"}, ${notice.seconds.toFixed(2)} s`);
+  }
+}
+
+function missing(number) {
+  if (number === null) return "Records are missing here: the relay was started anew, or keeps them no longer";
+  return `${count(number)} missing here: the relay keeps them no longer`;
+}
+
+function count(number) {
+  return number === 1 ? "1 record is" : `${number.toLocaleString()} records are`;
+}
+
+// Raw exchanges come only where the operator allowed them, and only to a page that asks: `?debug=1`.
+const asked = new URLSearchParams(location.search);
+const stream = new RelayStream(asked.get("debug") === "1" ? { debug: "1" } : {});
+stream.addEventListener("record", ({ detail }) => hearRecord(detail));
+stream.addEventListener("notice", ({ detail }) => hearNotice(detail));
+stream.addEventListener("state", ({ detail }) => {
+  $("connection").dataset.state = detail;
+  setText($("connection"), CONNECTION[detail]);
+});
+
+$("level").addEventListener("change", () => log.filter({ level: $("level").value }));
+$("show-all").addEventListener("click", () => {
+  showOnly("");
+  $("lines").focus();
+});
+
+stream.open();
