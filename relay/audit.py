@@ -1,0 +1,236 @@
+"""Whether recordings tell the same story: the same records, in the same order and the same words."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from relay.errors import UsageError
+from relay.events import TERMINALS
+from relay.recordings import Flaw, Said, read_recording
+from relay.text import bounded, inert
+
+__all__ = ["Verdict", "audit"]
+
+MAX_FINDINGS: Final = 20
+MAX_WAITING: Final = 200_000
+"""How many records are kept until every recording has had them. Recordings further apart are not read on."""
+
+HOLE_LIMIT: Final = 1_000
+QUOTE_LIMIT: Final = 200
+
+_TERMINAL: Final = frozenset(str(kind.__struct_config__.tag) for kind in TERMINALS)
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What an audit has shown. *records* are those all agree on; *further* findings are counted, but left out."""
+
+    recordings: int
+    jobs: int
+    records: int
+    findings: tuple[str, ...]
+    further: int = 0
+
+    @property
+    def same(self) -> bool:
+        """Whether all recordings tell the same story."""
+        return not self.findings
+
+
+def audit(
+    recordings: Sequence[tuple[str, Iterable[bytes]]],
+    *,
+    jobs: Collection[str] | None = None,
+    max_findings: int = MAX_FINDINGS,
+) -> Verdict:
+    """Compare two or more *recordings*, each a name and its lines, in one pass side by side.
+
+    Each must be consistent in itself as well: a job's seq without holes or repeats from the first on, nothing after a
+    terminal record, blocks that every reader can read. *jobs* restricts it to theirs. A finding is one line that names
+    the recordings, and job and seq where they can be known.
+
+    Raises UsageError for fewer than two recordings, and for one that is empty or no recording.
+    """
+    if len(recordings) < 2:
+        raise UsageError("an audit compares two recordings or more")
+    comparison = _Comparison([_Track(name, lines) for name, lines in recordings], jobs, max_findings)
+    comparison.run()
+    return comparison.verdict()
+
+
+class _Track:
+    """One recording, as far as it has been read."""
+
+    def __init__(self, name: str, lines: Iterable[bytes]) -> None:
+        self.name = name
+        self.over = False
+        self.last: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
+        self.read = 0
+        self.agreed = 0
+        self.agreed_on: Said | None = None
+        self._lines = lines
+        self._found: Iterator[Said | Flaw] | None = None
+
+    def next(self) -> Said | Flaw | None:
+        """What comes next; None, and over, at the end."""
+        try:
+            if self._found is None:
+                self._found = read_recording(self._lines)
+            found = next(self._found, None)
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+        self.over = found is None
+        if found is not None:
+            self.read += 1
+        elif not self.read:
+            raise UsageError(f"{self.name} holds no record")
+        return found
+
+    def past(self, job: str, seq: int) -> bool:
+        """Whether this recording has said *seq* of *job* by now, or never will."""
+        return self.over or self.last.get(job, 0) >= seq
+
+
+class _Entry:
+    """One record, as each recording says it, with its place in that recording."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        self.said: dict[_Track, tuple[Said, int]] = {}
+
+
+class _Comparison:
+    def __init__(self, tracks: list[_Track], jobs: Collection[str] | None, max_findings: int) -> None:
+        self._tracks = tracks
+        self._jobs = jobs
+        self._max_findings = max_findings
+        self._waiting: dict[str, dict[int, _Entry]] = {}
+        self._waits = 0
+        self._records = 0
+        self._findings: list[str] = []
+        self._further = 0
+
+    def run(self) -> None:
+        while running := [track for track in self._tracks if not track.over]:
+            for track in running:
+                self._read(track)
+            if self._waits > MAX_WAITING:
+                names = " and ".join(track.name for track in self._tracks)
+                self._find(f"{names} are more than {MAX_WAITING:,} records apart; the rest was not compared")
+                return
+
+    def verdict(self) -> Verdict:
+        jobs = {job for track in self._tracks for job in track.last}
+        if not jobs and not self._findings:
+            raise UsageError(f"no recording holds a record of {', '.join(sorted(self._jobs or ()))}")
+        return Verdict(
+            recordings=len(self._tracks),
+            jobs=len(jobs),
+            records=self._records,
+            findings=tuple(self._findings),
+            further=self._further,
+        )
+
+    def _read(self, track: _Track) -> None:
+        match track.next():
+            case None:
+                for job in list(self._waiting):
+                    self._settle(job, sorted(self._waiting[job]), track)
+            case Flaw(what=what, job=job):
+                if self._wanted(job):
+                    self._find(f"{track.name}: {what}")
+            case Said() as said:
+                if self._wanted(said.job):
+                    self._hear(track, said)
+
+    def _wanted(self, job: str | None) -> bool:
+        return self._jobs is None or job is None or job in self._jobs
+
+    def _hear(self, track: _Track, said: Said) -> None:
+        last = track.last.get(said.job)
+        if said.job in track.ended:
+            self._find(f"{track.name}: {said} comes after the end of the job, seq {track.ended[said.job]}")
+        if last is not None and said.seq <= last:
+            again = "comes twice" if said.seq == last else f"comes after seq {last}"
+            self._find(f"{track.name}: {said} {again}")
+            return
+        if said.type in _TERMINAL:
+            track.ended.setdefault(said.job, said.seq)
+        track.last[said.job] = said.seq
+        self._entry(said.job, said.seq).said[track] = (said, track.read)
+        if last is not None and said.seq > last + 1:
+            self._note_hole(track, said, last)
+        waiting = self._waiting[said.job]
+        passed = range((last or 0) + 1, said.seq + 1)
+        # Whichever is shorter: a recording may begin late, or be far behind another.
+        self._settle(
+            said.job, passed if len(passed) <= len(waiting) else sorted(seq for seq in waiting if seq in passed), track
+        )
+
+    def _note_hole(self, track: _Track, said: Said, last: int) -> None:
+        """See that what is missing is said, whether or not another recording has it."""
+        if said.seq - last > HOLE_LIMIT:
+            self._find(f"{track.name}: {said} follows seq {last}")
+            return
+        for seq in range(last + 1, said.seq):
+            self._entry(said.job, seq)
+
+    def _entry(self, job: str, seq: int) -> _Entry:
+        waiting = self._waiting.setdefault(job, {})
+        if seq not in waiting:
+            waiting[seq] = _Entry()
+            self._waits += 1
+        return waiting[seq]
+
+    def _settle(self, job: str, seqs: Iterable[int], reader: _Track) -> None:
+        """Compare the records among *seqs* that every recording has said, or never will; *reader* was read last."""
+        waiting = self._waiting[job]
+        for seq in seqs:
+            if seq in waiting and all(track.past(job, seq) for track in self._tracks):
+                self._compare(job, seq, waiting.pop(seq), reader)
+                self._waits -= 1
+        if not waiting:
+            del self._waiting[job]
+
+    def _compare(self, job: str, seq: int, entry: _Entry, reader: _Track) -> None:
+        where = inert(f"{job} seq {seq}")
+        first = next((track for track in self._tracks if track in entry.said), None)
+        if first is None:
+            names = " and ".join(track.name for track in self._tracks)
+            self._find(f"{where}: {names} say nothing, though more follows")
+            return
+        said, _ = entry.said[first]
+        alike = True
+        for track in self._tracks:
+            other, _ = entry.said.get(track, (None, 0))
+            if other is None or (other.type, other.text) != (said.type, said.text):
+                alike = False
+                self._find(f"{where}: {first.name} says {_quoted(said)}, {track.name} says {_quoted(other)}")
+        if alike:
+            self._records += 1
+        if len(entry.said) == len(self._tracks):
+            self._check_order(said, entry, reader)
+
+    def _check_order(self, said: Said, entry: _Entry, reader: _Track) -> None:
+        """Records complete in the order in which they come, where all recordings have the same.
+
+        Otherwise one completes that some recording had before what completed earlier; *reader*, from whom it came last,
+        has it after that.
+        """
+        for track, (_, place) in entry.said.items():
+            if place > track.agreed:
+                track.agreed, track.agreed_on = place, said
+            else:
+                self._find(f"{said}: {reader.name} has it after {track.agreed_on}, {track.name} before it")
+
+    def _find(self, finding: str) -> None:
+        if len(self._findings) < self._max_findings:
+            self._findings.append(finding)
+        else:
+            self._further += 1
+
+
+def _quoted(said: Said | None) -> str:
+    return f"{inert(said.type)} {bounded(inert(said.text), QUOTE_LIMIT)!r}" if said is not None else "nothing"
