@@ -21,6 +21,7 @@ _BASE: Final = "/backend"
 _PENDING: Final = "nf/pending/v2"
 _DRAFTS: Final = "project_y/profile/drafts"
 _RETRY_AFTER: Final = 5
+_KEPT: Final = 10_000
 
 _PAGE: Final = (
     "<!DOCTYPE html>\n<html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>\n"
@@ -38,7 +39,8 @@ class ScriptedUpstream:
     Enter it to start the server, leave it to stop it. Then *url* is the base address, and *token* what a client must
     send as `Authorization: Bearer`. `nf/create` plays the scenario that the prompt begins with, as in `[gap] a cat`,
     and else the default, *scenario*. *requests* counts requests by path, and `GET /requests` shows the counts. All
-    times, those of delays too, are on *clock*. With *drafts_v2* false the drafts are at their older path only.
+    times, those of delays too, are on *clock*. The newest 10,000 tasks are kept. With *drafts_v2* false the drafts are
+    at their older path only.
 
     Raises UsageError for an unknown scenario, and on entering where the port cannot be had.
     """
@@ -92,8 +94,9 @@ class ScriptedUpstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
 
     def _application(self) -> Application:
         app = Application()
@@ -156,6 +159,8 @@ class ScriptedUpstream:
             created_at=self._clock.now(),
             input=input,
         )
+        if len(self.tasks) >= _KEPT:
+            del self.tasks[next(iter(self.tasks))]
         self.tasks[task.id] = task
         return task
 

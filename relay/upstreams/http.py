@@ -22,7 +22,7 @@ from relay.upstreams.wire import is_html, read_json
 __all__ = ["BODY_LIMIT", "HttpClient", "Reply"]
 
 BODY_LIMIT: Final = 1024 * 1024
-"""The most bytes of an answer that are read, after decompression."""
+"""The most bytes of an answer that are read, after decompression, and the most that are sent."""
 
 EXCHANGE_LIMIT: Final = 4096
 """How many characters of a request or an answer an Exchange holds."""
@@ -112,7 +112,7 @@ class HttpClient:
 
         *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about.
         Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
-        *json* cannot be written as JSON. An exception never holds the token, nor one that does.
+        *json* cannot be written as JSON within BODY_LIMIT. An exception never holds the token, nor one that does.
         """
         url = f"{self._base}/{path.lstrip('/')}"
         body = None if json is None else _encoded(json)
@@ -255,9 +255,12 @@ def _object(value: object) -> dict[str, Any]:
 
 def _encoded(value: Any) -> bytes:
     try:
-        return jsonlib.dumps(value, allow_nan=False).encode("ascii")
+        body = jsonlib.dumps(value, allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"the input cannot be written as JSON: {error}") from None
+    if len(body) > BODY_LIMIT:
+        raise UsageError(f"the input is longer than {BODY_LIMIT:,} bytes")
+    return body
 
 
 def _checked_base(base_url: str) -> str:

@@ -323,10 +323,17 @@ def test_a_token_that_no_header_can_hold_is_refused_without_repeating_it(token: 
     assert CANARY not in repr(caught.value)
 
 
-@pytest.mark.parametrize("value", [{"a": float("nan")}, {"a": object()}])
-async def test_input_that_json_cannot_hold_is_the_callers_error(value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"a": float("nan")}, "cannot be written as JSON"),
+        ({"a": object()}, "cannot be written as JSON"),
+        ("a" * BODY_LIMIT, "longer than 1,048,576 bytes"),
+    ],
+)
+async def test_input_that_json_cannot_hold_is_the_callers_error(value: object, words: str) -> None:
     async with Stub(reply("[]")) as stub, HttpClient(stub.url, upstream="test") as http:
-        with pytest.raises(UsageError, match="cannot be written as JSON"):
+        with pytest.raises(UsageError, match=words):
             await http.request("POST", "jobs", json=value)
     assert stub.requests == []
 
