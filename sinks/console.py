@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TextIO, TypeAlias
+from typing import Any, Final, Literal, Self, TextIO, TypeAlias, get_args
 
 import structlog
 
@@ -52,6 +52,8 @@ class ConsoleSink:
         capacity: int = 10_000,
     ) -> None:
         out = out if out is not None else sys.stdout
+        if format not in (None, *get_args(Format)):
+            raise ValueError(f"the console has no format {format!r}; it has {' and '.join(get_args(Format))}")
         self.format: Format = format or ("pretty" if _is_terminal(out) else "json")
         self._levels = frozenset(name for name in LEVELS if at_least(name, level))
         pretty = self.format == "pretty"
