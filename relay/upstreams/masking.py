@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 __all__ = ["MASK", "Masker", "masked_headers"]
 
@@ -62,4 +62,4 @@ def masked_headers(headers: Mapping[str, str]) -> str:
 
 
 def _spellings(secret: str) -> set[str]:
-    return {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}

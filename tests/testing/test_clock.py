@@ -95,6 +95,18 @@ async def test_an_automatic_clock_jumps_to_whoever_is_next() -> None:
     assert seen == [("b", 2.0), ("a", 3.0), ("b", 4.0), ("a", 6.0), ("b", 6.0)]
 
 
+async def test_an_automatic_clock_waits_for_others_after_each_who_goes_to_sleep() -> None:
+    async def busy(turns: int, seconds: float) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await clock.sleep(seconds)
+        woken.append(clock.monotonic())
+
+    clock, woken = ManualClock(auto=True), list[float]()
+    await asyncio.gather(busy(0, 1.0), busy(60, 0.5), busy(120, 0.25))
+    assert woken == [0.25, 0.5, 1.0]
+
+
 async def test_a_story_of_25_minutes_needs_no_waiting_though_its_requests_are_real() -> None:
     """Another sleeper, with a shorter rhythm, does not push time on while a request is under way."""
     clock = ManualClock(auto=True)

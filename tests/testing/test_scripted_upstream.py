@@ -286,6 +286,20 @@ async def test_a_slow_answer_comes_when_the_clock_says_so(clock: ManualClock, up
         assert (await asking).listed == 1
 
 
+async def test_a_slow_answer_that_nobody_waits_for_any_more_is_given_up(
+    clock: ManualClock, upstream: ScriptedUpstream
+) -> None:
+    upstream.add_task("slow")
+    await clock.advance(10.0)
+    async with Sora(upstream.url, upstream.token) as sora:
+        asking = asyncio.create_task(sora.observe(["any"]))
+        await clock.sleeping()
+        asking.cancel()
+        await asyncio.wait([asking])
+    await clock.advance(1.0)
+    assert clock.sleepers == 0
+
+
 async def test_a_server_with_slow_answers_under_way_stops_at_once(clock: ManualClock) -> None:
     async with aiohttp.ClientSession() as session:
         async with ScriptedUpstream(clock=clock) as upstream:
