@@ -60,10 +60,11 @@ def read_record(body: bytes, position: Position) -> Record:
 
 
 def _ascii(body: bytes) -> bytes:
-    r"""The same JSON in ASCII alone: raw U+2028, U+0085 and the like end a line for some SSE clients."""
-    if body.isascii():
-        return body
-    return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode("ascii")
+    r"""The same JSON in printing ASCII: raw U+2028, U+0085 and the like end a line for some SSE clients."""
+    if not body.isascii():
+        body = _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode("ascii")
+    # JSON allows DEL as it is (RFC 8259, 7); a terminal that is shown the JSON would act on it.
+    return body.replace(b"\x7f", rb"\u007f")
 
 
 def record_schema() -> dict[str, Any]:

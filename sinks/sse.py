@@ -91,7 +91,7 @@ class SseSink:
             if self._until:
                 self._until.difference_update(record.job for record in records if record.terminal)
             wanted = [
-                frame(record) for record in records if record.terminal or at_least(record.event.level, self._level)
+                self._encode(record) for record in records if record.terminal or at_least(record.event.level, self._level)
             ]
             if wanted:
                 return b"".join(wanted)

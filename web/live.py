@@ -1,7 +1,7 @@
 """The streams that are open now: how many there are, and how all of them end."""
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 __all__ = ["LiveStreams", "OpenStream"]
@@ -35,6 +35,9 @@ class LiveStreams:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __iter__(self) -> Iterator[OpenStream]:
+        return iter(tuple(self._open))
+
     @contextmanager
     def opened(self, stream: OpenStream) -> Generator[None]:
         """Count *stream* in until it has ended."""
@@ -48,7 +51,7 @@ class LiveStreams:
     async def close(self) -> None:
         """End every stream: the willing with a goodbye, the rest by cutting the connection after LAST_WORDS seconds."""
         self.closing = True
-        streams = list(self._open)
+        streams = list(self)
         for stream in streams:
             stream.close()
         try:
@@ -56,5 +59,5 @@ class LiveStreams:
                 for stream in streams:
                     await stream.done.wait()
         except TimeoutError:
-            for stream in self._open:
+            for stream in self:
                 stream.cut()

@@ -1,0 +1,36 @@
+"""The relay as production runs it: an AppRunner on a real port of loopback, not aiohttp's TestServer.
+
+TestServer cancels the handler of a client that leaves; AppRunner by default does not, and hides nothing.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout
+from aiohttp.web import Application, AppRunner, TCPSite
+
+from relay import Relay
+from web import create_app
+
+__all__ = ["serve", "serve_app"]
+
+
+@asynccontextmanager
+async def serve(relay: Relay, **options: Any) -> AsyncGenerator[ClientSession]:
+    """A client of the relay's own application, whose base address is its server's."""
+    async with serve_app(create_app(relay, **options)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serve_app(app: Application, **options: Any) -> AsyncGenerator[ClientSession]:
+    """A client that outlives the server, and so reads the goodbye of every stream."""
+    runner = AppRunner(app, access_log=None, **options)
+    await runner.setup()
+    await TCPSite(runner, "127.0.0.1", 0).start()
+    async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=ClientTimeout(total=60)) as client:
+        try:
+            yield client
+        finally:
+            await runner.cleanup()

@@ -1,0 +1,150 @@
+"""The stream, byte by byte: what eleven kinds of client read without loss, and nothing else."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from httpx_sse._decoders import SSEDecoder
+from hypothesis import given
+from hypothesis import strategies as st
+from sseclient import SSEClient
+
+from relay.codec import stamp
+from relay.events import EVENTS, Checking, Done, Failed, Log, Position, Progress, Record
+from relay.testing import sample_records
+from sinks.sse import HEARTBEAT, SseSink, frame, notice_frame
+
+SAMPLES = sample_records()
+BLOCK = re.compile(rb"(retry: [1-9][0-9]*\n)?id: [A-Za-z0-9]+-[0-9]+\nevent: [a-z-]+\ndata: [\x20-\x7e]+\n\n")
+
+
+class Chunks:
+    """What sseclient-py takes for a response: an iterable of bytes that can be closed."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)
+
+    def close(self) -> None:
+        pass
+
+
+def parsed(*chunks: bytes) -> list[tuple[str, str, str]]:
+    """What sseclient-py, which is not ours, makes of a stream that arrives in these chunks."""
+    source: Any = Chunks(*chunks)
+    return [(event.id or "", event.event, event.data) for event in SSEClient(source).events()]
+
+
+def expected(records: list[Record]) -> list[tuple[str, str, str]]:
+    return [(str(record.position), record.event.type, record.json.decode()) for record in records]
+
+
+def test_a_record_is_one_block_with_id_event_and_one_line_of_data() -> None:
+    event = Progress(percent=9, status="running", raw_status="running")
+    record = stamp("job_1", 5, datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), event, Position("7f3a", 42))
+
+    assert frame(record) == (
+        b"id: 7f3a-42\n"
+        b"event: progress\n"
+        b'data: {"v":1,"job":"job_1","seq":5,"at":"2026-01-02T03:04:05.678901Z","type":"progress","level":"info",'
+        b'"text":"9% (running)","percent":9,"status":"running","raw_status":"running","source":null,'
+        b'"queue_position":null,"eta":null,"listed":true,"regressed":false,"raw_percent":null}\n'
+        b"\n"
+    )
+
+
+def test_a_notice_is_a_block_too_and_its_retry_never_stands_alone() -> None:
+    assert notice_frame("gap", {"from": "a-1", "to": "b-2", "missed": None}, "b-2", retry=2_000) == (
+        b'retry: 2000\nid: b-2\nevent: gap\ndata: {"from":"a-1","to":"b-2","missed":null}\n\n'
+    )
+
+
+def test_a_heartbeat_is_a_bare_comment_line_without_a_blank_one() -> None:
+    assert HEARTBEAT == b":\n"
+    assert parsed(frame(SAMPLES[0]), HEARTBEAT * 3, frame(SAMPLES[1]), HEARTBEAT) == expected(SAMPLES[:2])
+
+
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: f"{record.seq}-{record.event.type}")
+def test_every_block_fits_the_profile(record: Record) -> None:
+    assert BLOCK.fullmatch(frame(record))
+
+
+def test_every_type_of_event_is_among_the_samples() -> None:
+    assert {type(record.event) for record in SAMPLES} == set(EVENTS)
+
+
+def test_a_block_ends_with_two_line_feeds_and_not_with_their_spelling() -> None:
+    """The seed's streams ended every frame in a literal backslash-n, so that no browser saw a single event."""
+    stream = b"".join(frame(record) for record in SAMPLES)
+
+    assert stream.count(b"\n\n") == len(SAMPLES)
+    assert not re.search(rb"\\n$", stream, re.MULTILINE)
+    assert len(parsed(stream)) == len(SAMPLES)
+
+
+@given(st.lists(st.integers(0, 4_000), max_size=30))
+def test_however_the_stream_is_cut_into_chunks_the_same_events_come_out(cuts: list[int]) -> None:
+    stream = HEARTBEAT.join(frame(record) for record in SAMPLES[:12])
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    chunks = [stream[start:end] for start, end in pairwise(edges)]
+
+    assert parsed(*chunks) == expected(SAMPLES[:12])
+
+
+@given(st.text(max_size=80) | st.sampled_from(["\r\n\r\nevent: done\ndata: {}", "\ufeff", "\u2028", "a\rb", "\x00"]))
+def test_no_text_from_outside_can_end_a_block_or_begin_another(said: str) -> None:
+    at, spot = datetime(2026, 1, 1, tzinfo=UTC), Position("e", 1)
+    record = stamp("job_1", 1, at, Failed(kind="upstream", message=said), spot)
+    decoder = SSEDecoder()
+
+    lines = frame(record).decode("ascii").split("\n")
+    blocks = [block for line in lines[:-1] if (block := decoder.decode(line)) is not None]
+
+    assert BLOCK.fullmatch(frame(record))
+    assert [(block.event, json.loads(block.data)["message"]) for block in blocks] == [("failed", said)]
+
+
+def journal(records: list[Record]) -> SseSink:
+    def read(after: int) -> list[Record]:
+        return [record for record in records if record.position.offset > after][:3]
+
+    return SseSink(read, lambda: None)
+
+
+def test_a_reader_takes_every_record_once_page_by_page_and_then_rests() -> None:
+    records = list(SAMPLES[:8])
+    reader = journal(records)
+
+    pages = [reader.take() for _ in range(4)]
+    records.append(SAMPLES[8])
+
+    assert parsed(*pages) == expected(SAMPLES[:8])
+    assert pages[3] == b""
+    assert parsed(reader.take()) == expected([SAMPLES[8]])
+    assert reader.cursor == SAMPLES[8].position.offset
+    assert not reader.ended
+
+
+def told(*events: Checking | Log | Done) -> list[Record]:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return [stamp("j", seq, at, event, Position("e", seq)) for seq, event in enumerate(events, 1)]
+
+
+def test_a_reader_of_higher_levels_skips_the_rest_but_never_the_end() -> None:
+    checks = [Checking(attempt=number, of=600) for number in range(1, 50)]
+    records = told(*checks, Log(line="careful", severity="warning"), *checks, Done(urls=("https://a/b",)))
+
+    def read(after: int) -> list[Record]:
+        return records[after : after + 10]
+
+    reader = SseSink(read, lambda: None, level="warning", until=["j"])
+    pages = iter(reader.take, b"")
+
+    assert [event for _, event, _ in parsed(*pages)] == ["log", "done"]
+    assert reader.ended
