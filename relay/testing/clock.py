@@ -19,8 +19,8 @@ class ManualClock:
     """A `relay.clock.Clock` that stands still until it is told to move.
 
     It starts at 2026-01-01 00:00 UTC. With *auto* it moves by itself: once somebody sleeps, and nobody else has gone to
-    sleep for a hundred turns of the event loop, it jumps to the next time somebody waits for. A story of 25 minutes takes
-    as long as its requests take. It knows of no work in another process or thread. Belongs to one event loop.
+    sleep for a hundred turns of the event loop, it jumps to the next time somebody waits for. A story of 25 minutes
+    takes as long as its requests. It knows of no work in another process or thread. Belongs to one event loop.
     """
 
     def __init__(self, *, auto: bool = False, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
