@@ -1,0 +1,107 @@
+"""The command line. Each command is imported when it is asked for, so that help comes at once."""
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Final, cast
+
+import click
+
+from relay.errors import RelayError
+from relay.text import inert
+
+__all__ = ["main", "say"]
+
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+
+_COMMANDS: Final = {
+    "demo": ("relay.cli.demo", "Show jobs on a scripted upstream, in the console and on a page."),
+    "serve": ("relay.cli.serve", "Follow jobs on the configured upstreams, and serve their progress."),
+    "follow": ("relay.cli.follow", "Follow one task in the console, without a server."),
+    "audit": ("relay.cli.audit", "Prove that recordings tell the same story, or show where they part."),
+    "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
+    "sinks": ("relay.cli.listing", "List the kinds of sinks."),
+    "upstreams": ("relay.cli.listing", "List the kinds of upstreams."),
+    "schema": ("relay.cli.listing", "Print the schema of a record."),
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and one line of help, and imports one when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        home, _ = _COMMANDS[cmd_name]
+        return cast(click.Command, getattr(import_module(home), cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS:
+            near = get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="progress-relay", message="relay %(version)s")
+@click.pass_context
+def _relay(ctx: click.Context) -> None:
+    """Relay the progress of long-running jobs to every console, browser and program that watches."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    What a user can do wrong is one line on stderr, and status 2. Ctrl-C, where nothing else is said of it, is 130.
+    """
+    with _notices():
+        try:
+            return _relay.main(argv, prog_name="relay", standalone_mode=False) or 0
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx is not None else "relay"
+            say(f"{error.format_message().rstrip('.')}; see {where} --help")
+        except click.ClickException as error:
+            say(error.format_message())
+        except RelayError as error:
+            say(str(error))
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        return USAGE
+
+
+def say(message: str) -> None:
+    """Tell the user something, in one line on stderr: standard output is for records."""
+    click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+        if record.exc_info:
+            click.echo(logging.Formatter().formatException(record.exc_info), err=True)
+
+
+@contextmanager
+def _notices() -> Generator[None]:
+    """Print what the relay tells its operator."""
+    logger, handler = logging.getLogger("relay"), _ToStderr()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,156 @@
+"""What is configured, built: the one place where settings become upstreams, sinks and a journal."""
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from types import TracebackType
+from typing import Any, cast
+
+from relay.bus import Sink
+from relay.clock import Clock, SystemClock
+from relay.errors import ConfigError, UsageError
+from relay.events import Level, Record, at_least
+from relay.journal import Journal, MemoryJournal
+from relay.relay import Relay
+from relay.settings import (
+    ConsoleSettings,
+    CustomSinkSettings,
+    DebugSettings,
+    JournalSettings,
+    LogFormat,
+    Settings,
+    SinkSettings,
+    UpstreamSettings,
+)
+from relay.upstreams import Sora, Upstream
+from sinks import ConsoleSink, DebugSink
+
+__all__ = ["build_relay", "build_sink", "build_upstream"]
+
+
+def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
+    """The relay that *settings* describe; it has a console where they name no sink. *log_format* is the console's.
+
+    Raises ConfigError where a sink cannot be imported or made, or an upstream is not what it can be.
+    """
+    clock = SystemClock()
+    sinks = settings.sinks or (ConsoleSettings(),)
+    return Relay(
+        [build_upstream(upstream, clock) for upstream in settings.upstreams],
+        sinks=[build_sink(sink, log_format) for sink in sinks],
+        journal=_build_journal(settings.journal),
+        clock=clock,
+    )
+
+
+def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
+    """The adapter of one upstream."""
+    try:
+        return Sora(
+            settings.base_url,
+            settings.token.reveal(),
+            name=settings.name,
+            interval=settings.interval,
+            deadline=settings.deadline,
+            timeout=settings.timeout,
+            clock=clock,
+        )
+    except UsageError as error:
+        raise ConfigError(f"upstream {settings.name}: {error}") from None
+
+
+def build_sink(settings: SinkSettings, log_format: LogFormat | None = None) -> Sink:
+    """One sink."""
+    match settings:
+        case ConsoleSettings(level=level, format=format):
+            return ConsoleSink(format=log_format or format, level=level)
+        case DebugSettings(level=level):
+            return _at_level(DebugSink(), level)
+        case CustomSinkSettings(target=target, level=level, options=options):
+            return _at_level(_custom_sink(target, options), level)
+
+
+def _build_journal(settings: JournalSettings) -> Journal:
+    return MemoryJournal(settings.keep)
+
+
+def _custom_sink(target: str, options: Mapping[str, Any]) -> Sink:
+    """The callable that *target* names; a class is made into one with *options*."""
+    made = _imported(target)
+    if inspect.isclass(made):
+        try:
+            made = made(**options)
+        except Exception as error:
+            raise ConfigError(f"sink {target} cannot be made with {_keys(options)}: {_described(error)}") from error
+    elif options:
+        raise ConfigError(f"sink {target} is no class, so it takes no keys; remove {_keys(options)}")
+    _check_callable(target, made)
+    return cast(Sink, made)
+
+
+def _imported(target: str) -> Any:
+    module_name, _, path = target.partition(":")
+    try:
+        found = import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"sink {target} cannot be imported: {_described(error)}") from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            near = get_close_matches(name, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"sink {target}: {module_name} has no {name!r}{hint}")
+        found = getattr(found, name)
+    return found
+
+
+def _check_callable(target: str, sink: object) -> None:
+    if not callable(sink):
+        raise ConfigError(f"sink {target} cannot be called; a sink is a callable of one record")
+    if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
+        raise ConfigError(f"sink {target} is asynchronous; a sink is a plain callable of one record")
+    try:
+        inspect.signature(sink).bind(None)
+    except TypeError as error:
+        raise ConfigError(f"sink {target} cannot be called with a record alone: {error}") from error
+    except ValueError:
+        pass  # some built-in functions do not say what they take
+
+
+def _keys(options: Mapping[str, Any]) -> str:
+    return ", ".join(options) or "no keys of its table"
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _at_level(sink: Sink, level: Level) -> Sink:
+    if level == "debug":
+        return sink
+    managed = hasattr(sink, "__aenter__") and hasattr(sink, "__aexit__")
+    return (_ManagedAtLevel if managed else _AtLevel)(sink, level)
+
+
+class _AtLevel:
+    """A sink that hears what matters as much as *level*, and every terminal record: it ends the story."""
+
+    def __init__(self, sink: Sink, level: Level) -> None:
+        self.__qualname__ = getattr(sink, "__qualname__", type(sink).__qualname__)
+        self.exchange = getattr(sink, "exchange", None)
+        self._sink: Any = sink
+        self._level: Level = level
+
+    def __call__(self, record: Record) -> None:
+        if record.terminal or at_least(record.event.level, self._level):
+            self._sink(record)
+
+
+class _ManagedAtLevel(_AtLevel):
+    async def __aenter__(self) -> object:
+        return await self._sink.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> object:
+        return await self._sink.__aexit__(kind, error, trace)

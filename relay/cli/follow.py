@@ -1,0 +1,57 @@
+"""`relay follow`: one task in the console."""
+
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+
+import click
+
+from relay.cli import INTERRUPTED
+from relay.cli.build import build_upstream
+from relay.cli.options import config_option, settings_from
+from relay.cli.serving import ended, first_of, run
+from relay.clock import SystemClock
+from relay.errors import ConfigError
+from relay.events import Done
+from relay.relay import Relay
+from relay.settings import Settings, UpstreamSettings
+from relay.tables import nearest
+from sinks import ConsoleSink
+
+__all__ = ["follow"]
+
+
+@click.command
+@click.argument("upstream")
+@click.argument("task_id")
+@config_option
+def follow(upstream: str, task_id: str, config: Path | None) -> int:
+    """Follow TASK_ID, which exists at UPSTREAM, in the console, without a server.
+
+    UPSTREAM is the name of an upstream in relay.toml. Ends with the job: status 0 when it is done, 1 when it failed or
+    was cancelled, 130 when Ctrl-C ended the following (the job itself goes on).
+    """
+    settings = settings_from(config, dict(os.environ))
+    return run(partial(_follow, _chosen(settings, upstream), task_id))
+
+
+def _chosen(settings: Settings, name: str) -> UpstreamSettings:
+    configured = {upstream.name: upstream for upstream in settings.upstreams}
+    if not configured:
+        raise ConfigError("no upstream is configured; add [[upstreams]] to relay.toml, or name the file with --config")
+    if name not in configured:
+        raise ConfigError(f"no upstream is called {name!r}; {nearest(name, configured)}")
+    return configured[name]
+
+
+async def _follow(upstream: UpstreamSettings, task: str, stop: asyncio.Event) -> int:
+    clock = SystemClock()
+    relay = Relay([build_upstream(upstream, clock)], sinks=[ConsoleSink()], clock=clock)
+    async with relay:
+        job = relay.follow(upstream.name, task)
+        with ended(relay.bus, [job]) as end:
+            await first_of(stop, end)
+    if not job.ended:
+        return INTERRUPTED
+    return 0 if isinstance(job.state.terminal, Done) else 1

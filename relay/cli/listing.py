@@ -1,0 +1,49 @@
+"""What there is: `relay sinks`, `relay upstreams`, `relay schema`."""
+
+import json
+from collections.abc import Mapping
+
+import click
+
+from relay.codec import record_schema
+
+__all__ = ["schema", "sinks", "upstreams"]
+
+_SCHEMAS = {"jsonschema": record_schema}
+
+
+@click.command
+def sinks() -> int:
+    """List the kinds of sinks, as [[sinks]] of relay.toml names them."""
+    from sinks import ConsoleSink, DebugSink
+
+    own = "A sink of your own: any callable of one record, or a class that makes one."
+    _print({"console": _first_line(ConsoleSink), "debug": _first_line(DebugSink), "package.module:Name": own})
+    return 0
+
+
+@click.command
+def upstreams() -> int:
+    """List the kinds of upstreams, as [[upstreams]] of relay.toml names them."""
+    from relay.upstreams import Sora
+
+    _print({"sora": _first_line(Sora)})
+    return 0
+
+
+@click.command
+@click.argument("kind", type=click.Choice(list(_SCHEMAS)), default="jsonschema")
+def schema(kind: str) -> int:
+    """Print the schema of a record on the wire, as JSON Schema (2020-12)."""
+    click.echo(json.dumps(_SCHEMAS[kind](), indent=2))
+    return 0
+
+
+def _first_line(documented: type) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def _print(kinds: Mapping[str, str]) -> None:
+    width = max(map(len, kinds))
+    for kind, says in kinds.items():
+        click.echo(f"{kind:<{width}}  {says}")

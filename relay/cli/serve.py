@@ -1,0 +1,55 @@
+"""`relay serve`: the relay as it is configured."""
+
+import asyncio
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from relay.cli import say
+from relay.cli.build import build_relay
+from relay.cli.options import PORT, config_option, host_option, log_format_option, settings_from
+from relay.cli.serving import own_names, run, serving
+from relay.config import check_host
+from relay.settings import LogFormat, Settings
+from web import create_app
+
+__all__ = ["serve"]
+
+
+@click.command
+@config_option
+@host_option
+@click.option("--port", type=PORT, help="The port to listen on; 0 takes any free one.")
+@log_format_option
+def serve(config: Path | None, host: str | None, port: int | None, log_format: LogFormat | None) -> int:
+    """Follow jobs on the configured upstreams, and serve their progress."""
+    settings = settings_from(config, dict(os.environ))
+    server = settings.server
+    server = replace(server, host=host or server.host, port=server.port if port is None else port)
+    check_host(server.host)
+    # Behind everything else, so that no file of this directory stands in for a module that is installed.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    return run(partial(_serve, replace(settings, server=server), log_format))
+
+
+async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio.Event) -> int:
+    server = settings.server
+    relay = build_relay(settings, log_format)
+    app = create_app(
+        relay,
+        heartbeat=server.heartbeat,
+        max_streams=server.max_streams,
+        hosts=own_names(server.host, server.public_url),
+    )
+    async with serving(app, server.host, server.port) as address:
+        public = f", for users {server.public_url}" if server.public_url is not None else ""
+        say(f"serving on {address}/{public}; Ctrl-C ends this")
+        if not settings.upstreams:
+            say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+        await stop.wait()
+    return 0

@@ -1,0 +1,133 @@
+"""Running until it is done or told to stop, and serving meanwhile."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp.web import Application, AppRunner, SockSite
+
+from relay.bus import Bus
+from relay.errors import UsageError
+from relay.events import Record
+from relay.jobs import Job
+
+__all__ = ["ended", "first_of", "own_names", "run", "serving"]
+
+SHUTDOWN: Final = 0.5
+"""Seconds that requests under way have to end; aiohttp takes up to twice that. Streams are closed before."""
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    """Run *work* to its end and return its exit status.
+
+    The first Ctrl-C or SIGTERM sets the event that *work* is given: it is to end in order. The second ends the process.
+    """
+    return asyncio.run(_run(work))
+
+
+async def _run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    stop = asyncio.Event()
+    with _signals(stop):
+        return await work(stop)
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Generator[None]:
+    loop = asyncio.get_running_loop()
+
+    def begin_to_stop(_number: int, _frame: FrameType | None) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        loop.call_soon_threadsafe(stop.set)
+
+    before = {number: signal.signal(number, begin_to_stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Return when one of *events* is set."""
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def ended(bus: Bus, jobs: Iterable[Job]) -> Generator[asyncio.Event]:
+    """An event that is set when all *jobs* have ended."""
+    running = {job.id: job for job in jobs}
+    reached = asyncio.Event()
+
+    def hear(record: Record) -> None:
+        if record.terminal:
+            running.pop(record.job, None)
+        if not running:
+            reached.set()
+
+    with bus.subscribe(hear, list(running.values()), after=0):
+        yield reached
+
+
+@asynccontextmanager
+async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]:
+    """Serve *app* on *host* and *port*, and shut it down in order. The address it has is what this yields.
+
+    Raises UsageError where that port cannot be had, before anything of *app* has started.
+    """
+    with _listening(host, port) as listener:
+        runner = AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN)
+        try:
+            await runner.setup()
+            await SockSite(runner, listener).start()
+            address, number = listener.getsockname()[:2]
+            yield f"http://{_bracketed(address)}:{number}"
+        finally:
+            await runner.cleanup()
+
+
+def own_names(host: str, public_url: str | None) -> set[str]:
+    """The names, as in a Host header without the port, by which this relay is reached."""
+    public = urlsplit(public_url).hostname if public_url is not None else None
+    names = {"localhost", "127.0.0.1", "::1", host, *([public] if public else [])}
+    return {_bracketed(name) for name in names}
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    # One address, so that port 0 is one port; what `localhost` is elsewhere does not matter.
+    address = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family)
+    except OSError as error:
+        raise UsageError(_no_port(error, host, port)) from None
+
+
+def _no_port(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} on {host} is in use; choose another with --port, or 0 for any free one"
+        case errno.EACCES:
+            return f"port {port} needs more rights than this user has; choose one from 1024 up with --port"
+        case number:
+            reason = os.strerror(number) if number is not None else "no such address"
+            return f"cannot listen on {host} port {port}: {reason}"
