@@ -13,7 +13,7 @@ import msgspec
 from relay.bus import Bus, Notify, Sink, Subscription, notice
 from relay.clock import Clock, SystemClock
 from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
-from relay.events import Accepted, Cancelled, Failed, FailureKind
+from relay.events import Accepted, Cancelled, Exchange, Failed, FailureKind
 from relay.jobs import Job
 from relay.journal import Journal, MemoryJournal
 from relay.poller import Poller
@@ -83,7 +83,7 @@ class Relay:
             for sink in self._sinks:
                 await self._attach(stack, sink)
             for upstream in self.upstreams.values():
-                upstream.on_exchange = self.bus.publish_exchange
+                upstream.on_exchange = self._pass_on
                 await stack.enter_async_context(upstream)
             stack.push_async_callback(self._stop_tasks)
             for name, upstream in self.upstreams.items():
@@ -204,6 +204,11 @@ class Relay:
             self._by_task[name, task] = job
             self.bus.publish(job, Accepted(upstream=name, task=task))
             self._pollers[name].watch(job)
+
+    def _pass_on(self, exchange: Exchange) -> None:
+        """Publish a raw exchange under the ids of our jobs; its adapter knows the upstream's tasks alone."""
+        jobs = (self._by_task.get((exchange.upstream, task)) for task in exchange.jobs)
+        self.bus.publish_exchange(msgspec.structs.replace(exchange, jobs=tuple(job.id for job in jobs if job)))
 
     def _upstream(self, name: str) -> Upstream:
         if self._stack is None:

@@ -408,6 +408,37 @@ async def test_the_number_of_running_jobs_is_bounded_and_ended_ones_are_forgotte
         assert len(relay.jobs()) < 1_500
 
 
+async def test_a_raw_exchange_names_the_jobs_it_was_about(clock: ManualClock) -> None:
+    heard: list[Exchange] = []
+
+    class Listening:
+        def __call__(self, record: Record) -> None:
+            pass
+
+        def exchange(self, exchange: Exchange) -> None:
+            heard.append(exchange)
+
+    upstream = OneStep(story({"t": RUNNING}))
+    async with Relay([upstream], sinks=[Listening()], clock=ManualClock()) as relay:
+        job = relay.follow("scripted", "t")
+        assert upstream.on_exchange is not None
+        upstream.on_exchange(
+            Exchange(
+                jobs=("t", "a stranger's"),
+                upstream="scripted",
+                method="GET",
+                url="http://127.0.0.1/",
+                status=200,
+                seconds=0.1,
+                request="",
+                response="[]",
+                at=clock.now(),
+            )
+        )
+
+    assert [exchange.jobs for exchange in heard] == [(job.id,)]
+
+
 async def test_leaving_ends_every_task_and_closes_upstreams_and_sinks_in_order(clock: ManualClock) -> None:
     closed: list[str] = []
 
