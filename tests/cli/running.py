@@ -1,0 +1,81 @@
+"""`relay` as users run it: a process of its own, watched by what it says."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+__all__ = ["Running", "relay"]
+
+SCRIPT = Path(sys.executable).parent / "relay"
+PATIENCE = 60
+"""A safety net: nothing here waits for time to pass."""
+
+
+class Running:
+    """A process. Its standard error is read line by line; its standard output, which may be long, is a file."""
+
+    def __init__(self, process: subprocess.Popen[str], out: Path | None) -> None:
+        self.said: list[str] = []
+        self._process = process
+        self._out = out
+
+    def says(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of standard error that *pattern* is found in."""
+        for line in _pipe(self._process.stderr):
+            self.said.append(line.rstrip("\n"))
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"it ended without saying {pattern!r}: {self.said}")
+
+    def prints(self) -> str:
+        """Wait for a line of standard output, where that is a pipe."""
+        return _pipe(self._process.stdout).readline()
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """What Ctrl-C sends."""
+        self._process.send_signal(number)
+
+    def ends(self) -> int:
+        """Wait for the end; the exit status."""
+        self.said += [line.rstrip("\n") for line in _pipe(self._process.stderr)]
+        return self._process.wait(PATIENCE)
+
+    @property
+    def printed(self) -> list[str]:
+        """The lines of standard output so far."""
+        if self._out is None:
+            return _pipe(self._process.stdout).read().splitlines()
+        return self._out.read_text().splitlines()
+
+
+@contextmanager
+def relay(*arguments: str, folder: Path, piped: bool = False, **environ: str) -> Generator[Running]:
+    """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    out = folder / f"{arguments[0]}.out"
+    with (
+        out.open("wb") as file,
+        subprocess.Popen(
+            [SCRIPT, *arguments],
+            cwd=folder,
+            env={**kept, **environ},
+            stdout=subprocess.PIPE if piped else file,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield Running(process, None if piped else out)
+        finally:
+            process.kill()
+
+
+def _pipe(end: IO[str] | None) -> IO[str]:
+    assert end is not None
+    return end

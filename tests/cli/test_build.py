@@ -1,0 +1,163 @@
+"""What relay.toml names, built: upstreams, the console, and sinks of anybody's own."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli.build import build_relay, build_sink
+from relay.cli.serving import own_names, run
+from relay.codec import stamp
+from relay.errors import ConfigError
+from relay.events import Checking, Done, Event, Failed, Position, Progress, Record, Retrying
+from relay.secret import Secret
+from relay.settings import ConsoleSettings, CustomSinkSettings, DebugSettings, Settings, SoraSettings
+from sinks import ConsoleSink, DebugSink
+
+MODULE = '''
+heard = []
+
+def hears(record):
+    heard.append(record.event.type)
+
+class Mail:
+    """Hears raw exchanges as well, and is entered and left."""
+    def __init__(self, to="nobody"):
+        self.to, self.heard, self.entered = to, [], []
+    def __call__(self, record):
+        self.heard.append(record.event.type)
+    def exchange(self, exchange): ...
+    async def __aenter__(self):
+        self.entered.append("in")
+    async def __aexit__(self, *error):
+        self.entered.append("out")
+
+class Outer:
+    inner = hears
+
+async def later(record): ...
+class Later:
+    async def __call__(self, record): ...
+def two(record, more): ...
+number = 3
+'''
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """`my_sinks`, importable."""
+    (tmp_path / "my_sinks.py").write_text(MODULE)
+    (tmp_path / "my_exit.py").write_text("raise SystemExit")
+    (tmp_path / "my_typo.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_sinks  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+
+    yield my_sinks
+    for name in ("my_sinks", "my_exit", "my_typo"):
+        sys.modules.pop(name, None)
+
+
+def record(event: Event) -> Record:
+    return stamp("job_a", 1, datetime(2026, 1, 1, tzinfo=UTC), event, Position("e", 1))
+
+
+def custom(target: str, level: Any = "debug", **options: Any) -> Any:
+    return build_sink(CustomSinkSettings(target=target, level=level, options=options))
+
+
+def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
+    settings = SoraSettings(base_url="http://g:1", token=Secret("t"), name="studio", interval=5.0, deadline=60.0)
+    relay = build_relay(Settings(upstreams=(settings,), sinks=(DebugSettings(),)))
+    assert [(up.name, up.interval, up.deadline) for up in relay.upstreams.values()] == [("studio", 5.0, 60.0)]
+
+
+def test_a_console_prints_in_the_format_of_the_command_line_before_that_of_the_file() -> None:
+    sinks = [build_sink(ConsoleSettings(format="pretty"), "json"), build_sink(ConsoleSettings(format="pretty"))]
+    assert [sink.format for sink in sinks if isinstance(sink, ConsoleSink)] == ["json", "pretty"]
+
+
+def test_a_debug_sink_is_built() -> None:
+    assert isinstance(build_sink(DebugSettings()), DebugSink)
+
+
+def test_a_function_is_a_sink_as_it_is(module: Any) -> None:
+    assert custom("my_sinks:hears") is module.hears
+    assert custom("my_sinks:Outer.inner") is module.hears
+
+
+def test_a_class_is_made_with_the_keys_of_its_table() -> None:
+    assert (custom("my_sinks:Mail", to="ops").to, custom("my_sinks:Mail").to) == ("ops", "nobody")
+
+
+def test_a_sink_hears_what_matters_as_much_as_its_level_and_every_end(module: Any) -> None:
+    sink = custom("my_sinks:hears", level="warning")
+    for event in (
+        Checking(attempt=1, of=2),
+        Progress(percent=1, status="running"),
+        Retrying(kind="network", message="", attempt=1, next_in=1.0),
+        Done(urls=()),
+        Failed(kind="lost", message=""),
+    ):
+        sink(record(event))
+    assert module.heard == ["retrying", "done", "failed"]
+
+
+async def test_a_sink_with_a_level_keeps_its_other_abilities() -> None:
+    sink = custom("my_sinks:Mail", level="info")
+    mail = sink._sink
+    async with sink:
+        sink(record(Done(urls=())))
+    assert (mail.heard, mail.entered, sink.exchange) == (["done"], ["in", "out"], mail.exchange)
+    assert sink.__qualname__ == "Mail"
+    assert not hasattr(custom("my_sinks:hears", level="info"), "__aenter__")
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "line"),
+    [
+        ("no_such:x", {}, "cannot be imported: ModuleNotFoundError: No module named 'no_such'"),
+        ("my_sinks.sub:x", {}, "cannot be imported: ModuleNotFoundError: No module named 'my_sinks.sub'"),
+        ("my_exit:x", {}, "cannot be imported: SystemExit: "),
+        ("my_typo:f", {}, "cannot be imported: SyntaxError: "),
+        (":x", {}, "cannot be imported: ValueError: Empty module name"),
+        ("my_sinks:mail", {}, ": my_sinks has no 'mail'; did you mean 'Mail'?"),
+        ("my_sinks:Outer.nothing", {}, ": my_sinks has no 'nothing'"),
+        ("my_sinks:number", {}, "cannot be called; a sink is a callable of one record"),
+        ("my_sinks:later", {}, "is asynchronous; a sink is a plain callable of one record"),
+        ("my_sinks:Later", {}, "is asynchronous; a sink is a plain callable of one record"),
+        ("my_sinks:two", {}, "cannot be called with a record alone: missing a required argument: 'more'"),
+        ("my_sinks:hears", {"to": 1}, "is no class, so it takes no keys; remove to"),
+        ("my_sinks:Mail", {"two": 1}, "cannot be made with two: TypeError: "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_sink_is_refused_with_the_reason(target: str, options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        custom(target, **options)
+    said = str(caught.value).removeprefix(f"sink {target}").lstrip(" ")
+    assert said.startswith(line)
+
+
+def test_a_function_without_a_signature_is_a_sink() -> None:
+    assert custom("builtins:print") is print
+
+
+def test_the_names_a_relay_answers_to_are_its_addresses_and_its_public_name() -> None:
+    loopback = {"localhost", "127.0.0.1", "[::1]"}
+    assert own_names("::1", None) == loopback
+    assert own_names("127.0.0.2", "https://Relay.example.org:8443/x") == {*loopback, "127.0.0.2", "relay.example.org"}
+
+
+def test_the_first_interrupt_asks_and_the_second_is_the_systems_own() -> None:
+    async def work(stop: Any) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        await stop.wait()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == 2 * [signal.SIG_DFL]
+        return 7
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(work) == 7
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,53 @@
+"""`relay follow`: one task in the console, and an exit status that says how it went."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relay.cli import main
+from tests.cli.running import Running, relay
+
+
+def configure(folder: Path, fake: Running) -> tuple[str, str]:
+    """Write relay.toml for *fake*; its token and its task."""
+    base_url, token = fake.says(r"base_url (\S+)")[1], fake.says(r"token (\S+)")[1]
+    (folder / "relay.toml").write_text(
+        f'[[upstreams]]\nkind = "sora"\nname = "studio"\nbase_url = "{base_url}"\ntoken = "env:TOKEN"\ninterval = 0.1'
+    )
+    return token, fake.says(r"task (\S+) plays")[1]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "last"),
+    [("happy", 0, "done"), ("violation", 1, "failed"), ("missing-url", 1, "failed")],
+)
+def test_its_exit_status_says_how_the_job_ended(
+    scenario: str,
+    status: int,
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with relay("fake", "--port", "0", "--scenario", scenario, "--speed", "20", folder=tmp_path) as fake:
+        token, task = configure(tmp_path, fake)
+        monkeypatch.setenv("TOKEN", token)
+        assert main(["follow", "studio", task]) == status
+    said = capfd.readouterr()
+    records = [json.loads(line) for line in said.out.splitlines()]
+    assert [record["seq"] for record in records] == list(range(1, len(records) + 1))
+    assert (records[0]["type"], records[0]["task"], records[-1]["type"]) == ("accepted", task, last)
+    assert said.err == ""
+
+
+def test_an_interrupted_follow_has_status_130(tmp_path: Path) -> None:
+    with relay("fake", "--port", "0", "--scenario", "never-finishes", folder=tmp_path) as fake:
+        token, task = configure(tmp_path, fake)
+        with relay("follow", "studio", task, folder=tmp_path, piped=True, TOKEN=token) as follow:
+            assert json.loads(follow.prints())["type"] == "accepted"
+            follow.interrupt()
+            assert follow.ends() == 130
+            assert {json.loads(line)["type"] for line in follow.printed} <= {"checking", "received", "progress"}
+    assert follow.said == []
