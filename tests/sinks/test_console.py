@@ -15,21 +15,19 @@ from datetime import UTC, datetime
 import pytest
 import structlog
 from hypothesis import given
-from hypothesis import strategies as st
 
 from relay import Bus, Job, MemoryJournal
 from relay.codec import stamp
 from relay.events import Accepted, Event, Failed, Log, Position, Progress, Record
 from relay.testing import ManualClock, sample_records
-from relay.testing.samples import HOSTILE_TEXTS, hostile_records
+from relay.testing.samples import hostile_records
 from sinks import ConsoleSink
+from tests.sinks.hostile import any_text, however_busy_the_machine
 from tests.sinks.outputs import PATIENCE, Gate, Pipe, a_pipe, a_terminal
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ACTS_ON_A_TERMINAL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 AT = datetime(2026, 1, 1, 16, 0, 5, 123456, tzinfo=UTC)
-
-any_text = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Z", "C"])) | st.sampled_from(HOSTILE_TEXTS)
 
 
 def a_record(event: Event, *, job: str = "job_1", seq: int = 1, at: datetime = AT) -> Record:
@@ -86,6 +84,7 @@ def events_with(text: str) -> list[Event]:
 
 
 @given(text=any_text)
+@however_busy_the_machine
 def test_whatever_the_text_a_pretty_line_is_one_line_and_nothing_in_it_acts_on_a_terminal(text: str) -> None:
     for event in events_with(text):
         shown = printed([a_record(event)], format="pretty")
@@ -94,6 +93,7 @@ def test_whatever_the_text_a_pretty_line_is_one_line_and_nothing_in_it_acts_on_a
 
 
 @given(text=any_text)
+@however_busy_the_machine
 def test_whatever_the_text_a_json_line_is_one_line_of_ascii_without_control_characters(text: str) -> None:
     for event in events_with(text):
         shown = printed([a_record(event)], format="json")
@@ -103,12 +103,25 @@ def test_whatever_the_text_a_json_line_is_one_line_of_ascii_without_control_char
 
 
 @given(job=any_text)
+@however_busy_the_machine
 def test_a_job_id_that_somebody_else_made_up_is_made_inert_too(job: str) -> None:
     record = Record(job=job, seq=1, at=AT, event=Log(line="x"), position=Position("e", 1), json=b"{}")
     assert ACTS_ON_A_TERMINAL.findall(printed([record], format="pretty")) == ["\n"]
 
 
+def test_words_that_nobody_made_inert_are_made_inert_here() -> None:
+    class Careless(Log, frozen=True, tag="careless"):
+        @property
+        def text(self) -> str:
+            return self.line
+
+    event = Careless(line="\x1b[2J\n\u202e\x9b")
+    record = Record(job="job_1", seq=1, at=AT, event=event, position=Position("e", 1), json=b"{}")
+    assert printed([record], format="pretty").endswith(r" careless     \x1b[2J\n\u202e\x9b" + "\n")
+
+
 @given(text=any_text)
+@however_busy_the_machine
 def test_colours_change_nothing_but_the_colour(text: str) -> None:
     record = a_record(Failed(kind="upstream", message=text))
     with pytest.MonkeyPatch.context() as patch:

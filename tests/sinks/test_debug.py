@@ -7,15 +7,13 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from relay import Bus, Exchange, Job, Log, MemoryJournal, Relay
 from relay.testing import ManualClock, sample_records
-from relay.testing.samples import HOSTILE_TEXTS, hostile_records
+from relay.testing.samples import hostile_records
 from sinks import DebugSink
+from tests.sinks.hostile import any_text, however_busy_the_machine
 from tests.sinks.outputs import PATIENCE, Gate, a_pipe
-
-any_text = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Z", "C"])) | st.sampled_from(HOSTILE_TEXTS)
 
 
 def an_exchange(response: str = "[]") -> Exchange:
@@ -62,6 +60,7 @@ def test_an_exchange_is_one_json_object_that_is_no_record() -> None:
 
 
 @given(text=any_text)
+@however_busy_the_machine
 def test_whatever_an_upstream_answers_it_is_one_line_of_ascii_that_says_the_same(text: str) -> None:
     out = io.StringIO()
     sink = DebugSink(out)

@@ -128,6 +128,31 @@ def test_closing_does_not_wait_for_an_output_that_stands_still() -> None:
         assert pipe.read_lines(lines[-1].decode().strip()) == b"".join(lines).decode().splitlines()
 
 
+def test_closing_waits_for_an_output_that_moves() -> None:
+    lines = numbered(2_000, width=100)
+    with a_pipe() as pipe:
+        os.set_blocking(pipe.out.fileno(), False)
+        writer = LineWriter(pipe.out)
+        for line in lines:
+            writer.write(line)
+        closing = threading.Thread(target=writer.close, args=[PATIENCE])
+        closing.start()
+        arrived = pipe.read_lines(lines[-1].decode().strip())
+        closing.join(PATIENCE)
+    assert arrived == b"".join(lines).decode().splitlines()
+    assert running() == []
+
+
+def test_once_closed_it_holds_the_output_no_more() -> None:
+    with a_pipe() as pipe:
+        writer = LineWriter(pipe.out)
+        writer.write(b"1\n")
+        writer.close()
+        pipe.out.close()
+        assert pipe.read_lines("1") == ["1"]
+        assert os.read(pipe.reader, 1) == b"", "the end of the pipe"
+
+
 def test_after_closing_the_next_line_goes_on_where_the_last_one_was_cut() -> None:
     lines = numbered(2_000, width=100)
     with a_pipe() as pipe:
@@ -181,6 +206,41 @@ def test_an_output_that_fails_is_tried_again_and_then_gets_everything() -> None:
     writer.write(b"2\n")
     writer.close()
     assert out.getvalue() == "1\n2\n"
+
+
+def test_an_output_that_fails_is_tried_again_without_anybodys_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flaky(io.StringIO):
+        tries = 0
+        written = threading.Event()
+
+        def write(self, text: str) -> int:
+            self.tries += 1
+            if self.tries < 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.written.set()
+            return super().write(text)
+
+    monkeypatch.setattr("sinks._writer.RETRY_AFTER", 0.001)
+    out = Flaky()
+    writer = LineWriter(out)
+    writer.write(b"1\n")
+    assert out.written.wait(PATIENCE)
+    writer.close()
+    assert out.getvalue() == "1\n"
+
+
+def test_where_no_thread_can_be_started_lines_wait_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    out = io.BytesIO()
+    writer = LineWriter(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        writer.write(b"1\n")
+    writer.write(b"2\n")
+    writer.close()
+    assert out.getvalue() == b"1\n2\n"
 
 
 def test_a_line_after_closing_is_written_too() -> None:
