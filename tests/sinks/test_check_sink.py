@@ -20,7 +20,6 @@ import pytest
 from relay import MemoryJournal, Record, Sink
 from relay.events import EVENTS
 from relay.jobs import recall
-from relay.subscription import Sink
 from relay.testing import check_sink, sample_records
 from relay.testing.samples import HOSTILE_TEXTS, hostile_records
 from sinks import ConsoleSink, DebugSink, SseSink
