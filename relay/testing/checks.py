@@ -13,8 +13,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import CodeType, FrameType
 from typing import Any, Final, cast
 
+from relay import Sink
 from relay.events import Record
-from relay.subscription import Sink
 from relay.testing.samples import hostile_records, sample_records
 
 __all__ = ["check_sink"]
