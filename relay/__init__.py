@@ -6,7 +6,7 @@ Names are imported when they are first used: `relay --help`, or a sink that need
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relay.bus import Bus, Sink, Subscription
+    from relay.bus import Bus
     from relay.errors import (
         BusyError,
         ConfigError,
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from relay.jobs import Job, JobState
     from relay.journal import Journal, Keep, MemoryJournal
     from relay.relay import Relay
+    from relay.subscription import Sink, Subscription
 
 _HOMES = {
-    "relay.bus": ("Bus", "Sink", "Subscription"),
+    "relay.bus": ("Bus",),
     "relay.errors": (
         "BusyError",
         "ConfigError",
@@ -70,6 +71,7 @@ _HOMES = {
     "relay.jobs": ("Job", "JobState"),
     "relay.journal": ("Journal", "Keep", "MemoryJournal"),
     "relay.relay": ("Relay",),
+    "relay.subscription": ("Sink", "Subscription"),
 }
 
 __all__ = [

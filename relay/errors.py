@@ -7,6 +7,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ErrorKind",
+    "JournalError",
     "RelayError",
     "UnknownJobError",
     "UpstreamError",
@@ -50,6 +51,10 @@ class ConflictError(UsageError):
 
 class ConfigError(UsageError):
     """The configuration cannot be used as it is written."""
+
+
+class JournalError(RelayError):
+    """The journal cannot be read or written as it is; what it holds is left untouched."""
 
 
 class UpstreamError(RelayError):

@@ -307,7 +307,7 @@ class Record(Struct, frozen=True, kw_only=True):
 class Exchange(Struct, frozen=True, kw_only=True, tag_field="type", tag="exchange"):
     """One raw request and its answer, secrets masked: for debugging. Not a record, not numbered, not kept.
 
-    *jobs* are the jobs it was about; an adapter names its own tasks there, and the relay puts its job ids in their place.
+    *jobs* are the jobs it was about. An adapter names its own tasks there; the relay puts its job ids in their place.
     """
 
     jobs: tuple[str, ...]

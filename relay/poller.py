@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from relay.bus import Bus, Notify, notice
+from relay.bus import Bus
 from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.events import Checking, DraftsFetch, Event, Failed, Received, Retrying
 from relay.jobs import Job, Patience, decide_fetched, decide_listed
 from relay.observations import Answer, Observation
+from relay.subscription import Notify, notice
 from relay.upstreams.base import FetchesResults, Upstream
 
 __all__ = ["Poller"]
@@ -82,14 +83,16 @@ class Poller:
     async def _round(self) -> float:
         """Ask once about every job. Return the seconds to hold off after a failure, 0 after none."""
         jobs = self._running()
-        for job in jobs:
-            attempt = job.state.attempt + 1
-            self._publish(job, Checking(attempt=attempt, of=max(self._polls, attempt)))
+        with self._bus.batch():
+            for job in jobs:
+                attempt = job.state.attempt + 1
+                self._publish(job, Checking(attempt=attempt, of=max(self._polls, attempt)))
         try:
             answer, seconds = await self._ask(self._upstream.observe, jobs)
         except UpstreamError as error:
             return self._back_off(jobs, error)
-        fetching = [job for job in jobs if self._listed(job, answer, seconds)]
+        with self._bus.batch():
+            fetching = [job for job in jobs if self._listed(job, answer, seconds)]
         if fetching and isinstance(self._upstream, FetchesResults):
             return await self._fetch(self._upstream, fetching)
         return 0.0
@@ -116,15 +119,18 @@ class Poller:
             answer, _ = await self._ask(upstream.fetch_result, jobs)
         except UpstreamError as error:
             return self._back_off(jobs, error)
-        for job in jobs:
-            try:
-                found = _read(answer, job)
-            except UpstreamError as error:
-                self._publish(job, self._retrying(job, error, self._upstream.interval))
-                continue
-            self._failed_polls.pop(job, None)
-            self._publish(job, *decide_fetched(job.state, found, self._patience))
+        with self._bus.batch():
+            for job in jobs:
+                self._fetched(job, answer)
         return 0.0
+
+    def _fetched(self, job: Job, answer: Answer) -> None:
+        try:
+            found = _read(answer, job)
+        except UpstreamError as error:
+            return self._publish(job, self._retrying(job, error, self._upstream.interval))
+        self._failed_polls.pop(job, None)
+        self._publish(job, *decide_fetched(job.state, found, self._patience))
 
     async def _ask(
         self, question: Callable[[Sequence[str]], Awaitable[Answer]], jobs: list[Job]
@@ -146,8 +152,9 @@ class Poller:
         delay = min(BACKOFF_LIMIT, self._upstream.interval * 2 ** min(in_a_row - 1, 16))
         delay = delay * (0.9 + 0.2 * self._jitter()) if error.retry_after is None else error.retry_after
         delay = round(max(self._upstream.interval, min(delay, BACKOFF_LIMIT)), 3)
-        for job in jobs:
-            self._publish(job, self._retrying(job, error, delay))
+        with self._bus.batch():
+            for job in jobs:
+                self._publish(job, self._retrying(job, error, delay))
         return delay
 
     def _retrying(self, job: Job, error: UpstreamError, delay: float) -> Retrying:

@@ -10,13 +10,14 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
-from relay.bus import Bus, Notify, Sink, Subscription, notice
+from relay.bus import Bus
 from relay.clock import Clock, SystemClock
 from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
 from relay.events import Accepted, Cancelled, Exchange, Failed, FailureKind
 from relay.jobs import Job
-from relay.journal import Journal, MemoryJournal
+from relay.journal import Journal, MemoryJournal, StoredJob
 from relay.poller import Poller
+from relay.subscription import Notify, Sink, Subscription, notice
 from relay.upstreams.base import Cancels, Submits, Upstream
 
 __all__ = ["Relay"]
@@ -25,6 +26,7 @@ MAX_RUNNING: Final = 10_000
 MAX_TASK_ID: Final = 512
 SUBMIT_GRACE: Final = 1.0
 SWEEP_FROM: Final = 1_024
+INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
 
 
 def _new_job_id() -> str:
@@ -89,6 +91,7 @@ class Relay:
             for name, upstream in self.upstreams.items():
                 self._pollers[name] = Poller(upstream, self.bus, self.clock, notify=self._notify)
                 _start(self._tasks, self._pollers[name].run(), f"poll {name}")
+            self._resume(self.journal.recover())
             self._stack = stack.pop_all()
         return self
 
@@ -142,6 +145,7 @@ class Relay:
         job = self._admit()
         if key is not None:
             self._by_key[key] = (job, digest)
+            self.journal.remember(job.id, key, digest)
         self.bus.publish(job, Accepted(upstream=upstream))
         _start(self._submissions, self._hand_in(where, job, input), f"submit {job.id}")
         return job
@@ -185,13 +189,35 @@ class Relay:
         if callable(listener := getattr(sink, "exchange", None)):
             stack.callback(self.bus.subscribe_exchanges(listener))
 
+    def _resume(self, earlier: Iterable[StoredJob]) -> None:
+        """Go on with the jobs of an earlier process: poll those that run, and submit nothing again."""
+        for stored in earlier:
+            job = Job(stored.id, stored.state)
+            self._jobs[job.id] = job
+            if stored.key is not None:
+                self._by_key[stored.key] = (job, stored.digest)
+            if job.state.task is not None:
+                self._by_task[job.state.upstream, job.state.task] = job
+            if not job.ended:
+                self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
+        state = job.state
+        if state.task is None:
+            self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
+        elif state.upstream not in self._pollers:
+            gone = f"upstream {state.upstream!r} is no longer configured"
+            self.bus.publish(job, Failed(kind="internal", message=gone))
+        else:
+            age = (self.clock.now() - state.started).total_seconds() if state.started else 0.0
+            self._pollers[state.upstream].watch(job, elapsed=max(age, 0.0))
+
     async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
         name = job.state.upstream
         try:
             task = await upstream.submit(input)
         except asyncio.CancelledError:
-            doubt = "the relay stopped while submitting; whether the upstream took the job is not known"
-            self.bus.publish(job, Failed(kind="lost", message=doubt))
+            self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
             raise
         except UpstreamError as error:
             self.bus.publish(job, _not_taken(error))

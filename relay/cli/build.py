@@ -7,7 +7,6 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, cast
 
-from relay.bus import Sink
 from relay.clock import Clock, SystemClock
 from relay.errors import ConfigError, UsageError
 from relay.events import Level, Record, at_least
@@ -23,6 +22,7 @@ from relay.settings import (
     SinkSettings,
     UpstreamSettings,
 )
+from relay.subscription import Sink
 from relay.upstreams import Sora, Upstream
 from sinks import ConsoleSink, DebugSink
 

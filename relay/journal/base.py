@@ -6,8 +6,9 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from relay.events import Record
+from relay.jobs import JobState
 
-__all__ = ["Journal", "Keep"]
+__all__ = ["Journal", "Keep", "StoredJob"]
 
 
 class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,10 +19,20 @@ class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     age: Annotated[float, Meta(gt=0, description='seconds, or text like "90m", "24h" or "7d"')] = 24 * 3600.0
 
 
+class StoredJob(Struct, frozen=True, kw_only=True):
+    """What a journal knows of a job from before: the fold of its records, and the key it was submitted with."""
+
+    id: str
+    state: JobState
+    key: str | None = None
+    digest: bytes = b""
+
+
 class Journal(Protocol):
     """Every record, in the order of publication, numbered from 1: its *offset*.
 
-    One bus writes, on one thread; many readers read by offset. A record is in the journal before any sink hears of it.
+    One bus writes, on one thread; many readers read by offset. A record is committed before any sink hears of it, so no
+    client ever sees a record that a restarted relay does not know.
     """
 
     @property
@@ -31,15 +42,30 @@ class Journal(Protocol):
 
     @property
     def head(self) -> int:
-        """The offset of the newest record, kept or not; 0 where there never was one."""
+        """The offset of the newest record appended, kept or not; 0 where there never was one."""
         ...
 
     def append(self, record: Record) -> None:
-        """Keep *record*, whose offset is head + 1; forget what is over the bounds."""
+        """Take *record*, whose offset is head + 1, for the next `commit`."""
+        ...
+
+    def remember(self, job: str, key: str, digest: bytes) -> None:
+        """With the next `commit`, keep that *job* was submitted with *key*, for an input of this *digest*."""
+        ...
+
+    def commit(self) -> None:
+        """Make all that was taken durable, as one; forget what is over the bounds.
+
+        Raises JournalError where it cannot; what was taken is kept for the next try.
+        """
+        ...
+
+    def recover(self) -> Sequence[StoredJob]:
+        """The jobs of an earlier process, oldest first. Called once, before the first `append`."""
         ...
 
     def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
-        """The oldest *limit* kept records behind offset *after*, of *jobs* or of all, in order; none at the head."""
+        """The oldest *limit* committed records behind offset *after*, of *jobs* or of all, in order."""
         ...
 
     def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:

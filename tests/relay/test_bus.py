@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from relay.bus import PROBE_EVERY, QUARANTINE_AFTER, Bus, Subscription
-from relay.errors import UsageError
+from relay.bus import Bus
+from relay.errors import JournalError, UsageError
 from relay.events import Accepted, Checking, Done, Exchange, Record
 from relay.jobs import Job
 from relay.journal import Keep, MemoryJournal
+from relay.subscription import PROBE_EVERY, QUARANTINE_AFTER, Subscription
 from relay.testing import ManualClock
 
 
@@ -317,3 +318,61 @@ def test_raw_exchanges_reach_their_listeners_and_are_no_records(
 
 def test_two_journals_never_share_an_epoch() -> None:
     assert len({MemoryJournal(Keep()).epoch for _ in range(100)}) == 100
+
+
+async def test_a_batch_is_committed_once_and_then_goes_out_in_order() -> None:
+    commits: list[int] = []
+
+    class Counting(MemoryJournal):
+        def commit(self) -> None:
+            commits.append(self.head)
+
+    bus, a, b, ear = Bus(Counting()), Job("a"), Job("b"), Ear()
+    bus.subscribe(ear)
+    with bus.batch():
+        tell(bus, a, 2)
+        with bus.batch():
+            tell(bus, b)
+        tell(bus, a)
+        assert ear.heard == []
+
+    assert commits == [4]
+    assert ear.heard == [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
+
+
+async def test_while_the_journal_cannot_be_written_nothing_is_sent_and_nothing_is_lost(notices: list[str]) -> None:
+    class Failing(MemoryJournal):
+        full = True
+
+        def commit(self) -> None:
+            if self.full:
+                raise JournalError("the disk is full")
+
+    journal = Failing()
+    bus, job, ear = Bus(journal, notify=notices.append), Job("a"), Ear()
+    bus.subscribe(ear)
+    tell(bus, job, 2)
+    assert ear.heard == []
+    journal.full = False
+    tell(bus, job)
+
+    assert ear.heard == [("a", 1), ("a", 2), ("a", 3)]
+    assert notices == [
+        "the disk is full; records wait in memory until it can be written",
+        "the journal can be written again",
+    ]
+
+
+def test_an_interruption_in_a_batch_passes_on_once_all_of_it_was_heard(bus: Bus) -> None:
+    ear, job = Ear(), Job("a")
+
+    def interrupted(record: Record) -> None:
+        if record.seq == 1:
+            raise KeyboardInterrupt
+
+    bus.subscribe(interrupted)
+    bus.subscribe(ear)
+    with pytest.raises(KeyboardInterrupt), bus.batch():
+        tell(bus, job, 3)
+
+    assert ear.heard == [("a", 1), ("a", 2), ("a", 3)]
