@@ -1,5 +1,7 @@
 """What a user can do wrong is one line on stderr that says what to do, and exit status 2."""
 
+import errno
+import logging
 import os
 import socket
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
+from relay.errors import UsageError
 from tests.cli.running import SCRIPT, relay
 
 CANARY = "canary-9f31"
@@ -184,6 +187,47 @@ def test_what_cannot_be_a_task_id_is_one_line(folder: Path, monkeypatch: pytest.
 def test_a_port_in_use_is_one_line(command: str, taken: int, capsys: Capture) -> None:
     line = refused(capsys, command, "--port", str(taken))
     assert line == f"port {taken} on 127.0.0.1 is in use; choose another with --port, or 0 for any free one"
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.EACCES, "port 80 needs more rights than this user has; choose one from 1024 up with --port"),
+        (errno.EADDRNOTAVAIL, "cannot listen on 127.0.0.9 port 80: Cannot assign requested address"),
+    ],
+)
+def test_a_port_that_cannot_be_had_is_one_line(
+    number: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    assert refused(capsys, "serve", "--host", "127.0.0.9", "--port", "80") == line
+
+
+def test_an_interrupt_where_nothing_waits_for_one_is_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("relay.cli.audit.lines_of", interrupt)
+    Path("one").touch()
+    assert main(["audit", "one", "one"]) == 130
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_a_notice_of_the_relay_is_one_inert_line_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def notify(_: object) -> None:
+        logging.getLogger("relay").warning("sink %s\nfailed \x1b[2J", "Mail")
+        raise UsageError("over")
+
+    monkeypatch.setattr("relay.cli.audit.lines_of", notify)
+    Path("one").touch()
+    assert main(["audit", "one", "one"]) == 2
+    assert capsys.readouterr().err == "relay: sink Mail failed \\x1b[2J\nrelay: one: over\n"
+    assert logging.getLogger("relay").handlers == []
 
 
 def test_the_scripted_upstreams_port_in_use_is_one_line(taken: int, capsys: Capture) -> None:

@@ -246,6 +246,11 @@ def test_an_unknown_kind_of_sink_is_answered_with_how_to_write_ones_own(refused:
         ),
         ({"RELAY_SERVER_PORT": "tcp://10.0.0.1:80"}, "RELAY_SERVER_PORT must be a port number from 0 to 65535"),
         ({"RELAY_SERVER_MAX_STREAMS": "-1"}, "RELAY_SERVER_MAX_STREAMS must be a number of streams, 1 or more"),
+        (
+            {"RELAY_SERVER_HEARTBEAT": "often"},
+            'RELAY_SERVER_HEARTBEAT must be a number of seconds, or text like "90s", "25m" or "1h",'
+            " from 0.1 s to 366 days",
+        ),
         ({"RELAY_JOURNAL_KEEP_RECORDS": "many"}, "RELAY_JOURNAL_KEEP_RECORDS must be a number of records, 1 or more"),
     ],
 )
