@@ -99,7 +99,7 @@ def test_whatever_the_text_a_json_line_is_one_line_of_ascii_without_control_char
         shown = printed([a_record(event)], format="json")
         assert shown.isascii()
         assert shown.endswith("}\n")
-        assert re.findall("[\x00-\x1f]", shown) == ["\n"]
+        assert re.findall("[\x00-\x1f\x7f]", shown) == ["\n"]
 
 
 @given(job=any_text)
