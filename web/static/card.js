@@ -44,7 +44,7 @@ export class Card {
     setText(parts.task, state.task ?? "none yet");
     setText(parts.poll, state.attempt ? `${state.attempt} of ${state.of}` : "");
     parts.poll.parentElement.hidden = !state.attempt;
-    setTime(parts.started, state.started);
+    setTime(parts.started, state.started, { dated: true });
     setTime(parts.updated, state.updated);
     this.#drawProgress();
     this.#drawResults();

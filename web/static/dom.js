@@ -21,13 +21,13 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Let the `<time>` *node* show *at*: the time of day, and the date to who asks for it. */
-export function setTime(node, at) {
+/** Let the `<time>` *node* show *at*: the time of day, and with *dated* the date to who asks for it. */
+export function setTime(node, at, { dated = false } = {}) {
   if (!at || node.dateTime === at) return;
   const date = new Date(at);
   node.dateTime = at;
   node.textContent = clock.format(date);
-  node.title = calendar.format(date);
+  if (dated) node.title = calendar.format(date);
 }
 
 /** A `<time>` for *at*, cheap enough for every line of a log. */

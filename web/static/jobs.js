@@ -7,6 +7,8 @@ import { evolve } from "./relay.js";
 /** How many ended jobs stay in the page. Running ones all do. */
 export const KEPT_ENDED = 500;
 
+const CARDS_A_FRAME = 100;
+
 export class Jobs {
   #list = $("jobs");
   #cards = new Map();
@@ -23,8 +25,8 @@ export class Jobs {
     this.colour = colour;
     this.onFocus = onFocus;
     $("show").addEventListener("change", () => {
-      this.#changed = new Set(this.#cards.values());
-      this.flush();
+      for (const card of this.#cards.values()) card.root.hidden = !shown(card.state);
+      this.wake();
     });
   }
 
@@ -57,13 +59,18 @@ export class Jobs {
     for (const card of this.#cards.values()) card.focused = card.id === job;
   }
 
-  /** Draw what has changed. */
+  /** Draw what has changed, a bounded part of it in each frame. */
   flush() {
+    let left = CARDS_A_FRAME;
     for (const card of this.#changed) {
+      if (!left--) {
+        this.wake();
+        break;
+      }
+      this.#changed.delete(card);
       card.draw();
       card.root.hidden = !shown(card.state);
     }
-    this.#changed.clear();
     this.#trim();
     const states = [...this.#cards.values()].map((card) => card.state);
     $("empty").hidden = states.length > 0;

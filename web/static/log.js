@@ -5,6 +5,8 @@ import { $, element, time } from "./dom.js";
 /** How many lines are kept in the page; the relay's journal keeps more. */
 export const KEPT_LINES = 2_000;
 
+const LINES_A_FRAME = 250;
+
 const LEVELS = ["debug", "info", "warning", "error"];
 const TERMINALS = new Set(["done", "failed", "cancelled"]);
 const NEAR = 24;
@@ -29,7 +31,10 @@ export class Log {
     this.colour = colour;
     this.#view.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#newest.addEventListener("click", () => this.#toEnd());
-    new ResizeObserver(() => this.#atEnd && this.#toEnd()).observe(this.#view);
+    // Observed, because asking for the height right after a change makes the browser lay everything out at once.
+    const resized = new ResizeObserver(() => this.#atEnd && this.#toEnd());
+    resized.observe(this.#view);
+    resized.observe(this.#list);
   }
 
   /** Take a record; it is shown with the next `flush`. */
@@ -50,29 +55,27 @@ export class Log {
     this.#toEnd();
   }
 
-  /** Put what has come into the page, and take out what is too old. */
+  /** Put what has come into the page, a bounded part of it in each frame, and take out what is too old. */
   flush() {
     if (!this.#waiting.length) return;
-    const lines = document.createDocumentFragment();
-    for (const make of this.#waiting) {
-      const line = make();
-      this.#judge(line);
-      lines.append(line);
-    }
-    this.#waiting = [];
-    this.#list.append(lines);
+    this.#drop(this.#waiting.length - KEPT_LINES);
+    const lines = this.#waiting.splice(0, LINES_A_FRAME).map((make) => make());
+    for (const line of lines) this.#judge(line);
+    this.#list.append(...lines);
     this.#trim();
     $("quiet").hidden = true;
-    if (this.#atEnd) this.#toEnd();
-    else this.#newest.hidden = false;
+    if (!this.#atEnd) this.#newest.hidden = false;
+    if (this.#waiting.length) this.wake();
   }
 
   #wait(make) {
     this.#waiting.push(make);
-    if (this.#waiting.length > 2 * KEPT_LINES) {
-      this.#dropped += this.#waiting.splice(0, KEPT_LINES).length;
-    }
+    if (this.#waiting.length > 2 * KEPT_LINES) this.#drop(KEPT_LINES);
     this.wake();
+  }
+
+  #drop(surplus) {
+    if (surplus > 0) this.#dropped += this.#waiting.splice(0, surplus).length;
   }
 
   #judge(line) {

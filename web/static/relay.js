@@ -134,7 +134,7 @@ export function evolve(job, record) {
     case "checking":
       return Object.assign(next, { attempt: record.attempt, of: record.of });
     case "progress":
-      return record.listed ? Object.assign(next, { status: record.status, percent: record.percent }) : next;
+      return Object.assign(next, { status: record.status, percent: record.percent });
     case "done":
       return Object.assign(next, { status: "succeeded", percent: 100, terminal: record });
     case "failed":
