@@ -8,6 +8,7 @@ from playwright.async_api import Browser, Route, expect
 from relay import Done, Relay
 from relay.events import EVENTS, Log
 from relay.testing import ManualClock, Scenario
+from sinks import frame
 from tests.browser.house import HOSTILE, REASON, open_house
 from tests.browser.visit import Visit, visit
 
@@ -117,6 +118,21 @@ async def test_a_status_that_ends_an_eventsource_for_good_does_not_end_the_story
         assert await visitor.log() == await house.printed()
         assert refused == 1
         visitor.excuse("502")
+
+
+async def test_what_a_stream_says_twice_is_shown_once(visitor: Visit) -> None:
+    async with open_house() as house:
+        house.play("happy", "gap")
+        await house.clock.advance(20)
+        frames = [frame(record) for record in house.relay.journal.read(0)]
+        twice = b"retry: 100\n" + b"".join(frames + frames)
+        await visitor.page.route(
+            "**/v1/events", lambda route: route.fulfill(body=twice, content_type="text/event-stream"), times=1
+        )
+        await visitor.page.goto(house.server.url)
+        await house.clock.advance(60)
+        await visitor.caught_up(house)
+        assert await visitor.log() == await house.printed()
 
 
 async def test_a_relay_that_has_forgotten_the_past_is_said_to_have(visitor: Visit) -> None:
