@@ -1,5 +1,6 @@
 """Records as JSON, there and back, and the JSON Schema of it."""
 
+import inspect
 import json
 import re
 from datetime import datetime
@@ -78,7 +79,7 @@ def record_schema() -> dict[str, Any]:
         required = [*head["required"], *(name for name in body["required"] if name != "type")]
         definitions[kind.__name__] = {
             "title": kind.__name__,
-            "description": kind.__doc__,
+            "description": inspect.getdoc(kind),
             "type": "object",
             "properties": {**head["properties"], **body["properties"]},
             "required": required,
@@ -86,7 +87,7 @@ def record_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Record",
-        "description": Record.__doc__,
+        "description": inspect.getdoc(Record),
         "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in EVENTS],
         "$defs": definitions,
     }

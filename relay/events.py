@@ -5,7 +5,7 @@ to say the same.
 """
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
 
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
@@ -67,8 +67,10 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, str) and (kept := bounded(value)) is not value:
-                force_setattr(self, name, kept)
+            if isinstance(value, str):
+                force_setattr(self, name, bounded(value))
+            elif isinstance(value, tuple):
+                force_setattr(self, name, tuple(bounded(part) for part in cast(tuple[str, ...], value)))
 
     @property
     def type(self) -> str:

@@ -23,7 +23,7 @@ from relay.upstreams.base import Cancels, Submits, Upstream
 __all__ = ["Relay"]
 
 MAX_RUNNING: Final = 10_000
-MAX_TASK_ID: Final = 512
+MAX_TASK_ID: Final = 256
 SUBMIT_GRACE: Final = 1.0
 SWEEP_FROM: Final = 1_024
 INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
@@ -87,7 +87,7 @@ class Relay:
             for upstream in self.upstreams.values():
                 upstream.on_exchange = self._pass_on
                 await stack.enter_async_context(upstream)
-            stack.push_async_callback(self._stop_tasks)
+            stack.push_async_callback(self.quiesce)
             for name, upstream in self.upstreams.items():
                 self._pollers[name] = Poller(upstream, self.bus, self.clock, notify=self._notify)
                 _start(self._tasks, self._pollers[name].run(), f"poll {name}")
@@ -108,8 +108,8 @@ class Relay:
         Raises UsageError for an upstream that is not configured or what cannot be a task id, BusyError at the limit.
         """
         where = self._upstream(upstream)
-        if not task or len(task) > MAX_TASK_ID or not task.isprintable():
-            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printable characters")
+        if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
+            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
         if (known := self.followed(upstream, task)) is not None:
             return known
         job = self._admit()
@@ -261,8 +261,12 @@ class Relay:
         self._by_key = {key: known for key, known in self._by_key.items() if known[0].id in self._jobs}
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._jobs))
 
-    async def _stop_tasks(self) -> None:
-        """Give submissions under way a moment, since what they cost is spent; then end everything."""
+    async def quiesce(self) -> None:
+        """Stop asking upstreams: after this, no job's story goes on. Leaving the relay does it too.
+
+        Submissions under way are given a moment, since what they cost is spent. Call it before streams are closed, so
+        that whatever the console says last, they say too.
+        """
         if self._submissions:
             await asyncio.wait(self._submissions, timeout=self._submit_grace)
         tasks = self._tasks | self._submissions

@@ -9,12 +9,18 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from relay.events import Level, Record, at_least
+from relay.events import Checking, Level, Progress, Received, Record, at_least
 
-__all__ = ["HEARTBEAT", "SseSink", "frame", "line", "notice_frame", "notice_line"]
+__all__ = ["HEARTBEAT", "SseSink", "frame", "line", "notice_frame", "notice_line", "thinned"]
 
 HEARTBEAT: Final = b":\n"
 """[spec] a line that starts with a colon is ignored; without a blank line after it no client dispatches anything."""
+
+PAGE_BYTES: Final = 128 * 1024
+"""About how much is written at once."""
+
+THIN_OVER: Final = 64
+"""How many records a slow client may be behind before it is given the latest instead of all."""
 
 ReadJournal = Callable[[int], Sequence[Record]]
 
@@ -69,6 +75,8 @@ class SseSink:
         self._wake = wake
         self._level: Level = level
         self._encode = encode
+        self._caught_up = False
+        self.skipped = 0
         self.restart(after=after, until=until)
 
     def restart(self, *, after: int, until: Iterable[str] | None) -> None:
@@ -84,15 +92,52 @@ class SseSink:
         """Whether every job that the stream was opened *until* the end of has had its terminal record taken."""
         return self._until is not None and not self._until
 
-    def take(self) -> bytes:
-        """The next page of blocks, ready to be written at once; empty at the head of the journal."""
-        while records := self._read(self.cursor):
+    def take(self, *, slow: bool = False) -> bytes:
+        """The next page of blocks, ready to be written at once; empty at the head of the journal.
+
+        For a client that is *slow*, and was up to date once, a long page is thinned out (see `thinned`), and *skipped*
+        says by how many records.
+        """
+        self.skipped = 0
+        while records := self._page():
             self.cursor = records[-1].position.offset
             if self._until:
                 self._until.difference_update(record.job for record in records if record.terminal)
-            wanted = [
-                self._encode(record) for record in records if record.terminal or at_least(record.event.level, self._level)
-            ]
+            wanted = [record for record in records if record.terminal or at_least(record.event.level, self._level)]
+            if slow and self._caught_up and len(wanted) > THIN_OVER:
+                self.skipped = len(wanted) - len(wanted := thinned(wanted))
             if wanted:
-                return b"".join(wanted)
+                return b"".join([self._encode(record) for record in wanted])
+        self._caught_up = True
         return b""
+
+    def _page(self) -> Sequence[Record]:
+        """What comes next, no more than PAGE_BYTES of it, but one record at least."""
+        records = self._read(self.cursor)
+        size = 0
+        for number, record in enumerate(records):
+            size += len(record.json)
+            if size > PAGE_BYTES and number:
+                return records[:number]
+        return records
+
+
+def thinned(records: Sequence[Record]) -> list[Record]:
+    """*records* without what a later one replaces: of progress in one state the latest stays, and no poll before it.
+
+    Changes of state, results, warnings and lines of a log are never left out.
+    """
+    kept: list[Record] = []
+    newest: dict[str, tuple[str, str | None]] = {}
+    for record in reversed(records):
+        match record.event:
+            case Progress(status=status, raw_status=raw_status):
+                if newest.get(record.job) == (status, raw_status):
+                    continue
+                newest[record.job] = (status, raw_status)
+            case Checking() | Received() if record.job in newest:
+                continue
+            case _:
+                newest.pop(record.job, None)
+        kept.append(record)
+    return kept[::-1]

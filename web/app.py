@@ -21,17 +21,23 @@ def create_app(
     relay: Relay,
     *,
     heartbeat: float = 15.0,
-    send_timeout: float = 30.0,
+    send_timeout: float = 10.0,
+    max_age: float = 3_600.0,
     max_streams: int = 10_000,
+    max_streams_per_client: int = 0,
     debug: bool = False,
     hosts: Collection[str] | None = None,
+    origins: Collection[str] = (),
 ) -> Application:
     """The relay's routes as an application. It enters and leaves *relay*, unless that runs already.
 
-    *heartbeat*: seconds between signs of life on a quiet stream. *send_timeout*: seconds after which a client that
-    takes nothing is cut off. *max_streams*: how many may be open; more are asked to come back. *debug*: whether
-    `?debug=1` streams may carry raw exchanges. *hosts*: the names this relay answers to, without port; None for any,
-    which is for applications that check it themselves.
+    Of streams, times in seconds. *heartbeat*: between signs of life on a quiet one. *send_timeout*: until a client
+    that takes nothing is cut off. *max_age*: until one is renewed, give or take a fifth; the client does not notice.
+    *max_streams*: how many may be open in all, and *max_streams_per_client* from one address, 0 for any number; more
+    are asked to come back. *debug*: whether `?debug=1` streams may carry raw exchanges.
+
+    *hosts*: the names this relay answers to, without port; None for any, which is for applications that check it
+    themselves. *origins*: further origins whose pages are this relay's own, such as its address behind a proxy.
     """
     app = Application(middlewares=[problems, guard])
     app[RELAY] = relay
@@ -39,12 +45,16 @@ def create_app(
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,
+        max_age=max_age,
         max_streams=max_streams,
+        max_streams_per_client=max_streams_per_client,
         debug=debug,
         hosts=None if hosts is None else frozenset(name.lower() for name in hosts),
+        origins=frozenset(origin.rstrip("/").lower() for origin in origins),
     )
-    app.cleanup_ctx.append(_run_relay)
-    app.on_shutdown.append(_close_streams)
+    lifecycle = _Lifecycle(relay, app[STREAMS])
+    app.cleanup_ctx.append(lifecycle.run)
+    app.on_shutdown.append(lifecycle.end)
     app.on_response_prepare.append(secure)
     app.router.add_post("/v1/jobs", create_job)
     app.router.add_get("/v1/jobs", list_jobs)
@@ -60,13 +70,24 @@ def create_app(
     return app
 
 
-async def _run_relay(app: Application) -> AsyncIterator[None]:
-    if app[RELAY].running:
-        yield
-    else:
-        async with app[RELAY]:
+class _Lifecycle:
+    """The relay runs while the application does; whoever entered it ends it."""
+
+    def __init__(self, relay: Relay, streams: LiveStreams) -> None:
+        self._relay = relay
+        self._streams = streams
+        self._ours = False
+
+    async def run(self, _: Application) -> AsyncIterator[None]:
+        self._ours = not self._relay.running
+        if self._ours:
+            async with self._relay:
+                yield
+        else:
             yield
 
-
-async def _close_streams(app: Application) -> None:
-    await app[STREAMS].close()
+    async def end(self, _: Application) -> None:
+        """First the stories stop, then the streams end: so none misses what the console says last."""
+        if self._ours:
+            await self._relay.quiesce()
+        await self._streams.close()

@@ -9,18 +9,16 @@ from web.problems import Handler, RequestError
 
 __all__ = ["guard"]
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
 
 @middleware
 async def guard(request: Request, handler: Handler) -> StreamResponse:
-    """Refuse a name that is not ours (DNS rebinding) and a change asked for by another site's page (CSRF)."""
-    hosts = request.app[OPTIONS].hosts
+    """Refuse a name that is not ours (DNS rebinding), and what another site's page asks for (CSRF)."""
+    hosts, origins = request.app[OPTIONS].hosts, request.app[OPTIONS].origins
     if hosts is not None and _name(request.host) not in hosts:
         raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, "this relay does not answer to that host name")
     origin = request.headers.get("Origin")
-    if request.method not in _SAFE and origin is not None and origin != f"{request.scheme}://{request.host}":
-        raise RequestError(HTTPStatus.FORBIDDEN, "this origin may not change anything here")
+    if origin is not None and origin.lower() not in {f"{request.scheme}://{request.host}".lower(), *origins}:
+        raise RequestError(HTTPStatus.FORBIDDEN, "pages of this origin may not use this relay")
     return await handler(request)
 
 

@@ -13,10 +13,13 @@ class Options(Struct, frozen=True, kw_only=True):
     """How the application behaves; times are in seconds."""
 
     heartbeat: float = 15.0
-    send_timeout: float = 30.0
+    send_timeout: float = 10.0
+    max_age: float = 3_600.0
     max_streams: int = 10_000
+    max_streams_per_client: int = 0
     debug: bool = False
     hosts: frozenset[str] | None = None
+    origins: frozenset[str] = frozenset()
 
 
 RELAY = AppKey("relay", Relay)

@@ -1,6 +1,7 @@
 """The streams that are open now: how many there are, and how all of them end."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,8 @@ LAST_WORDS = 1.0
 class OpenStream:
     """One client being served: can be asked to end, and can be cut off."""
 
-    def __init__(self, wake: Callable[[], None], cut: Callable[[], None]) -> None:
+    def __init__(self, *, peer: str, wake: Callable[[], None], cut: Callable[[], None]) -> None:
+        self.peer = peer
         self.closing = False
         self.done = asyncio.Event()
         self._wake = wake
@@ -30,6 +32,7 @@ class LiveStreams:
 
     def __init__(self) -> None:
         self._open: set[OpenStream] = set()
+        self._peers: Counter[str] = Counter()
         self.closing = False
 
     def __len__(self) -> int:
@@ -38,14 +41,22 @@ class LiveStreams:
     def __iter__(self) -> Iterator[OpenStream]:
         return iter(tuple(self._open))
 
+    def of(self, peer: str) -> int:
+        """How many streams the client at this address has open."""
+        return self._peers[peer]
+
     @contextmanager
     def opened(self, stream: OpenStream) -> Generator[None]:
         """Count *stream* in until it has ended."""
         self._open.add(stream)
+        self._peers[stream.peer] += 1
         try:
             yield
         finally:
             self._open.discard(stream)
+            self._peers[stream.peer] -= 1
+            if not self._peers[stream.peer]:
+                del self._peers[stream.peer]
             stream.done.set()
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from relay.cli import say
 from relay.cli.build import build_relay
 from relay.cli.options import PORT, config_option, host_option, log_format_option, settings_from
-from relay.cli.serving import own_names, run, serving
+from relay.cli.serving import own_names, own_origins, run, serving
 from relay.config import check_host
 from relay.settings import LogFormat, Settings
 from web import create_app
@@ -45,6 +45,7 @@ async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio
         heartbeat=server.heartbeat,
         max_streams=server.max_streams,
         hosts=own_names(server.host, server.public_url),
+        origins=own_origins(server.public_url),
     )
     async with serving(app, server.host, server.port) as address:
         public = f", for users {server.public_url}" if server.public_url is not None else ""

@@ -17,8 +17,9 @@ from relay.bus import Bus
 from relay.errors import UsageError
 from relay.events import Record
 from relay.jobs import Job
+from web.doorman import doorman
 
-__all__ = ["ended", "first_of", "own_names", "run", "serving"]
+__all__ = ["ended", "first_of", "own_names", "own_origins", "run", "serving"]
 
 SHUTDOWN: Final = 0.5
 """Seconds that requests under way have to end; aiohttp takes up to twice that. Streams are closed before."""
@@ -92,13 +93,22 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
     """
     with _listening(host, port) as listener:
         runner = AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN)
-        try:
-            await runner.setup()
-            await SockSite(runner, listener).start()
-            address, number = listener.getsockname()[:2]
-            yield f"http://{_bracketed(address)}:{number}"
-        finally:
-            await runner.cleanup()
+        async with doorman(runner):
+            try:
+                await runner.setup()
+                await SockSite(runner, listener).start()
+                address, number = listener.getsockname()[:2]
+                yield f"http://{_bracketed(address)}:{number}"
+            finally:
+                await runner.cleanup()
+
+
+def own_origins(public_url: str | None) -> set[str]:
+    """The origin of the relay's own pages, where it is not that of the server itself."""
+    if public_url is None:
+        return set()
+    scheme, address = urlsplit(public_url)[:2]
+    return {f"{scheme}://{address}"}
 
 
 def own_names(host: str, public_url: str | None) -> set[str]:

@@ -153,6 +153,10 @@ def test_a_json_client_gets_the_text_of_a_field_as_the_upstream_wrote_it(said: s
     assert json.loads(record.json)["message"] == said
 
 
+def test_a_url_with_a_lone_surrogate_costs_no_record() -> None:
+    assert Done(urls=("https://a/\ud800", "https://a/b")).urls == ("https://a/\ufffd", "https://a/b")
+
+
 def test_a_text_that_is_cut_says_how_long_it_was() -> None:
     kept = Log(line="x" * 200_000).line
 
@@ -161,9 +165,9 @@ def test_a_text_that_is_cut_says_how_long_it_was() -> None:
 
 
 def test_a_record_over_the_limit_is_refused_with_its_size() -> None:
-    huge = Done(urls=("https://example.org/" + "x" * RECORD_LIMIT,))
+    huge = Done(urls=("https://example.org/" + "x" * 8_000,) * 33)
 
-    with pytest.raises(UsageError, match=r"a 'done' event of 262,\d+ bytes is over the limit of 262,144"):
+    with pytest.raises(UsageError, match=r"a 'done' event of 26\d,\d+ bytes is over the limit of 262,144"):
         stamp("job_1", 1, AT, huge, SPOT)
 
 

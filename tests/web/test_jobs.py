@@ -118,7 +118,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/v1/jobs", {"json": {"upstream": "scripted"}}, 400, "give either `task`"),
     ("POST", "/v1/jobs", {"json": {**FOLLOW, **SUBMIT}}, 400, "give either `task`"),
     ("POST", "/v1/jobs", {"json": {**FOLLOW, "upstream": "sorra"}}, 400, "no upstream is called 'sorra'"),
-    ("POST", "/v1/jobs", {"json": {**FOLLOW, "task": ""}}, 400, "a task id is 1 to 512"),
+    ("POST", "/v1/jobs", {"json": {**FOLLOW, "task": ""}}, 400, "a task id is 1 to 256"),
     ("POST", "/v1/jobs", {"json": SUBMIT, "headers": {"Idempotency-Key": "k" * 256}}, 400, "1 to 255 characters"),
     ("POST", "/v1/jobs", {"json": FOLLOW, "headers": {"Origin": "http://evil.example"}}, 403, "this origin"),
     ("POST", "/v1/jobs", {"json": FOLLOW, "headers": {"Origin": "null"}}, 403, "this origin"),

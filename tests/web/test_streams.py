@@ -1,22 +1,28 @@
 """Streams as production serves them: an AppRunner that cancels no handler, real sockets, clients that misbehave."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+import socket
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.web import AppRunner, TCPSite
 
 from relay import Relay
-from relay.events import Done, Exchange, Log, Position
+from relay.events import Done, Exchange, Failed, Log, Position
 from relay.jobs import Job
 from relay.journal import Keep, MemoryJournal
 from relay.testing import ManualClock
-from tests.relay.scripted import RUNNING, OneStep, story
+from sinks.sse import frame
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 from tests.web.serving import serve, serve_app
 from web import create_app
+from web.doorman import doorman
 from web.keys import STREAMS
 
 
@@ -179,7 +185,7 @@ async def test_json_lines_carry_the_same_objects(relay: Relay) -> None:
         ("*/*", 200),
         ("text/event-stream, */*;q=0.1", 200),
         ("application/x-ndjson", 200),
-        ("application/json", 406),
+        ("application/json", 200),
         ("text/html", 406),
     ],
 )
@@ -350,3 +356,206 @@ async def test_a_reader_slower_than_the_journal_is_told_of_the_gap_in_its_stream
     assert json.loads(gap["data"]) == {"from": f"{journal.epoch}-1", "to": f"{journal.epoch}-51", "missed": 50}
     assert snapshot["event"] == "snapshot"
     assert json.loads(live["data"])["seq"] == 52
+
+
+async def test_a_client_that_can_take_no_stream_gets_the_state_with_the_same_seq(relay: Relay) -> None:
+    job = job_of(relay, 3)
+    async with serve(relay) as client:
+        response = await client.get("/v1/events", headers={"Accept": "application/json"})
+        state = await response.json()
+
+    assert [(one["job"], one["seq"]) for one in state["jobs"]] == [(job.id, 3)]
+    assert state["position"] == f"{relay.journal.epoch}-3"
+
+
+async def test_an_eventsource_that_asks_for_what_is_no_longer_kept_is_told_once_and_then_stopped(relay: Relay) -> None:
+    async with serve(relay) as client:
+        for path in ("/v1/jobs/job_gone/events", "/v1/events?job=job_gone"):
+            headers = {"Accept": "text/event-stream"}
+            told = await client.get(path, headers=headers)
+            (gone,) = [block async for block in read_blocks(told)]
+            again = await client.get(path, headers={**headers, "Last-Event-ID": gone["id"]})
+
+            assert (told.status, gone["event"], json.loads(gone["data"])) == (200, "gone", {"job": "job_gone"})
+            assert again.status == 204
+
+
+async def test_one_address_may_be_held_to_a_number_of_streams(relay: Relay) -> None:
+    async with (
+        serve(relay, max_streams_per_client=1) as client,
+        client.get("/v1/events") as first,
+    ):
+        await first.content.readline()
+        assert await events_of(await client.get("/v1/events")) == ["busy"]
+        first.close()
+
+
+async def test_a_stream_is_renewed_in_time_and_the_resume_loses_nothing(relay: Relay) -> None:
+    job = job_of(relay, 2)
+    async with serve(relay, max_age=0.01) as client:
+        blocks = [block async for block in read_blocks(await client.get("/v1/events"))]
+        relay.bus.publish(job, Log(line="meanwhile"))
+        again = await client.get("/v1/events", headers={"Last-Event-ID": blocks[-1]["id"]})
+        resumed = [block async for block in read_blocks(again)]
+
+    assert [block["event"] for block in blocks] == ["log", "log", "bye"]
+    assert blocks[-1]["retry"] == "250"
+    assert [json.loads(block["data"]).get("seq") for block in resumed] == [3, None]
+
+
+async def test_the_kernel_is_told_to_notice_a_dead_peer_and_a_stalled_one(relay: Relay) -> None:
+    runner = AppRunner(create_app(relay), access_log=None)
+    await runner.setup()
+    await TCPSite(runner, "127.0.0.1", 0).start()
+    async with (
+        ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client,
+        client.get("/v1/events") as response,
+    ):
+        await response.content.readline()
+        assert runner.server is not None
+        (handler,) = runner.server.connections
+        assert handler.transport is not None
+        sock = handler.transport.get_extra_info("socket")
+        options = [
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_USER_TIMEOUT, socket.TCP_NOTSENT_LOWAT)
+        ]
+    await runner.cleanup()
+
+    assert options == [12_000, 16_384]
+
+
+async def test_a_snapshot_is_less_than_a_kilobyte_a_job_and_never_a_block_over_256_kibibytes() -> None:
+    journal = MemoryJournal(Keep(records=10))
+    async with Relay([], journal=journal, clock=ManualClock()) as relay, serve(relay) as client:
+        for _ in range(450):
+            relay.bus.publish(job_of(relay), Failed(kind="upstream", message="\U0001f600" * 5_000))
+        async with client.get("/v1/events") as response:
+            await response.content.readline()
+            snapshots = [await response.content.readuntil(b"\n\n") for _ in range(5)]
+
+    jobs = [json.loads(block.split(b"data: ")[1])["jobs"] for block in snapshots]
+    assert [len(part) for part in jobs] == [100, 100, 100, 100, 50]
+    assert max(len(json.dumps(job)) for part in jobs for job in part) < 1_000
+    assert max(len(block) for block in snapshots) < 256 * 1024
+    assert jobs[0][0]["terminal"] == "failed"
+
+
+async def raw(client: ClientSession, head: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of our own making, with *head* sent."""
+    base = client._base_url
+    assert base is not None
+    reader, writer = await asyncio.open_connection(base.host, base.port)
+    writer.write(head)
+    return reader, writer
+
+
+async def test_an_http_1_0_client_gets_a_stream_that_ends_with_its_connection(relay: Relay) -> None:
+    job = job_of(relay)
+    relay.bus.publish(job, Done(urls=("https://a/b",)))
+    async with serve(relay) as client:
+        reader, writer = await raw(client, f"GET /v1/jobs/{job.id}/events HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+
+    assert b"chunked" not in head.lower()
+    assert body == b":\n" + b"".join(frame(record) for record in relay.journal.read(0))
+
+
+async def test_a_reset_in_the_middle_of_a_stream_leaves_no_error_and_no_trace(
+    relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(relay, heartbeat=0.01)
+    async with serve_app(app) as client:
+        reader, writer = await raw(client, b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b":\n")
+        (stream,) = app[STREAMS]
+        reset = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends RST, not FIN
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        flood(relay)
+        writer.transport.abort()
+        await stream.done.wait()
+
+    assert caplog.records == []
+    assert not relay.bus._everyone.subscriptions
+
+
+async def test_a_client_that_half_closes_while_nothing_happens_is_freed_by_the_next_heartbeat(relay: Relay) -> None:
+    app = create_app(relay, heartbeat=0.01)
+    async with serve_app(app) as client:
+        reader, writer = await raw(client, b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b":\n")
+        (stream,) = app[STREAMS]
+        writer.write_eof()
+        await stream.done.wait()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"Last-Event-ID: " + b"9" * 8_000, 200),
+        (b"Last-Event-ID: " + b"9" * 9_000, 400),
+        (b"Last-Event-ID: \xff\xfe", 200),
+        (b"Last-Event-ID: a-1\r\nLast-Event-ID: b-2", 200),
+        (b"Last-Event-ID: a\x00b", 400),
+        (b"Last-Event-ID: a\rb", 400),
+        (b"Last-Event-ID: -5", 200),
+    ],
+    ids=["8 kB", "9 kB", "not UTF-8", "two of them", "NUL", "bare CR", "negative"],
+)
+async def test_no_last_event_id_however_odd_is_the_relays_failure(relay: Relay, lines: bytes, status: int) -> None:
+    """400 only where aiohttp's parser refuses the request before any of our code sees it."""
+    async with serve(relay) as client:
+        reader, writer = await raw(client, b"GET /v1/events HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n\r\n")
+        answer = await reader.readline()
+        if status == 200:
+            assert b"event: gap\n" in await reader.readuntil(b"\n\n")
+        writer.transport.abort()
+
+    assert int(answer.split()[1]) == status
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /v1/eve", b"GET /v1/events HTTP/1.1\r\nHost:"])
+async def test_a_connection_that_asks_for_nothing_is_cut_off(relay: Relay, sent: bytes) -> None:
+    runner = AppRunner(create_app(relay), access_log=None)
+    async with doorman(runner, patience=0.05):
+        await runner.setup()
+        await TCPSite(runner, "127.0.0.1", 0).start()
+        async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+            reader, writer = await raw(client, sent)
+            async with client.get("/v1/events") as patient:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+                job_of(relay)
+                assert (await anext(read_blocks(patient)))["event"] == "log"
+            writer.close()
+        await runner.cleanup()
+
+
+async def test_what_a_relay_says_last_is_said_on_every_stream_before_it_ends() -> None:
+    """Stopping, a relay ends a submission that is under way as lost. The console says so, and so must the streams."""
+    said: list[str] = []
+
+    class Hanging(TwoStep):
+        async def submit(self, input: Mapping[str, Any]) -> str:
+            await asyncio.Event().wait()
+            return "never"
+
+    relay = Relay(
+        [Hanging(story({}))],
+        sinks=[lambda record: said.append(record.event.text)],
+        clock=ManualClock(),
+        submit_grace=0.0,
+    )
+    app = create_app(relay)
+    async with serve_app(app) as client:
+        response = await client.get("/v1/events")
+        relay.submit("scripted", {"prompt": "a cat"})
+        blocks = read_blocks(response)
+        heard = [await anext(blocks)]
+        await app.shutdown()
+        heard += [block async for block in blocks]
+
+    assert [block["event"] for block in heard] == ["accepted", "failed", "bye"]
+    assert [json.loads(block["data"])["text"] for block in heard[:2]] == said

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -14,9 +15,22 @@ from hypothesis import strategies as st
 from sseclient import SSEClient
 
 from relay.codec import stamp
-from relay.events import EVENTS, Checking, Done, Failed, Log, Position, Progress, Record
+from relay.events import (
+    EVENTS,
+    Checking,
+    Done,
+    Event,
+    Failed,
+    Log,
+    Position,
+    Progress,
+    Received,
+    Record,
+    Retrying,
+    Status,
+)
 from relay.testing import sample_records
-from sinks.sse import HEARTBEAT, SseSink, frame, notice_frame
+from sinks.sse import HEARTBEAT, PAGE_BYTES, THIN_OVER, SseSink, frame, notice_frame, thinned
 
 SAMPLES = sample_records()
 BLOCK = re.compile(rb"(retry: [1-9][0-9]*\n)?id: [A-Za-z0-9]+-[0-9]+\nevent: [a-z-]+\ndata: [\x20-\x7e]+\n\n")
@@ -131,7 +145,7 @@ def test_a_reader_takes_every_record_once_page_by_page_and_then_rests() -> None:
     assert not reader.ended
 
 
-def told(*events: Checking | Log | Done) -> list[Record]:
+def told(*events: Event) -> list[Record]:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return [stamp("j", seq, at, event, Position("e", seq)) for seq, event in enumerate(events, 1)]
 
@@ -148,3 +162,98 @@ def test_a_reader_of_higher_levels_skips_the_rest_but_never_the_end() -> None:
 
     assert [event for _, event, _ in parsed(*pages)] == ["log", "done"]
     assert reader.ended
+
+
+def progress(percent: int, status: Status = "running") -> Progress:
+    return Progress(percent=percent, status=status, raw_status=status)
+
+
+def test_thinning_keeps_the_latest_progress_of_each_state_and_all_that_is_no_poll() -> None:
+    warning = Retrying(kind="server", message="HTTP 502", attempt=1, next_in=2.5)
+    poll: list[Event] = [Checking(attempt=1, of=600), Received(listed=1, seconds=0.1)]
+    records = told(
+        *poll,
+        progress(1, "queued"),
+        *poll,
+        progress(2, "queued"),
+        *poll,
+        progress(3),
+        *poll,
+        progress(4),
+        poll[0],
+        warning,
+        *poll,
+        progress(5),
+        Log(line="a line"),
+        *poll,
+        progress(6),
+        Done(urls=("https://a/b",)),
+    )
+
+    assert [record.event for record in thinned(records)] == [
+        progress(2, "queued"),
+        progress(4),
+        poll[0],
+        warning,
+        progress(5),
+        Log(line="a line"),
+        progress(6),
+        Done(urls=("https://a/b",)),
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5)), max_size=80))
+def test_thinning_never_loses_a_jobs_last_word_nor_a_change_of_state(steps: list[tuple[str, int]]) -> None:
+    statuses: list[Status] = ["queued", "running", "succeeded"]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [
+        (job, progress(kind, statuses[kind // 2])) if kind < 5 else (job, Log(line="a line")) for job, kind in steps
+    ]
+    records = [stamp(job, n, at, event, Position("e", n)) for n, (job, event) in enumerate(events, 1)]
+
+    kept = thinned(records)
+
+    for job in "ab":
+        before = [record for record in records if record.job == job]
+        after = [record for record in kept if record.job == job]
+        assert after[-1:] == before[-1:]
+        assert states(after) == states(before)
+    assert kept == sorted(kept, key=lambda record: record.seq)
+
+
+def states(records: list[Record]) -> list[str]:
+    """The states a job went through, and its lines, without how often each was said."""
+    said = [record.event.status if isinstance(record.event, Progress) else "line" for record in records]
+    return [word for before, word in pairwise(["", *said]) if word != before or word == "line"]
+
+
+def test_only_a_slow_reader_that_was_up_to_date_once_is_given_the_latest_instead_of_all() -> None:
+    records = told(*[progress(1) for _ in range(THIN_OVER + 1)])
+
+    def read(after: int) -> list[Record]:
+        return records[after:]
+
+    new = SseSink(read, lambda: None)
+    assert len(parsed(new.take(slow=True))) == THIN_OVER + 1, "who is new is told the whole story"
+    assert new.take() == b""
+
+    burst = [progress(2) for _ in range(THIN_OVER + 1)]
+    records += told(*[progress(1) for _ in records], *burst)[len(records) :]
+    fast, slow = copy(new), copy(new)
+
+    assert (len(parsed(fast.take())), fast.skipped) == (THIN_OVER + 1, 0)
+    assert (len(parsed(slow.take(slow=True))), slow.skipped) == (1, THIN_OVER)
+    assert fast.cursor == slow.cursor == records[-1].position.offset
+
+
+def test_a_page_is_bounded_in_bytes_and_holds_one_record_at_least() -> None:
+    records = told(*[Log(line="\U0001f600" * 8_000) for _ in range(20)])
+
+    def read(after: int) -> list[Record]:
+        return records[after:]
+
+    reader = SseSink(read, lambda: None)
+    pages = list(iter(reader.take, b""))
+
+    assert len(pages) == 20
+    assert max(map(len, pages)) < PAGE_BYTES + 256 * 1024
