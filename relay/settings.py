@@ -37,12 +37,19 @@ _Level = Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")]
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
-    """Where and how the relay serves. *heartbeat* is in seconds; *public_url* is how users reach it."""
+    """Where and how the relay serves; times are in seconds. *public_url* is how users reach it.
+
+    The rest is as in `web.create_app`.
+    """
 
     host: Annotated[str, Meta(description="an address of this machine")] = "127.0.0.1"
     port: _Port = 8080
     heartbeat: _Seconds = 15.0
+    send_timeout: _Seconds = 10.0
+    max_age: _Seconds = 3_600.0
     max_streams: Annotated[int, Meta(ge=1, description="a number of streams, 1 or more")] = 10_000
+    max_streams_per_client: Annotated[int, Meta(ge=0, description="a number of streams, 0 for any number")] = 0
+    debug: Annotated[bool, Meta(description="true or false")] = False
     public_url: Annotated[str, _HTTP_URL] | None = None
 
 

@@ -49,10 +49,16 @@ async def create_job(request: Request) -> Response:
 
 
 async def list_jobs(request: Request) -> Response:
-    """`GET /v1/jobs`: a snapshot of every job, and the position from which a stream continues it."""
+    """`GET /v1/jobs`: every job, what upstreams there are, and the position from which a stream goes on."""
     relay = request.app[RELAY]
     position = Position(relay.journal.epoch, relay.journal.head)
-    return _json({"position": str(position), "jobs": [job.snapshot() for job in relay.jobs()]})
+    return _json(
+        {
+            "position": str(position),
+            "upstreams": list(relay.upstreams),
+            "jobs": [job.snapshot() for job in relay.jobs()],
+        }
+    )
 
 
 async def show_job(request: Request) -> Response:

@@ -43,7 +43,11 @@ async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio
     app = create_app(
         relay,
         heartbeat=server.heartbeat,
+        send_timeout=server.send_timeout,
+        max_age=server.max_age,
         max_streams=server.max_streams,
+        max_streams_per_client=server.max_streams_per_client,
+        debug=server.debug,
         hosts=own_names(server.host, server.public_url),
         origins=own_origins(server.public_url),
     )

@@ -180,7 +180,7 @@ def test_an_upstream_that_is_not_configured_is_named_with_those_that_are(
 def test_what_cannot_be_a_task_id_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("TOKEN", CANARY)
     (folder / "relay.toml").write_text(f"{SORA}token = 'env:TOKEN'")
-    assert refused(capsys, "follow", "sora", "a\nb") == "a task id is 1 to 512 printable characters"
+    assert refused(capsys, "follow", "sora", "a\nb") == "a task id is 1 to 256 printing ASCII characters"
 
 
 @pytest.mark.parametrize("command", ["demo", "serve"])

@@ -1,5 +1,7 @@
 """The documentation is complete, and says what is so. Its code blocks are run by the root conftest.py."""
 
+import json
+import json
 import re
 import runpy
 from collections.abc import Iterator
@@ -119,8 +121,7 @@ def test_every_key_of_the_configuration_is_documented_with_its_default(heading: 
     assert list(rows) == [key for key, _ in keys(settings)]
     for key, default in keys(settings):
         if isinstance(default, str | int | float):
-            shown = f'"{default}"' if isinstance(default, str) else str(default)
-            assert rows[key] == f"`{shown}`", key
+            assert rows[key] == f"`{json.dumps(default)}`", key
 
 
 def test_every_route_is_documented() -> None:

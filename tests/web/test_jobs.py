@@ -73,6 +73,7 @@ async def test_jobs_are_listed_with_the_position_from_which_a_stream_goes_on(cli
 
     listing = await (await client.get("/v1/jobs")).json()
 
+    assert listing["upstreams"] == ["scripted"]
     assert [job["job"] for job in listing["jobs"]] == [one["job"]] == ["job_0"]
     assert int(listing["position"].split("-")[1]) >= one["seq"]
 
