@@ -1,7 +1,6 @@
 """The documentation is complete, and says what is so. Its code blocks are run by the root conftest.py."""
 
 import json
-import json
 import re
 import runpy
 from collections.abc import Iterator
