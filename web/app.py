@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Collection
 from aiohttp.web import Application
 
 from relay.relay import Relay
+from web.fanout import FanOut
 from web.guard import guard
 from web.health import healthz, metrics, readyz
 from web.jobs import cancel_job, create_job, list_jobs, show_job
-from web.keys import OPTIONS, RELAY, STREAMS, Options
+from web.keys import FAN_OUT, OPTIONS, RELAY, STREAMS, Options
 from web.live import LiveStreams
 from web.page import STATIC, page, secure
 from web.problems import problems
@@ -42,6 +43,7 @@ def create_app(
     app = Application(middlewares=[problems, guard])
     app[RELAY] = relay
     app[STREAMS] = LiveStreams()
+    app[FAN_OUT] = FanOut(relay.bus, heartbeat)
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,

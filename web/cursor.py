@@ -8,7 +8,7 @@ from relay.events import Position
 from relay.jobs import Job
 from relay.journal import Journal
 
-__all__ = ["Gap", "Opening", "open_at"]
+__all__ = ["Gap", "Opening", "open_at", "still_to_end"]
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ def open_at(journal: Journal, jobs: Sequence[Job] | None, last_event_id: str | N
     else:
         after, snapshot = journal.head, True
         gap = _gap(journal, ids, last_event_id, claimed if known else None) if last_event_id else None
-    until = None if jobs is None else _still_to_end(journal, jobs, after)
+    until = still_to_end(journal, jobs, after)
     return Opening(
         after=after,
         gap=gap,
@@ -62,6 +62,8 @@ def _gap(journal: Journal, ids: Collection[str] | None, said: str, known: Positi
     return Gap(start=start, to=str(Position(journal.epoch, journal.head)), missed=missed)
 
 
-def _still_to_end(journal: Journal, jobs: Sequence[Job], after: int) -> frozenset[str]:
-    """The jobs whose terminal record is still to be sent to a client that has everything up to *after*."""
+def still_to_end(journal: Journal, jobs: Sequence[Job] | None, after: int) -> frozenset[str] | None:
+    """The jobs whose terminal record a client that has everything up to *after* still lacks; None for all jobs."""
+    if jobs is None:
+        return None
     return frozenset(job.id for job in jobs if not job.ended or journal.read(after, [job.id], limit=1))

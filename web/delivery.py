@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
 from relay.events import Exchange, Level, Position
 from relay.jobs import Job
 from sinks.sse import SseSink
-from web.cursor import Opening, open_at
-from web.keys import OPTIONS, RELAY
+from web.cursor import Opening, open_at, still_to_end
+from web.fanout import Seat
+from web.keys import FAN_OUT, OPTIONS, RELAY
 from web.live import OpenStream
 from web.sockets import tune
 from web.wire import Wire
@@ -41,6 +43,7 @@ class Delivery:
     ) -> None:
         self._relay = request.app[RELAY]
         self._options = request.app[OPTIONS]
+        self._fan_out = request.app[FAN_OUT]
         self._debug = self._options.debug and request.query.get("debug") == "1"
         self._request = request
         self._response = response
@@ -48,6 +51,7 @@ class Delivery:
         self._jobs = jobs
         self._ids = None if jobs is None else [job.id for job in jobs]
         self._opening = opening
+        self._level: Level = level
         self._news = asyncio.Event()
         self._exchanges: list[Exchange] = []
         self.stream = OpenStream(peer=request.remote or "", wake=self._news.set, cut=self._cut)
@@ -65,40 +69,56 @@ class Delivery:
         tune(self._request)
         stop_debug = self._relay.bus.subscribe_exchanges(self._overhear) if self._debug else None
         try:
-            with self._relay.bus.subscribe(self._reader, self._jobs):
-                await self._write(self._wire.heartbeat)
-                for notice in self._preamble():
-                    await self._write(notice)
-                await self._follow()
+            await self._write(self._wire.heartbeat)
+            for notice in self._preamble():
+                await self._write(notice)
+            await self._follow()
         finally:
             if stop_debug is not None:
                 stop_debug()
 
     async def _follow(self) -> None:
-        expires = asyncio.get_running_loop().time() + self._options.max_age * random.uniform(0.8, 1.2)  # noqa: S311
+        now = asyncio.get_running_loop().time
+        expires = now() + self._options.max_age * random.uniform(0.8, 1.2)  # noqa: S311
+        slow = False
         while True:
             self._news.clear()
-            await self._catch_up()
+            await self._catch_up(slow=slow)
             if self._reader.ended:
                 return
             if self.stream.closing:
                 return await self._write(self._notice("bye", {"reason": "the relay is shutting down"}))
-            remaining = expires - asyncio.get_running_loop().time()
-            if remaining <= 0:
+            if now() >= expires:
                 renewal = self._notice("bye", {"reason": "this stream is renewed"}, retry=RENEWAL_PAUSE)
                 return await self._write(renewal)
+            slow = await self._sit(until=expires)
+
+    async def _sit(self, *, until: float) -> bool:
+        """Be up to date together with others, until there is something to do for this client alone.
+
+        Returns whether the client has turned out to be too slow for that; then what it was sent is on its way.
+        """
+        seat = Seat(self._transport(), chunked=self._request.version >= HttpVersion11, call_away=self._news.set)
+        with self._fan_out.seated(seat, self._wire, self._level, self._jobs):
             try:
-                async with asyncio.timeout(min(self._options.heartbeat, remaining)):
+                async with asyncio.timeout_at(until):
                     await self._news.wait()
             except TimeoutError:
-                await self._write(self._wire.heartbeat)
+                pass
+        if seat.reached > self._reader.cursor:
+            until_end = still_to_end(self._relay.journal, self._jobs, seat.reached)
+            self._reader.restart(after=seat.reached, until=until_end)
+        if seat.slow:
+            await self._drained()
+        return seat.slow
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, *, slow: bool) -> None:
         """Write all that is behind the cursor, a page at a time; other clients have their turn between two pages."""
         while True:
+            self._transport()
             for notice in self._fell_behind():
                 await self._write(notice)
-            page = self._reader.take(slow=self._is_slow())
+            page = self._reader.take(slow=slow)
             if self._reader.skipped:
                 page += self._notice("skipped", {"missed": self._reader.skipped})
             for exchange in self._overheard():
@@ -139,15 +159,21 @@ class Delivery:
     def _notice(self, event: str, data: dict[str, Any], **options: int) -> bytes:
         return self._wire.notice(event, data, Position(self._relay.journal.epoch, self._reader.cursor), **options)
 
-    def _is_slow(self) -> bool:
-        """Whether the kernel has not even taken what was written before."""
+    def _transport(self) -> asyncio.Transport:
         transport = self._request.transport
-        return transport is not None and transport.get_write_buffer_size() > 0
+        if transport is None or transport.is_closing():
+            raise ConnectionError("the client has left")
+        return transport
 
     async def _write(self, data: bytes) -> None:
+        await self._response.write(data)
+        await self._drained()
+
+    async def _drained(self) -> None:
+        """Return when the kernel has taken all that was written. Raises ConnectionError where it takes too long."""
         try:
             async with asyncio.timeout(self._options.send_timeout):
-                await self._response.write(data)
+                await self._request.writer.drain()
         except TimeoutError:
             self._cut()
             raise ConnectionError("the client takes nothing") from None

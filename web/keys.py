@@ -4,9 +4,10 @@ from aiohttp.web import AppKey
 from msgspec import Struct
 
 from relay.relay import Relay
+from web.fanout import FanOut
 from web.live import LiveStreams
 
-__all__ = ["OPTIONS", "RELAY", "STREAMS", "Options"]
+__all__ = ["FAN_OUT", "OPTIONS", "RELAY", "STREAMS", "Options"]
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -24,4 +25,5 @@ class Options(Struct, frozen=True, kw_only=True):
 
 RELAY = AppKey("relay", Relay)
 OPTIONS = AppKey("options", Options)
+FAN_OUT = AppKey("fan_out", FanOut)
 STREAMS = AppKey("streams", LiveStreams)

@@ -25,6 +25,9 @@ _OPTIONS: Final = tuple(
 def tune(request: Request) -> None:
     """Let the kernel notice a peer that is gone, and let us notice one that does not read."""
     transport = request.transport
+    if transport is not None:
+        # Then "drained" means that the kernel has taken everything, and anything less is a client to wait for.
+        transport.set_write_buffer_limits(high=0)
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         for option, value in _OPTIONS:

@@ -347,15 +347,23 @@ async def test_a_reader_slower_than_the_journal_is_told_of_the_gap_in_its_stream
         job = job_of(relay)
         async with client.get("/v1/events") as response, aclosing(read_blocks(response)) as blocks:
             await anext(blocks)
-            for number in range(50):
-                relay.bus.publish(job, Log(line=f"burst {number}"))
-            gap, snapshot = await anext(blocks), await anext(blocks)
+            for _ in range(1_500):
+                relay.bus.publish(job, Log(line="x" * 8_000))
+            read = [await anext(blocks)]
+            while read[-1]["event"] != "snapshot":
+                read.append(await anext(blocks))
             relay.bus.publish(job, Log(line="after"))
             live = await anext(blocks)
 
-    assert json.loads(gap["data"]) == {"from": f"{journal.epoch}-1", "to": f"{journal.epoch}-51", "missed": 50}
-    assert snapshot["event"] == "snapshot"
-    assert json.loads(live["data"])["seq"] == 52
+    *logs, gap, _ = read
+    last = json.loads(logs[-1]["data"])["seq"]
+    assert [json.loads(log["data"])["seq"] for log in logs] == list(range(2, last + 1))
+    assert json.loads(gap["data"]) == {
+        "from": f"{journal.epoch}-{last}",
+        "to": f"{journal.epoch}-1501",
+        "missed": 1_501 - last,
+    }
+    assert json.loads(live["data"])["seq"] == 1_502
 
 
 async def test_a_client_that_can_take_no_stream_gets_the_state_with_the_same_seq(relay: Relay) -> None:
@@ -460,6 +468,27 @@ async def test_an_http_1_0_client_gets_a_stream_that_ends_with_its_connection(re
 
     assert b"chunked" not in head.lower()
     assert body == b":\n" + b"".join(frame(record) for record in relay.journal.read(0))
+
+
+async def test_what_one_turn_of_the_loop_brings_leaves_in_one_write_to_each_reader(relay: Relay) -> None:
+    job = job_of(relay)
+    async with serve(relay) as client:
+        readers = []
+        for path in ("/v1/events", f"/v1/jobs/{job.id}/events", "/v1/events?level=info"):
+            reader, writer = await raw(client, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await reader.readuntil(b"line 1")
+            await reader.readuntil(b"\n\n\r\n")
+            readers.append((reader, writer))
+        for number in range(100):
+            relay.bus.publish(job, Log(line=f"burst {number}"))
+        chunks = []
+        for reader, writer in readers:
+            size = int(await reader.readline(), 16)
+            chunks.append(await reader.readexactly(size))
+            writer.transport.abort()
+
+    burst = b"".join(frame(record) for record in relay.journal.read(1))
+    assert chunks == [burst, burst, burst]
 
 
 async def test_a_reset_in_the_middle_of_a_stream_leaves_no_error_and_no_trace(
