@@ -61,7 +61,7 @@ class Bus:
             raise UsageError("a sink may not publish: the sinks behind it would hear two records in the wrong order")
         if job.ended:
             raise UsageError(f"{job.id} has ended; nothing can follow its {job.state.status!r} record")
-        position = Position(self.journal.epoch, self.journal.head + 1)
+        position = Position(self.journal.epoch, self.journal.head + len(self._unsent) + 1)
         record = stamp(job.id, job.state.seq + 1, self._clock.now(), event, position)
         self.journal.append(record)
         job.state = evolve(job.state, record)

@@ -12,7 +12,12 @@ __all__ = ["Journal", "Keep", "StoredJob"]
 
 
 class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a journal keeps; what is over any of the bounds goes, oldest first. *age* is in seconds."""
+    """How much a journal keeps; what is over any of the bounds goes, oldest first.
+
+    *records* and *bytes* (what records take where they are kept) hold whatever else is true. *age*, in seconds, counts
+    from a job's terminal record, up to the newest record of all: who comes late still gets the end. A running job does
+    not age, and what lies behind its records waits with them.
+    """
 
     records: Annotated[int, Meta(ge=1, description="a number of records, 1 or more")] = 100_000
     bytes: Annotated[int, Meta(ge=1, description="a number of bytes, 1 or more")] = 64 * 1024 * 1024
@@ -31,8 +36,8 @@ class StoredJob(Struct, frozen=True, kw_only=True):
 class Journal(Protocol):
     """Every record, in the order of publication, numbered from 1: its *offset*.
 
-    One bus writes, on one thread; many readers read by offset. A record is committed before any sink hears of it, so no
-    client ever sees a record that a restarted relay does not know.
+    One bus writes, on one thread; many readers read by offset. A record is committed before any sink hears of it, and
+    not read by anybody before, so no client ever sees a record that a restarted relay does not know.
     """
 
     @property
@@ -42,11 +47,11 @@ class Journal(Protocol):
 
     @property
     def head(self) -> int:
-        """The offset of the newest record appended, kept or not; 0 where there never was one."""
+        """The offset of the newest record committed, kept or not; 0 where there never was one."""
         ...
 
     def append(self, record: Record) -> None:
-        """Take *record*, whose offset is head + 1, for the next `commit`."""
+        """Take *record*, whose offset follows that of the last one taken, for the next `commit`."""
         ...
 
     def remember(self, job: str, key: str, digest: bytes) -> None:
@@ -77,5 +82,8 @@ class Journal(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections. The journal is not used afterwards."""
+        """Let go of files and connections, and of what was not committed. Closing twice does nothing.
+
+        The journal is not used afterwards.
+        """
         ...

@@ -4,7 +4,7 @@ import heapq
 import secrets
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from relay.events import Record
@@ -20,7 +20,7 @@ CUT_AT = 1_024
 
 
 class MemoryJournal:
-    """Records in memory, bounded by number, bytes and age. Every process begins a new epoch, unless it is given one.
+    """Records in memory, bounded by *keep*. Every process begins a new epoch, unless it is given one.
 
     With *after*, it goes on behind that offset, and knows nothing of what came before.
     """
@@ -30,6 +30,7 @@ class MemoryJournal:
         self._epoch = epoch or secrets.token_hex(4)
         self._head = after
         self._bytes = 0
+        self._pending: list[Record] = []
         self._all = _Shelf()
         self._all.trimmed_to = after
         self._by_job: dict[str, _Shelf] = {}
@@ -43,17 +44,19 @@ class MemoryJournal:
         return self._head
 
     def append(self, record: Record) -> None:
-        self._head = record.position.offset
-        self._bytes += _size(record)
-        self._all.append(record)
-        self._shelf_for(record).append(record)
-        self._trim(record.at)
+        self._pending.append(record)
 
     def remember(self, job: str, key: str, digest: bytes) -> None:
         pass
 
     def commit(self) -> None:
-        pass
+        pending, self._pending = self._pending, []
+        for record in pending:
+            self._head = record.position.offset
+            self._bytes += _size(record)
+            self._all.append(record)
+            self._shelf_for(record).append(record)
+            self._trim(record.at)
 
     def recover(self) -> Sequence[StoredJob]:
         return ()
@@ -69,10 +72,10 @@ class MemoryJournal:
         return all(shelf.trimmed_to <= after for shelf in shelves)
 
     def keeps(self, job: str) -> bool:
-        return job in self._by_job
+        return bool(self._by_job.get(job)) or any(record.job == job for record in self._pending)
 
     def close(self) -> None:
-        pass
+        self._pending.clear()
 
     def _shelf_for(self, record: Record) -> "_Shelf":
         shelf = self._by_job.get(record.job)
@@ -83,29 +86,30 @@ class MemoryJournal:
         return shelf
 
     def _trim(self, newest: datetime) -> None:
-        oldest_allowed = newest - timedelta(seconds=self._keep.age)
         while len(self._all) > 1 and (
             len(self._all) > self._keep.records
             or self._bytes > self._keep.bytes
-            or self._all.oldest().at < oldest_allowed
+            or self._by_job[self._all.oldest().job].age(newest) > self._keep.age
         ):
             record = self._all.drop_oldest()
             self._bytes -= _size(record)
             shelf = self._by_job[record.job]
             shelf.drop_oldest()
-            if not shelf:
+            # The empty shelf of a running job stays: it knows up to where the job's records are gone.
+            if not shelf and shelf.ended is not None:
                 del self._by_job[record.job]
 
 
 class _Shelf:
     """Records in order, dropped from the front. What is dropped is cut off in slices, not one by one."""
 
-    __slots__ = ("_records", "_start", "trimmed_to")
+    __slots__ = ("_records", "_start", "ended", "trimmed_to")
 
     def __init__(self) -> None:
         self._records: list[Record] = []
         self._start = 0
         self.trimmed_to = 0
+        self.ended: datetime | None = None
 
     def __len__(self) -> int:
         return len(self._records) - self._start
@@ -115,6 +119,12 @@ class _Shelf:
 
     def append(self, record: Record) -> None:
         self._records.append(record)
+        if record.terminal:
+            self.ended = record.at
+
+    def age(self, now: datetime) -> float:
+        """Seconds since the end of the job; a running one has no age."""
+        return (now - self.ended).total_seconds() if self.ended is not None else 0.0
 
     def drop_oldest(self) -> Record:
         record = self._records[self._start]

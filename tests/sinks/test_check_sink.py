@@ -201,6 +201,7 @@ def test_the_samples_are_records_that_a_journal_takes() -> None:
     journal = MemoryJournal()
     for record in sample_records():
         journal.append(record)
+    journal.commit()
     assert journal.read(0) == sample_records()
 
 
