@@ -1,6 +1,19 @@
-"""Where records are kept, behind one small protocol."""
+"""Where records are kept, behind one small protocol. SQLite is imported when its journal is first named."""
+
+from typing import TYPE_CHECKING, Any
 
 from relay.journal.base import Journal, Keep, StoredJob
 from relay.journal.memory import MemoryJournal
 
-__all__ = ["Journal", "Keep", "MemoryJournal", "StoredJob"]
+if TYPE_CHECKING:
+    from relay.journal.sqlite import SqliteJournal
+
+__all__ = ["Journal", "Keep", "MemoryJournal", "SqliteJournal", "StoredJob"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SqliteJournal":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from relay.journal.sqlite import SqliteJournal
+
+    return SqliteJournal

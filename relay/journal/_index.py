@@ -1,0 +1,159 @@
+"""What a journal on disk knows of its file without asking it."""
+
+import sqlite3
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final, TypeAlias
+from zlib import crc32
+
+import msgspec
+from msgspec.structs import replace
+
+from relay.codec import read_record
+from relay.events import Position, Record
+from relay.jobs import JobState, evolve
+
+__all__ = ["ROWS", "Entry", "Index", "Row", "load_index", "record_in", "size_of"]
+
+RECORD_OVERHEAD: Final = 60
+"""Bytes a record takes in the file besides its JSON: its row, its place in the index, and room left on pages."""
+
+ROWS: Final = "SELECT offset, job, crc, body FROM records"
+Row: TypeAlias = tuple[int, int, int, bytes]
+
+_decode_state = msgspec.json.Decoder(JobState)
+
+
+class Entry:
+    """One job: its number in the file, and its state as of the last record taken, whose offset is *last*.
+
+    The file holds the state as of offset *folded_to*, to go on from once the records up to there are gone. Gone are
+    those up to *trimmed_to*; of those up to *unreadable_to*, one or more cannot be read.
+    """
+
+    __slots__ = ("folded_to", "id", "last", "number", "state", "trimmed_to", "unreadable_to")
+
+    def __init__(self, number: int, id: str, *, trimmed_to: int = 0) -> None:
+        self.number = number
+        self.id = id
+        self.state = JobState()
+        self.last = 0
+        self.folded_to = 0
+        self.trimmed_to = trimmed_to
+        self.unreadable_to = 0
+
+    @property
+    def hole_to(self) -> int:
+        """The offset behind which all records of the job are there."""
+        return max(self.trimmed_to, self.unreadable_to)
+
+    def age(self, now: datetime) -> float:
+        """Seconds since the end of the job; a running one has no age."""
+        ended = self.state.updated if self.state.terminal is not None else None
+        return (now - ended).total_seconds() if ended is not None else 0.0
+
+    def is_over_by(self, offset: int) -> bool:
+        """Whether nothing of the job comes behind *offset*, now or ever."""
+        return self.state.terminal is not None and self.last <= offset
+
+
+class Index:
+    """The jobs in the file, how much it holds, and what is missing."""
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.count = 0
+        self.bytes = 0
+        self.trimmed_to = 0
+        self.unreadable_to = 0
+        self.unreadable: set[int] = set()
+        self.jobs: dict[str, Entry] = {}
+        self.numbered: dict[int, Entry] = {}
+
+    def enter(self, job: str) -> Entry:
+        """The entry of *job*, which is new."""
+        return self.add(Entry(next(reversed(self.numbered), 0) + 1, job))
+
+    def add(self, entry: Entry) -> Entry:
+        self.jobs[entry.id] = self.numbered[entry.number] = entry
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        del self.jobs[entry.id], self.numbered[entry.number]
+
+    def hole_to(self, jobs: Collection[str] | None) -> int:
+        """The offset behind which all records of *jobs*, or of all, are there."""
+        anywhere = max(self.trimmed_to, self.unreadable_to)
+        if jobs is None:
+            return anywhere
+        entries = (self.jobs.get(job) for job in jobs)
+        return max((entry.hole_to if entry is not None else anywhere for entry in entries), default=0)
+
+    def leave_out(self, offset: int, number: int) -> None:
+        """Note that the record at *offset*, of the job with this *number*, cannot be read."""
+        self.unreadable.add(offset)
+        self.unreadable_to = max(self.unreadable_to, offset)
+        whose = self.numbered.get(number)
+        # Where even that cannot be told, it may have been anybody's.
+        for entry in self.jobs.values() if whose is None else [whose]:
+            entry.unreadable_to = max(entry.unreadable_to, offset)
+
+
+def size_of(body: object) -> int:
+    """The bytes that a record with this *body* takes in the file."""
+    return RECORD_OVERHEAD + (len(body) if isinstance(body, bytes | str) else 0)
+
+
+def record_in(row: Row, epoch: str) -> Record | None:
+    """The record in *row*; None where it is not what was written."""
+    offset, _, crc, body = row
+    try:
+        return read_record(body, Position(epoch, offset)) if _intact(body, crc) else None
+    except ValueError:
+        return None
+
+
+def load_index(sql: sqlite3.Connection, epoch: str) -> Index:
+    """Read the whole file once, check every record, and find out where each job stands.
+
+    It takes 0.3 s for 100,000 records of jobs that have ended, whose states are in the file, and 1 s where all run.
+    """
+    index = Index()
+    for number, id, trimmed_to in sql.execute("SELECT number, id, trimmed_to FROM jobs ORDER BY number"):
+        index.add(Entry(number, id, trimmed_to=trimmed_to))
+    for offset, number, crc, body in sql.execute(f"{ROWS} ORDER BY offset"):
+        if not index.count:
+            index.trimmed_to = offset - 1
+        index.head = offset
+        index.count += 1
+        index.bytes += size_of(body)
+        entry = index.numbered.get(number)
+        if entry is not None:
+            entry.last = offset
+        if entry is None or not _intact(body, crc):
+            index.leave_out(offset, number)
+    for number, state, folded_to in sql.execute("SELECT number, state, folded_to FROM jobs"):
+        _recall(sql, epoch, index.numbered[number], state, folded_to)
+    return index
+
+
+def _recall(sql: sqlite3.Connection, epoch: str, entry: Entry, state: bytes | None, folded_to: int) -> None:
+    """The state of a job: what the file holds of it, and the fold of the records behind that."""
+    try:
+        if state is not None:
+            entry.state, entry.folded_to = _decode_state.decode(state), folded_to
+    except ValueError:
+        pass  # all the records that there are add up to it, unless some are gone
+    seq = entry.state.seq
+    behind = sql.execute(f"{ROWS} WHERE job = ? AND offset > ? ORDER BY offset", (entry.number, entry.folded_to))
+    for row in behind:
+        record = record_in(row, epoch)
+        # Each row is one record, so that the next one's seq is known even if some cannot be read.
+        seq = record.seq if record is not None else seq + 1
+        if record is not None:
+            entry.state = evolve(entry.state, record)
+    entry.state = replace(entry.state, seq=seq)
+
+
+def _intact(body: object, crc: object) -> bool:
+    return isinstance(body, bytes) and crc32(body) == crc

@@ -1,0 +1,249 @@
+"""The journal that outlives its process: one SQLite file."""
+
+import heapq
+import sqlite3
+from collections.abc import Collection, Generator, Sequence
+from contextlib import ExitStack, closing
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from relay.events import Record
+from relay.jobs import evolve
+from relay.journal._file import JournalFile, trouble
+from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
+from relay.journal.base import Keep, StoredJob
+from relay.journal.memory import MemoryJournal
+from relay.subscription import Notify, notice
+
+__all__ = ["SqliteJournal"]
+
+RECENT_RECORDS: Final = 10_000
+RECENT_BYTES: Final = 16 * 1024 * 1024
+"""What is kept in memory as well: live readers, and those that come back soon, never wait for SQL."""
+
+SLICE: Final = 512
+"""The most records a commit drops, unless it adds more: a bound that was lowered is reached over many commits."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SqliteJournal:
+    """Records in the file at *path*, bounded by *keep*, for one process at a time.
+
+    What was committed survives the process, however that ends: `kill -9` loses nothing. A power cut or a crash of the
+    machine may lose the last commits (WAL, synchronous=NORMAL), but never damages the file; a new epoch begins after
+    one (on Linux, which tells its boots apart), so that no reader takes the new story for the old. Not for network
+    file systems.
+
+    A record that cannot be read is left out: *notify* hears how many are and where, and `complete` is false across it.
+    Raises JournalError for a file that is in use, not ours, of a newer version, or damaged as a whole; it is left as it
+    is.
+    """
+
+    def __init__(self, path: str | Path, keep: Keep | None = None, *, notify: Notify = notice) -> None:
+        self._keep = keep or Keep()
+        self._notify = notify
+        self._pending: list[Record] = []
+        self._unwritten: list[Entry] = []
+        self._keys: dict[str, tuple[str, bytes]] = {}
+        with ExitStack() as stack:
+            self._file = JournalFile(path, notify)
+            stack.callback(self._file.close)
+            self._index = self._load_index()
+            self._recent = self._load_recent()
+            stack.pop_all()
+        if unreadable := self._index.unreadable:
+            self._notify(
+                f"the journal {self._file.name} has {len(unreadable):,} that cannot be read among its"
+                f" {self._index.count:,} records, the first at offset {min(unreadable)}; they are left out, and readers"
+                " are told of the gap"
+            )
+
+    @property
+    def epoch(self) -> str:
+        return self._file.epoch
+
+    @property
+    def head(self) -> int:
+        return self._index.head
+
+    def append(self, record: Record) -> None:
+        entry = self._index.jobs.get(record.job)
+        if entry is None:
+            entry = self._index.enter(record.job)
+            self._unwritten.append(entry)
+        entry.state = evolve(entry.state, record)
+        entry.last = record.position.offset
+        self._pending.append(record)
+
+    def remember(self, job: str, key: str, digest: bytes) -> None:
+        self._keys[job] = (key, digest)
+
+    def commit(self) -> None:
+        if not self._pending:
+            return
+        with self._file.transaction() as sql:
+            self._insert(sql)
+            if (overdue := self._overdue(sql)).count:
+                self._drop(sql, overdue)
+        self._note(overdue)
+        written, self._pending, self._unwritten, self._keys = self._pending, [], [], {}
+        for record in written:
+            self._recent.append(record)
+        self._recent.commit()
+        self._file.written(len(written))
+
+    def recover(self) -> Sequence[StoredJob]:
+        rows = self._file.sql.execute("SELECT number, key, digest FROM jobs ORDER BY number")
+        jobs = ((self._index.numbered[number], key, digest) for number, key, digest in rows)
+        return [StoredJob(id=entry.id, state=entry.state, key=key, digest=digest or b"") for entry, key, digest in jobs]
+
+    def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
+        if self._recent.complete(after, jobs):
+            return self._recent.read(after, jobs, limit=limit)
+        with closing(self._stored(after, jobs)) as records:
+            return list(islice(records, limit))
+
+    def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:
+        return self._index.hole_to(jobs) <= after
+
+    def keeps(self, job: str) -> bool:
+        entry = self._index.jobs.get(job)
+        return entry is not None and entry.last > entry.trimmed_to
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _insert(self, sql: sqlite3.Connection) -> None:
+        sql.executemany(
+            "INSERT INTO jobs (number, id) VALUES (?, ?)", [(new.number, new.id) for new in self._unwritten]
+        )
+        for job, (key, digest) in self._keys.items():
+            sql.execute("UPDATE jobs SET key = ?, digest = ? WHERE id = ?", (key, digest, job))
+        sql.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", map(self._row, self._pending))
+        for record in self._pending:
+            if record.terminal:
+                _fold(sql, self._index.jobs[record.job])
+
+    def _row(self, record: Record) -> Row:
+        return record.position.offset, self._index.jobs[record.job].number, crc32(record.json), record.json
+
+    def _overdue(self, sql: sqlite3.Connection) -> "_Overdue":
+        """What is to go: the oldest records, while a bound is exceeded. The newest always stays."""
+        index, keep, now = self._index, self._keep, self._pending[-1].at
+        count = index.count + len(self._pending)
+        size = index.bytes + sum(size_of(record.json) for record in self._pending)
+        most = min(count - 1, max(SLICE, 2 * len(self._pending)))
+        overdue = _Overdue()
+        with closing(sql.execute("SELECT offset, job, body FROM records ORDER BY offset LIMIT ?", (most,))) as rows:
+            for offset, number, body in rows:
+                entry = index.numbered.get(number)
+                over = count - overdue.count > keep.records or size - overdue.bytes > keep.bytes
+                if not over and entry is not None and entry.age(now) <= keep.age:
+                    break
+                overdue.add(offset, entry, size_of(body))
+        return overdue
+
+    def _drop(self, sql: sqlite3.Connection, overdue: "_Overdue") -> None:
+        sql.execute("DELETE FROM records WHERE offset <= ?", (overdue.up_to,))
+        for entry, offset in overdue.jobs.items():
+            if entry.is_over_by(offset):
+                sql.execute("DELETE FROM jobs WHERE number = ?", (entry.number,))
+                continue
+            sql.execute("UPDATE jobs SET trimmed_to = ? WHERE number = ?", (offset, entry.number))
+            if entry.folded_to < offset:
+                _fold(sql, entry)
+
+    def _note(self, overdue: "_Overdue") -> None:
+        """Know what has become true with a commit that succeeded."""
+        index = self._index
+        index.head = self._pending[-1].position.offset
+        index.count += len(self._pending) - overdue.count
+        index.bytes += sum(size_of(record.json) for record in self._pending) - overdue.bytes
+        index.trimmed_to = max(index.trimmed_to, overdue.up_to)
+        for record in self._pending:
+            if record.terminal:
+                index.jobs[record.job].folded_to = record.position.offset
+        for entry, offset in overdue.jobs.items():
+            if entry.is_over_by(offset):
+                index.remove(entry)
+            entry.trimmed_to = offset
+            if entry.folded_to < offset:
+                entry.folded_to = entry.last
+
+    def _load_index(self) -> Index:
+        try:
+            return load_index(self._file.sql, self.epoch)
+        except sqlite3.Error as error:
+            raise trouble(self._file.name, error) from error
+
+    def _load_recent(self) -> MemoryJournal:
+        keep = Keep(
+            records=min(RECENT_RECORDS, self._keep.records),
+            bytes=min(RECENT_BYTES, self._keep.bytes),
+            age=self._keep.age,
+        )
+        recent = MemoryJournal(keep, epoch=self.epoch, after=max(0, self.head - keep.records))
+        for record in self._stored(recent.head, None):
+            recent.append(record)
+        recent.commit()
+        return recent
+
+    def _stored(self, after: int, jobs: Collection[str] | None) -> Generator[Record]:
+        """The records in the file behind *after*, without those that cannot be read. Raises JournalError."""
+        try:
+            with closing(self._rows(after, jobs)) as rows:
+                for row in rows:
+                    if row[0] in self._index.unreadable:
+                        continue
+                    record = record_in(row, self.epoch)
+                    if record is not None:
+                        yield record
+                    else:
+                        self._index.leave_out(row[0], row[1])
+                        self._notify(f"the journal {self._file.name} cannot be read at offset {row[0]}")
+        except sqlite3.Error as error:
+            raise trouble(self._file.name, error) from error
+
+    def _rows(self, after: int, jobs: Collection[str] | None) -> Generator[Row]:
+        """One walk of an index for each job, merged: it costs what is taken of it, however much lies between."""
+        sql = self._file.sql
+        if jobs is None:
+            walks = [sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset", (after,))]
+        else:
+            entries = (self._index.jobs.get(job) for job in jobs)
+            numbers = [entry.number for entry in entries if entry is not None and entry.last > after]
+            of_one = f"{ROWS} WHERE job = ? AND offset > ? ORDER BY offset"
+            walks = [sql.execute(of_one, (number, after)) for number in numbers]
+        try:
+            yield from heapq.merge(*walks)
+        finally:
+            for walk in walks:
+                walk.close()
+
+
+class _Overdue:
+    """The oldest records, which are to go: up to which offset, of all and of each job, and how much that is."""
+
+    def __init__(self) -> None:
+        self.up_to = 0
+        self.count = 0
+        self.bytes = 0
+        self.jobs: dict[Entry, int] = {}
+
+    def add(self, offset: int, entry: Entry | None, size: int) -> None:
+        self.up_to = offset
+        self.count += 1
+        self.bytes += size
+        if entry is not None:
+            self.jobs[entry] = offset
+
+
+def _fold(sql: sqlite3.Connection, entry: Entry) -> None:
+    """Keep what the job has become, so that no record up to now is needed to know it."""
+    state = (_encode(entry.state), entry.last, entry.number)
+    sql.execute("UPDATE jobs SET state = ?, folded_to = ? WHERE number = ?", state)
