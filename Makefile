@@ -24,6 +24,7 @@ demo: run-environment ## show three jobs on a scripted upstream, in the console 
 
 test: dev-environment ## run the tests, with a real browser and real servers
 	@scripts/system-parts
+	@scripts/npm-packages
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: dev-environment ## lint, check types, and see that imports point one way
@@ -44,7 +45,7 @@ requirements: ## pin what requirements/*.in ask for, with uv; ARGS=--upgrade mov
 	@cd requirements && for set in run build dev; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
 
 clean: ## remove all that the other targets made
-	@rm -rf .venv build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	@rm -rf .venv build dist docs/_build tests/interop/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	@find relay sinks web tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 run-environment:
