@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         BusyError,
         ConfigError,
         ConflictError,
+        JournalError,
         RelayError,
         UnknownJobError,
         UpstreamError,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         Terminal,
     )
     from relay.jobs import Job, JobState
-    from relay.journal import Journal, Keep, MemoryJournal
+    from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
     from relay.relay import Relay
     from relay.subscription import Sink, Subscription
 
@@ -45,6 +46,7 @@ _HOMES = {
         "BusyError",
         "ConfigError",
         "ConflictError",
+        "JournalError",
         "RelayError",
         "UnknownJobError",
         "UpstreamError",
@@ -69,7 +71,7 @@ _HOMES = {
         "Terminal",
     ),
     "relay.jobs": ("Job", "JobState"),
-    "relay.journal": ("Journal", "Keep", "MemoryJournal"),
+    "relay.journal": ("Journal", "Keep", "MemoryJournal", "SqliteJournal"),
     "relay.relay": ("Relay",),
     "relay.subscription": ("Sink", "Subscription"),
 }
@@ -90,6 +92,7 @@ __all__ = [
     "Job",
     "JobState",
     "Journal",
+    "JournalError",
     "Keep",
     "Log",
     "MemoryJournal",
@@ -101,6 +104,7 @@ __all__ = [
     "RelayError",
     "Retrying",
     "Sink",
+    "SqliteJournal",
     "Stalled",
     "Subscription",
     "Terminal",

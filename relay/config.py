@@ -30,10 +30,10 @@ __all__ = ["JOURNALS", "check_host", "load"]
 CONFIG_LIMIT: Final = 1024 * 1024
 """The most bytes a configuration has."""
 
-JOURNALS: Final = ("memory",)
+JOURNALS: Final = ("memory", "sqlite")
 """The schemes of journal URLs that this version keeps records in."""
 
-_LATER_JOURNALS: Final = ("sqlite", "redis", "rediss")
+_LATER_JOURNALS: Final = ("redis", "rediss")
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -90,7 +90,7 @@ def _settings(document: Mapping[str, object], at: str, environ: Mapping[str, str
     server = read_table(ServerSettings, tables["server"], f"{at}[server]", secret)
     check_host(server.host)
     journal = read_table(JournalSettings, tables["journal"], f"{at}[journal]", secret)
-    _check_journal(journal.scheme)
+    _check_journal(journal)
     upstreams = tuple(_upstream(table, where, secret) for where, table in _tables(document, "upstreams", at))
     _check_names(upstreams, at)
     sinks = tuple(_sink(table, where, secret) for where, table in _tables(document, "sinks", at))
@@ -136,12 +136,20 @@ def _put(table: dict[str, object], way: tuple[str, ...], value: object) -> None:
         _put(copy, tuple(rest), value)
 
 
-def _check_journal(scheme: str) -> None:
-    """Refuse other journals, naming no more than the scheme: the rest of the URL may hold a password."""
-    if scheme in JOURNALS:
-        return
-    kept_in = f", not in {scheme}" if scheme in _LATER_JOURNALS else ""
-    raise ConfigError(f'[journal] url: this version keeps its journal in memory only{kept_in}; write url = "memory:"')
+def _check_journal(journal: JournalSettings) -> None:
+    """Refuse what is no journal here, naming no more than the scheme: the rest of the URL may hold a password."""
+    if journal.scheme not in JOURNALS:
+        where = journal.scheme if journal.scheme in _LATER_JOURNALS else "such a place"
+        raise ConfigError(
+            f'[journal] url: this version keeps no journal in {where}; write url = "sqlite:relay.db" or "memory:"'
+        )
+    if journal.scheme == "sqlite":
+        if journal.path == ":memory:":
+            raise ConfigError('[journal] url: a journal that need not outlive the relay is url = "memory:"')
+        if not journal.path or journal.path.startswith(("//", "file:")):
+            raise ConfigError(
+                '[journal] url needs a path behind "sqlite:", as it is: "sqlite:relay.db" or "sqlite:/var/lib/relay.db"'
+            )
 
 
 def _tables(document: Mapping[str, object], section: str, at: str) -> list[tuple[str, dict[str, object]]]:

@@ -54,15 +54,20 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
 
 class JournalSettings(Struct, frozen=True, kw_only=True):
-    """Where records are kept, and how many."""
+    """Where records are kept, and how many. A path in *url* is relative to the current directory."""
 
-    url: Annotated[str, Meta(description='"memory:"')] = "memory:"
+    url: Annotated[str, Meta(description='"sqlite:PATH" or "memory:"')] = "sqlite:relay.db"
     keep: Keep = Keep()
 
     @property
     def scheme(self) -> str:
         """What is before the colon of *url*: one of JOURNALS."""
         return self.url.partition(":")[0]
+
+    @property
+    def path(self) -> str:
+        """What is behind the colon of *url*: for `sqlite`, the file."""
+        return self.url.partition(":")[2]
 
 
 class SoraSettings(Struct, frozen=True, kw_only=True):

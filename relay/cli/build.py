@@ -32,7 +32,8 @@ __all__ = ["build_relay", "build_sink", "build_upstream"]
 def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
     """The relay that *settings* describe; it has a console where they name no sink. *log_format* is the console's.
 
-    Raises ConfigError where a sink cannot be imported or made, or an upstream is not what it can be.
+    Raises ConfigError where a sink cannot be imported or made, or an upstream is not what it can be, and JournalError
+    where the journal cannot be had. The journal is open: close it, if the relay is not entered.
     """
     clock = SystemClock()
     sinks = settings.sinks or (ConsoleSettings(),)
@@ -72,7 +73,13 @@ def build_sink(settings: SinkSettings, log_format: LogFormat | None = None) -> S
 
 
 def _build_journal(settings: JournalSettings) -> Journal:
-    return MemoryJournal(settings.keep)
+    if settings.scheme == "memory":
+        return MemoryJournal(settings.keep)
+    try:
+        from relay.journal.sqlite import SqliteJournal
+    except ImportError:
+        raise ConfigError('this Python was built without sqlite3; write url = "memory:" under [journal]') from None
+    return SqliteJournal(settings.path, settings.keep)
 
 
 def _custom_sink(target: str, options: Mapping[str, Any]) -> Sink:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -51,10 +52,12 @@ async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio
         hosts=own_names(server.host, server.public_url),
         origins=own_origins(server.public_url),
     )
-    async with serving(app, server.host, server.port) as address:
-        public = f", for users {server.public_url}" if server.public_url is not None else ""
-        say(f"serving on {address}/{public}; Ctrl-C ends this")
-        if not settings.upstreams:
-            say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
-        await stop.wait()
+    # The relay closes its journal too, but it is not entered where the port cannot be had.
+    with closing(relay.journal):
+        async with serving(app, server.host, server.port) as address:
+            public = f", for users {server.public_url}" if server.public_url is not None else ""
+            say(f"serving on {address}/{public}; Ctrl-C ends this")
+            if not settings.upstreams:
+                say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+            await stop.wait()
     return 0

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,16 @@ from relay.cli.serving import own_names, run
 from relay.codec import stamp
 from relay.errors import ConfigError
 from relay.events import Checking, Done, Event, Failed, Position, Progress, Record, Retrying
+from relay.journal import MemoryJournal, SqliteJournal
 from relay.secret import Secret
-from relay.settings import ConsoleSettings, CustomSinkSettings, DebugSettings, Settings, SoraSettings
+from relay.settings import (
+    ConsoleSettings,
+    CustomSinkSettings,
+    DebugSettings,
+    JournalSettings,
+    Settings,
+    SoraSettings,
+)
 from sinks import ConsoleSink, DebugSink
 
 MODULE = '''
@@ -71,8 +80,19 @@ def custom(target: str, level: Any = "debug", **options: Any) -> Any:
 
 def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
     settings = SoraSettings(base_url="http://g:1", token=Secret("t"), name="studio", interval=5.0, deadline=60.0)
-    relay = build_relay(Settings(upstreams=(settings,), sinks=(DebugSettings(),)))
+    memory = JournalSettings(url="memory:")
+    relay = build_relay(Settings(upstreams=(settings,), sinks=(DebugSettings(),), journal=memory))
     assert [(up.name, up.interval, up.deadline) for up in relay.upstreams.values()] == [("studio", 5.0, 60.0)]
+
+
+@pytest.mark.parametrize(("url", "kind"), [("memory:", MemoryJournal), ("sqlite:jobs.db", SqliteJournal)])
+def test_a_journal_is_where_relay_toml_says_from_the_current_directory(
+    url: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(build_relay(Settings(journal=JournalSettings(url=url))).journal) as journal:
+        assert isinstance(journal, kind)
+        assert (tmp_path / "jobs.db").exists() is url.startswith("sqlite")
 
 
 def test_a_console_prints_in_the_format_of_the_command_line_before_that_of_the_file() -> None:

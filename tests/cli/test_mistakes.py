@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from relay.cli import main
 from relay.errors import UsageError
+from relay.journal import SqliteJournal
 from tests.cli.running import SCRIPT, relay
 
 CANARY = "canary-9f31"
@@ -110,8 +112,16 @@ def test_what_is_not_understood_is_one_line_that_names_it(
         ),
         ("[server]\nhost = '0.0.0.0'", NO_HOST),
         (
-            "[journal]\nurl = 'sqlite:relay.db'",
-            '[journal] url: this version keeps its journal in memory only, not in sqlite; write url = "memory:"',
+            "[journal]\nurl = 'redis://localhost'",
+            '[journal] url: this version keeps no journal in redis; write url = "sqlite:relay.db" or "memory:"',
+        ),
+        (
+            "[journal]\nurl = 'sqlite:relay.toml'",
+            "relay.toml is no journal: it is not even an SQLite database; name another file",
+        ),
+        (
+            "[journal]\nurl = 'sqlite:none/relay.db'",
+            "cannot open the journal none/relay.db: there is no folder FOLDER/none; make it",
         ),
         (
             f"{SORA}token = '{CANARY}'",
@@ -133,7 +143,13 @@ def test_a_mistake_in_relay_toml_is_one_line(
     arguments: list[str], content: str, line: str, folder: Path, capsys: Capture
 ) -> None:
     (folder / "relay.toml").write_text(content)
-    assert refused(capsys, *arguments) == line
+    assert refused(capsys, *arguments).replace(str(folder), "FOLDER") == line
+
+
+def test_a_journal_in_use_is_one_line(folder: Path, capsys: Capture) -> None:
+    with closing(SqliteJournal(folder / "relay.db")):
+        line = refused(capsys, "serve", "--port", "0")
+    assert line == "the journal relay.db is in use by another relay; stop that one, or name another file"
 
 
 def test_a_mistake_in_the_environment_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

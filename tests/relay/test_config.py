@@ -259,19 +259,33 @@ def test_the_environment_is_checked_like_the_file(refused: Refuse, environ: dict
     assert refused("", environ) == line
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "redis"])
-def test_a_journal_of_a_later_version_is_recognised_and_refused_without_its_password(
-    refused: Refuse, scheme: str
+@pytest.mark.parametrize(
+    ("url", "where"), [(f"redis://user:{CANARY}@host", "redis"), (CANARY, "such a place"), ("SQLITE:x", "such a place")]
+)
+def test_another_journal_is_refused_without_repeating_what_may_be_a_password(
+    refused: Refuse, url: str, where: str
 ) -> None:
-    line = refused(f'[journal]\nurl = "{scheme}://user:{CANARY}@host"')
-    assert line == (
-        f'[journal] url: this version keeps its journal in memory only, not in {scheme}; write url = "memory:"'
+    assert refused(f'[journal]\nurl = "{url}"') == (
+        f'[journal] url: this version keeps no journal in {where}; write url = "sqlite:relay.db" or "memory:"'
     )
 
 
-def test_any_other_journal_is_refused_without_repeating_it(refused: Refuse) -> None:
-    line = refused(f'[journal]\nurl = "{CANARY}"')
-    assert line == '[journal] url: this version keeps its journal in memory only; write url = "memory:"'
+@pytest.mark.parametrize("url", ["sqlite:", "sqlite:///relay.db", "sqlite:file:relay.db?mode=ro"])
+def test_a_file_is_named_as_it_is(refused: Refuse, url: str) -> None:
+    assert refused(f'[journal]\nurl = "{url}"') == (
+        '[journal] url needs a path behind "sqlite:", as it is: "sqlite:relay.db" or "sqlite:/var/lib/relay.db"'
+    )
+
+
+def test_a_database_in_memory_is_no_journal_on_disk(refused: Refuse) -> None:
+    assert refused('[journal]\nurl = "sqlite::memory:"') == (
+        '[journal] url: a journal that need not outlive the relay is url = "memory:"'
+    )
+
+
+def test_the_path_of_a_journal_is_what_stands_behind_the_scheme(written: Load) -> None:
+    journal = written('[journal]\nurl = "sqlite:/var/lib/relay: jobs.db"').journal
+    assert (journal.scheme, journal.path) == ("sqlite", "/var/lib/relay: jobs.db")
 
 
 @pytest.mark.parametrize(
