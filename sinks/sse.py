@@ -26,8 +26,12 @@ ReadJournal = Callable[[int], Sequence[Record]]
 
 
 def frame(record: Record) -> bytes:
-    """One record as one block. Its id is the record's position, so one cursor serves a stream of one job or of many."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(record.position).encode(), record.event.type.encode(), record.json)
+    """One record as one block. Its id is the record's position, so one cursor serves a stream of one job or of many.
+
+    The id comes last. Some clients take it as soon as they have its line, though the connection is lost within the
+    block; with the id before the data, they would come back behind a record that they have never seen.
+    """
+    return b"event: %b\ndata: %b\nid: %b\n\n" % (record.event.type.encode(), record.json, str(record.position).encode())
 
 
 def notice_frame(event: str, data: dict[str, Any], position: object, *, retry: int | None = None) -> bytes:
@@ -37,7 +41,7 @@ def notice_frame(event: str, data: dict[str, Any], position: object, *, retry: i
     """
     body = json.dumps(data, separators=(",", ":"))
     pause = f"retry: {retry}\n" if retry is not None else ""
-    return f"{pause}id: {position}\nevent: {event}\ndata: {body}\n\n".encode("ascii")
+    return f"{pause}event: {event}\ndata: {body}\nid: {position}\n\n".encode("ascii")
 
 
 def line(record: Record) -> bytes:

@@ -118,9 +118,9 @@ def test_a_heartbeat_that_is_deleted_is_no_difference(number: int) -> None:
 
 @pytest.mark.parametrize("record", STORY)
 def test_what_is_deleted_from_a_record_is_named_by_its_job_and_seq(record: Record) -> None:
-    begins = STREAM.index(b"id: %b\n" % str(record.position).encode(), STREAM.index(b"\n") + 1)
+    begins = STREAM.index(b"id: %b\n" % str(record.position).encode(), STREAM.index(b"\n") + 1) - 2
     who = f"{record.job} seq {record.seq}"
-    id_line, event_line, data_line, blank_line = range(begins, begins + 4)
+    event_line, data_line, id_line, blank_line = range(begins, begins + 4)
 
     assert findings(CONSOLE, without(STREAM, id_line)) == [
         f"recording B: {who} has no id, in the block that begins in line {begins + 1}"
@@ -143,7 +143,7 @@ def test_the_truncated_last_block_of_a_stream_is_reported() -> None:
     assert findings(CONSOLE, stream[:-1]) == [
         "recording B: ends within the block of job_a seq 6 that begins in line 33: no reader gets it"
     ]
-    assert findings(CONSOLE, [*stream[:-2], b'data: {"v":1,"jo']) == [
+    assert findings(CONSOLE, [*stream[:-3], b'data: {"v":1,"jo']) == [
         "recording B: ends within the block that begins in line 33: no reader gets it",
         "job_a seq 6: recording A says done 'done, 1 file', recording B says nothing",
     ]
