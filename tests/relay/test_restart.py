@@ -1,0 +1,144 @@
+"""A relay that is started again on its journal: jobs go on by themselves, once each, and nothing is submitted twice."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay import Record, Relay
+from relay.events import Done, Failed
+from relay.jobs import Job, recall
+from relay.journal import SqliteJournal
+from relay.testing import ManualClock, ScriptedUpstream
+from relay.upstreams import Sora
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
+
+INPUT = {"prompt": "[gap] a cat"}
+
+
+@pytest.fixture
+async def clock() -> ManualClock:
+    return ManualClock(auto=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "relay.db"
+
+
+async def heard(relay: Relay, *jobs: Job, until: int | None = None) -> None:
+    """Return when every one of *jobs* has ended, or has come to the seq *until*."""
+    over = asyncio.Event()
+
+    def watch(_: Record) -> None:
+        if all(job.ended or (until is not None and job.state.seq >= until) for job in jobs):
+            over.set()
+
+    with relay.bus.subscribe(watch, jobs, after=0):
+        await over.wait()
+
+
+def stories(path: Path) -> dict[str, list[Record]]:
+    with closing(SqliteJournal(path)) as journal:
+        told: dict[str, list[Record]] = {}
+        for record in journal.read(0, limit=10_000):
+            told.setdefault(record.job, []).append(record)
+    return told
+
+
+async def test_jobs_go_on_where_they_were_without_a_hole_and_end_once(path: Path, clock: ManualClock) -> None:
+    async with ScriptedUpstream(clock=clock) as upstream:
+
+        def relay_on(journal: SqliteJournal) -> Relay:
+            return Relay([Sora(upstream.url, upstream.token, clock=clock)], journal=journal, clock=clock)
+
+        async with relay_on(SqliteJournal(path)) as first:
+            ended = first.submit("sora", {"prompt": "[violation] a cat"})
+            await heard(first, ended)
+            jobs = [first.submit("sora", INPUT, key="k"), first.follow("sora", upstream.add_task("reappears"))]
+            await heard(first, *jobs, until=15)
+            left = {job.id: (job.state.seq, job.ended) for job in first.jobs()}
+
+        async with relay_on(SqliteJournal(path)) as second:
+            assert {job.id: (job.state.seq, job.ended) for job in second.jobs()} == left
+            assert second.submit("sora", INPUT, key="k").id == jobs[0].id
+            assert second.follow("sora", jobs[1].state.task or "").id == jobs[1].id
+            await heard(second, *second.jobs())
+            final = {job.id: job.state for job in second.jobs()}
+
+    assert [left[job.id][1] for job in (ended, *jobs)] == [True, False, False]
+    assert upstream.requests["nf/create"] == 2
+    assert len(upstream.tasks) == 3
+    told = stories(path)
+    for job, records in told.items():
+        assert [record.seq for record in records] == list(range(1, len(records) + 1))
+        assert [record.terminal for record in records] == [False] * (len(records) - 1) + [True]
+        assert recall(records) == final[job]
+    assert {type(final[job.id].terminal) for job in jobs} == {Done}
+
+
+async def test_a_submission_under_way_when_the_relay_was_killed_is_told_as_lost_and_not_repeated(
+    path: Path, tmp_path: Path, clock: ManualClock
+) -> None:
+    under_way = asyncio.Event()
+
+    class Hanging(TwoStep):
+        async def submit(self, input: Mapping[str, Any]) -> str:
+            self.submitted.append(input)
+            under_way.set()
+            await asyncio.Event().wait()
+            return "never"
+
+    left = tmp_path / "left.db"
+    async with Relay([Hanging(story({}))], journal=SqliteJournal(path), clock=clock, submit_grace=0.0) as killed:
+        job = killed.submit("scripted", INPUT, key="k")
+        await under_way.wait()
+        # What a kill at this moment leaves behind.
+        for ending in ("", "-wal"):
+            shutil.copy(f"{path}{ending}", f"{left}{ending}")
+
+    upstream = TwoStep(story({}))
+    async with Relay([upstream], journal=SqliteJournal(left), clock=clock) as relay:
+        again = relay.submit("scripted", INPUT, key="k")
+        assert (again.id, again.state.seq) == (job.id, 2)
+    assert again.state.terminal == Failed(
+        kind="lost", message="the relay stopped while submitting; whether the upstream took the job is not known"
+    )
+    assert (upstream.submitted, upstream.asked) == ([], [])
+    assert [record.event.type for record in stories(left)[job.id]] == ["accepted", "failed"]
+
+
+async def test_the_deadline_of_a_job_counts_from_its_beginning_also_across_a_restart(
+    path: Path, clock: ManualClock
+) -> None:
+    def upstream() -> OneStep:
+        return OneStep(story({"t": RUNNING}), deadline=100.0)
+
+    began = clock.now()
+    async with Relay([upstream()], journal=SqliteJournal(path), clock=clock) as first:
+        await heard(first, first.follow("scripted", "t"), until=30)
+    stopped = clock.now()
+    await clock.sleep(40.0)
+    async with Relay([upstream()], journal=SqliteJournal(path), clock=clock) as second:
+        (job,) = second.jobs()
+        await heard(second, job)
+
+    assert began < stopped < began + timedelta(seconds=60)
+    assert isinstance(end := job.state.terminal, Failed)
+    assert (end.kind, job.state.updated) == ("timeout", began + timedelta(seconds=100))
+
+
+async def test_a_job_whose_upstream_is_no_longer_configured_ends_with_the_reason(
+    path: Path, clock: ManualClock
+) -> None:
+    async with Relay([OneStep(story({"t": RUNNING}))], journal=SqliteJournal(path), clock=clock) as first:
+        job = first.follow("scripted", "t")
+    async with Relay([], journal=SqliteJournal(path), clock=clock) as second:
+        ended = second.job(job.id)
+
+    assert ended.state.terminal == Failed(kind="internal", message="upstream 'scripted' is no longer configured")
