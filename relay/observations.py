@@ -32,7 +32,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     """What one answer says about one task. Nothing in it is inferred: what the upstream left out is None.
 
     *percent* is 0 to 100, rounded; *raw_percent* is what was sent, where that could not be used as it was.
-    A *result* or a *failure* ends the job; a `succeeded` without a result has its result fetched.
+    A *result* or a *failure* ends the job; a `succeeded` without a result has its result fetched. *poll_after* is in
+    seconds, where the upstream said when to ask again.
     """
 
     status: Status
@@ -45,6 +46,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()
     result: Result | None = None
     failure: Failure | None = None
+    poll_after: float | None = None
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -1,13 +1,24 @@
-"""What the relay asks of an upstream's adapter. One required ability, three optional ones, probed at run time."""
+"""What the relay asks of an upstream's adapter. One required ability, and optional ones, probed at run time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from relay.cadence import Pace
 from relay.events import Exchange
 from relay.observations import Answer
 
-__all__ = ["Cancels", "ExchangeListener", "FetchesResults", "Submits", "Upstream"]
+__all__ = [
+    "Cancels",
+    "ExchangeListener",
+    "FetchesResults",
+    "Paced",
+    "Reauthorises",
+    "Submits",
+    "Upstream",
+    "is_item_type",
+    "pace_of",
+]
 
 ExchangeListener = Callable[[Exchange], None]
 
@@ -19,6 +30,10 @@ class Upstream(Protocol):
     An adapter translates, and no more: it never sleeps, retries, logs or remembers a job. It is entered before its
     first call and left after its last. *interval* and *deadline* are in seconds: how often to ask, and how long a job
     may take. *on_exchange*, where set, hears every raw exchange, secrets already masked.
+
+    One request answers for all tasks of a list-type upstream. An adapter that has to make a request for each task says
+    `item_type = True`: then each job keeps a cadence of its own, and `observe` is asked about one task or a few, many
+    times at once. Such an adapter puts an UpstreamError about one task into the answer, and raises what is about all.
     """
 
     name: str
@@ -68,3 +83,31 @@ class Cancels(Protocol):
     async def cancel(self, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError where it did not agree."""
         ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """An upstream with more to say about when it may be asked than an interval and a deadline."""
+
+    pace: Pace
+
+
+@runtime_checkable
+class Reauthorises(Protocol):
+    """An upstream whose token may change while jobs run, such as one that is read from a file."""
+
+    def credential(self) -> object:
+        """A value that is equal as long as the token is the same, and that tells nothing of it."""
+        ...
+
+
+def is_item_type(upstream: Upstream) -> bool:
+    """Whether *upstream* needs a request for each task, which its adapter says with `item_type = True`."""
+    return bool(getattr(upstream, "item_type", False))
+
+
+def pace_of(upstream: Upstream) -> Pace:
+    """When *upstream* may be asked: its `pace`, or one of its interval and its deadline."""
+    return (
+        upstream.pace if isinstance(upstream, Paced) else Pace(interval=upstream.interval, deadline=upstream.deadline)
+    )
