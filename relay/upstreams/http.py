@@ -57,9 +57,9 @@ class Reply:
 class HttpClient:
     """One account's connections to one API: requests with its token, answers within limits, errors by kind.
 
-    *base_url* may have a path; the token is sent as `Authorization: Bearer` and appears nowhere else. *timeout* is in
-    seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy variables of the environment
-    are not read. Enter it before use, leave it after.
+    *base_url* may have a path; the token is sent in *header*, after *scheme*, and appears nowhere else. *headers*
+    go with every request. *timeout* is in seconds for a whole exchange. Redirects are refused, cookies are not kept,
+    and proxy variables of the environment are not read. Enter it before use, leave it after.
     """
 
     def __init__(
@@ -71,13 +71,16 @@ class HttpClient:
         timeout: float = 30.0,
         body_limit: int = BODY_LIMIT,
         clock: Clock | None = None,
+        scheme: str = "Bearer",
+        header: str = "Authorization",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.mask = Masker([token] if token else [])
         self._base = _checked_base(base_url)
         self._host = urlsplit(self._base).netloc
-        self._headers = {"Accept": "application/json", "User-Agent": "progress-relay"}
+        self._headers = {"Accept": "application/json", "User-Agent": "progress-relay", **(headers or {})}
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
+            self._headers[header] = f"{scheme} {_checked_token(token)}".lstrip()
         self._upstream = upstream
         self._timeout = timeout
         self._body_limit = body_limit
