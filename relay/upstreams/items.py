@@ -28,10 +28,10 @@ _OF_THE_ACCOUNT: Final[tuple[ErrorKind, ...]] = ("auth", "rate-limit", "network"
 class ItemUpstream(ABC):
     """One account of an API that is asked about one task at a time.
 
-    A dialect says `_path` and `_read`, and has `submit` and `cancel` where its API does. At most *concurrency* polls are
-    under way at once, however often `observe` is called. *interval*, *deadline* and *timeout* are in seconds; *headers* go with every request, and the
-    token in *header*, after *scheme*. Raises UsageError where *base_url*, *token* or *concurrency* cannot be what they
-    should.
+    A dialect says `_path` and `_read`, and has `submit` and `cancel` where its API does. At most *concurrency* polls
+    are under way at once, however often `observe` is called. *interval*, *deadline* and *timeout* are in seconds;
+    *headers* go with every request, and the token in *header*, after *scheme*. Raises UsageError where *base_url*,
+    *token* or *concurrency* cannot be what they should.
 
     *on_exchange*, where set, hears every raw exchange, secrets masked; its `jobs` is the task asked for.
     """
