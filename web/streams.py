@@ -10,7 +10,7 @@ from aiohttp.web import Request, Response, StreamResponse
 from relay.errors import UnknownJobError
 from relay.events import Position
 from relay.jobs import Job
-from web.cursor import open_at
+from web.cursor import UNKNOWN, open_at
 from web.delivery import Delivery
 from web.keys import OPTIONS, RELAY, STREAMS
 from web.problems import RequestError
@@ -59,12 +59,12 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
         return Response(status=HTTPStatus.NO_CONTENT)
     if (word := _full(request)) is not None:
         return _turned_away(request, wire, headers, said, word)
+    delivery = Delivery(request, wire, jobs, opening, level)
     response = StreamResponse(headers=headers)
     await response.prepare(request)
-    delivery = Delivery(request, response, wire, jobs, opening, level)
     try:
         with request.app[STREAMS].opened(delivery.stream):
-            await delivery.run()
+            await delivery.run(response)
     except ConnectionError:
         pass  # the client has left; a job's life hangs on no connection
     return response
@@ -113,5 +113,5 @@ def _gone(wire: Wire, headers: dict[str, str], said: str | None, job: str) -> Re
 def _turned_away(request: Request, wire: Wire, headers: dict[str, str], said: str | None, word: str) -> Response:
     """Any status but 200 ends an EventSource for good, so overload is an event; its own cursor is left as it is."""
     reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
-    own = said if said and Position.parse(said) else Position(request.app[RELAY].journal.epoch, 0)
+    own = Position.parse(said) or UNKNOWN if said else Position(request.app[RELAY].journal.epoch, 0)
     return Response(body=wire.notice(word, {"reason": reason}, own, retry=come_back()), headers=headers)

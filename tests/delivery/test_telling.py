@@ -1,0 +1,110 @@
+"""What a client is told, block by block, with what happens between two blocks."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from relay import Relay
+from relay.events import Log, Position, Progress
+from relay.jobs import Job
+from relay.journal import Keep, MemoryJournal
+from relay.testing import ManualClock
+from web.cursor import open_at
+from web.telling import SNAPSHOT_JOBS, Telling
+from web.wire import SSE
+
+
+class Block(NamedTuple):
+    id: str
+    event: str
+    data: dict[str, Any]
+
+
+def blocks(page: bytes) -> list[Block]:
+    fields = [dict(line.split(b": ", 1) for line in block.split(b"\n")) for block in page.split(b"\n\n")[:-1]]
+    return [Block(of[b"id"].decode(), of[b"event"].decode(), json.loads(of[b"data"])) for of in fields]
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    """A relay that keeps ten records."""
+    async with Relay([], journal=MemoryJournal(Keep(records=10), epoch="e"), clock=ManualClock()) as relay:
+        yield relay
+
+
+def job_of(relay: Relay, records: int) -> Job:
+    job = relay._admit()
+    for number in range(records):
+        relay.bus.publish(job, Log(line=f"line {number}"))
+    return job
+
+
+def telling(relay: Relay, last_event_id: str | None, jobs: list[Job] | None = None) -> Telling:
+    return Telling(relay, SSE, jobs, open_at(relay.journal, jobs, last_event_id))
+
+
+def test_a_client_cut_off_between_gap_and_snapshot_is_told_both_again(relay: Relay) -> None:
+    job_of(relay, 30)
+
+    (gap,) = blocks(telling(relay, "e-5").take())
+    again = telling(relay, gap.id)
+    told = blocks(again.take() + again.take())
+
+    assert gap == ("e-5", "gap", {"from": "e-5", "to": "e-30", "missed": 25})
+    assert [(block.event, block.id) for block in told] == [("gap", "e-5"), ("snapshot", "e-30")]
+    assert again.take() == b""
+
+
+@pytest.mark.parametrize("named", ["nonsense", "other-7", "e-999", None])
+def test_a_client_cut_off_within_a_long_snapshot_is_given_it_again(relay: Relay, named: str | None) -> None:
+    for _ in range(SNAPSHOT_JOBS + 1):
+        job_of(relay, 1)
+    first = telling(relay, named)
+    parts = blocks(b"".join(iter(first.take, b"")))
+
+    again = [blocks(b"".join(iter(telling(relay, part.id).take, b""))) for part in parts]
+
+    here = f"e-{SNAPSHOT_JOBS + 1}"
+    assert [part.event for part in parts] == ["gap", "snapshot", "snapshot"][named is None :]
+    assert [told[0].event if told else None for told in again] == ["gap"] * (len(parts) - 1) + [None]
+    assert [part.id for part in parts] == ["e-0" if named is None else "unknown-0"] * (len(parts) - 1) + [here]
+
+
+def test_what_is_forgotten_while_a_gap_is_told_is_a_gap_of_its_own(relay: Relay) -> None:
+    job = job_of(relay, 30)
+    told = telling(relay, "e-5")
+
+    heard = blocks(told.take())
+    for _ in range(30):
+        relay.bus.publish(job, Log(line="meanwhile"))
+    heard += blocks(told.take() + told.take() + told.take())
+    relay.bus.publish(job, Log(line="after"))
+    heard += blocks(told.take())
+
+    assert [(block.event, block.id) for block in heard] == [
+        ("gap", "e-5"),
+        ("snapshot", "e-30"),
+        ("gap", "e-30"),
+        ("snapshot", "e-60"),
+        ("log", "e-61"),
+    ]
+    assert [block.data["jobs"][0]["seq"] for block in heard if block.event == "snapshot"] == [30, 60]
+
+
+def test_what_is_skipped_is_said_before_it_is_skipped_so_that_no_cut_can_hide_it(relay: Relay) -> None:
+    """Cut off behind the notice, a client comes back to where it was. Behind the records, it would have a hole."""
+    relay = Relay([], journal=MemoryJournal(epoch="e"), clock=ManualClock())
+    job = job_of(relay, 3)
+    told = telling(relay, None)
+    while told.take():
+        pass
+    for percent in range(100):
+        relay.bus.publish(job, Progress(percent=percent, status="running"))
+
+    page = blocks(told.take(slow=True))
+
+    assert [(block.event, block.id) for block in page] == [("skipped", "e-3"), ("progress", "e-103")]
+    assert page[0].data == {"missed": 99}
+    assert told.position == Position("e", 103)

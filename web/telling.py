@@ -1,0 +1,115 @@
+"""What one client is told, and in which order. No I/O: bytes come out, and may be cut off anywhere on their way."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from relay.events import Level, Position
+from relay.jobs import Job, Snapshot
+from relay.relay import Relay
+from sinks.sse import SseSink
+from web.cursor import Gap, Opening, open_at, still_to_end
+from web.wire import Wire
+
+__all__ = ["Telling"]
+
+SNAPSHOT_JOBS: Final = 100
+TEXT_BYTES: Final = 256
+
+
+class Telling:
+    """One client's stream of *jobs*, or of all: what it cannot be given is said first, then come the records.
+
+    Wherever the client's connection breaks, the id it saw last claims nothing that it was not told: what moves the
+    cursor over a hole is the last block of what is said about that hole.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        wire: Wire,
+        jobs: Sequence[Job] | None,
+        opening: Opening,
+        *,
+        level: Level = "debug",
+    ) -> None:
+        self._relay = relay
+        self._journal = relay.journal
+        self._wire = wire
+        self._jobs = jobs
+        self._ids = None if jobs is None else [job.id for job in jobs]
+        self._reader = SseSink(
+            lambda after: self._journal.read(after, self._ids),
+            lambda: None,  # who writes knows when there is news
+            after=opening.after,
+            level=level,
+            until=opening.until,
+            encode=wire.record,
+        )
+        self._begin(opening)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client has been told all there will ever be."""
+        return self._reader.ended
+
+    @property
+    def position(self) -> Position:
+        """What the client may name when it comes back: up to there it has been told, or passed over, everything."""
+        return self._unmoved or Position(self._journal.epoch, self._reader.cursor)
+
+    def take(self, *, slow: bool = False) -> bytes:
+        """What comes next, to be written at once; empty where the client has all there is.
+
+        A client that is *slow* is given the latest instead of all, and told so.
+        """
+        if notice := next(self._notices, b""):
+            return notice
+        if not self._journal.complete(self._reader.cursor, self._ids):
+            # So slow that the journal forgot what comes next: it goes on from now.
+            opening = open_at(self._journal, self._jobs, str(self.position))
+            self._reader.restart(after=opening.after, until=opening.until)
+            self._begin(opening)
+            return next(self._notices)
+        before = self.position
+        page = self._reader.take(slow=slow)
+        if self._reader.skipped:
+            # First, or a client that is cut off in between has a hole that nobody told it of.
+            page = self._wire.notice("skipped", {"missed": self._reader.skipped}, before) + page
+        return page
+
+    def told(self, to: int) -> None:
+        """The client was told what follows up to offset *to* in another way."""
+        if to > self._reader.cursor:
+            self._reader.restart(after=to, until=still_to_end(self._journal, self._jobs, to))
+
+    def _begin(self, opening: Opening) -> None:
+        """Find what is said instead of records: what is missing, and where the jobs stand at this very moment."""
+        self._unmoved: Position | None = None
+        self._notices: Iterator[bytes] = iter(())
+        if opening.snapshot:
+            self._unmoved = opening.known
+            jobs = self._relay.jobs() if self._jobs is None else self._jobs
+            self._notices = self._instead(opening.gap, [job.snapshot() for job in jobs])
+
+    def _instead(self, gap: Gap | None, jobs: Sequence[Snapshot]) -> Iterator[bytes]:
+        if gap is not None:
+            yield self._notice("gap", {"from": str(gap.start or ""), "to": str(gap.to), "missed": gap.missed})
+        for start in range(0, max(len(jobs), 1), SNAPSHOT_JOBS):
+            if start + SNAPSHOT_JOBS >= len(jobs):
+                self._unmoved = None
+            yield self._notice("snapshot", {"jobs": [_brief(job) for job in jobs[start : start + SNAPSHOT_JOBS]]})
+
+    def _notice(self, event: str, data: dict[str, Any]) -> bytes:
+        return self._wire.notice(event, data, self.position)
+
+
+def _brief(job: Snapshot) -> dict[str, Any]:
+    """A job's snapshot in less than 1 kB, however much it has to say; `GET /v1/jobs/{job}` has the whole."""
+    state = msgspec.to_builtins(job)
+    text, terminal = state["text"], job.terminal
+    while len(json.dumps(text)) > TEXT_BYTES:
+        text = text[: len(text) * 3 // 4]
+    return {**state, "text": text, "terminal": terminal.type if terminal is not None else None}
