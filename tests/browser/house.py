@@ -11,6 +11,7 @@ from aiohttp.web import Application, AppRunner, TCPSite
 from msgspec import Struct
 
 from relay import Job, Relay
+from relay.journal import Keep, MemoryJournal
 from relay.testing import ManualClock, Moment, Scenario, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink
@@ -40,6 +41,8 @@ class Line(NamedTuple):
 class Server:
     """The relay's application behind a port: can be stopped and started again there, while the relay goes on."""
 
+    app: Application
+
     def __init__(self, relay: Relay, prefix: str = "") -> None:
         self.relay = relay
         self.port = 0
@@ -51,11 +54,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}{self._prefix}/"
 
     async def start(self) -> None:
-        app = create_app(self.relay)
+        app = self.app = create_app(self.relay)
         if self._prefix:
-            outer = Application()
-            outer.add_subapp(self._prefix, app)
-            app = outer
+            app = Application()
+            app.add_subapp(self._prefix, self.app)
         self._runner = AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
@@ -100,14 +102,14 @@ class House(Struct):
 
 
 @asynccontextmanager
-async def open_house(*, auto: bool = False, prefix: str = "") -> AsyncGenerator[House]:
+async def open_house(*, auto: bool = False, prefix: str = "", keep: Keep | None = None) -> AsyncGenerator[House]:
     """A house whose clock stands still until it is moved, or which moves by itself with *auto*."""
     clock = ManualClock(auto=auto)
     out = io.StringIO()
     console = ConsoleSink(out, format="json")
     async with ScriptedUpstream(clock=clock) as upstream:
         sora = Sora(upstream.url, upstream.token, clock=clock)
-        async with Relay([sora], sinks=[console], clock=clock) as relay:
+        async with Relay([sora], sinks=[console], clock=clock, journal=MemoryJournal(keep)) as relay:
             server = Server(relay, prefix)
             await server.start()
             try:

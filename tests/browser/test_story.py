@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, expect
 
 from relay import Done, Relay
 from relay.events import EVENTS, Log
-from relay.testing import ManualClock, Scenario
-from sinks import frame
+from relay.journal import Keep
+from relay.testing import ManualClock, Scenario, sample_records
 from tests.browser.house import HOSTILE, REASON, open_house
+from tests.browser.proxy import open_proxy
 from tests.browser.visit import Visit, visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -100,36 +101,24 @@ async def test_a_server_that_is_restarted_in_mid_story_costs_no_line(visitor: Vi
 
 
 async def test_a_status_that_ends_an_eventsource_for_good_does_not_end_the_story(visitor: Visit) -> None:
-    refused = 0
-
-    async def bad_gateway(route: Route) -> None:
-        nonlocal refused
-        refused += 1
-        await route.fulfill(status=502, body="the proxy has lost its server")
-
-    async with open_house() as house:
+    async with open_house() as house, open_proxy(house) as proxy:
         house.play("happy")
-        await visitor.page.route("**/v1/events", bad_gateway, times=1)
-        await visitor.page.goto(house.server.url)
+        proxy.refusals.append((502, {}))
+        await visitor.page.goto(proxy.url)
         await expect(visitor.page.locator("#connection")).to_have_text("Connection lost; trying again")
         await visitor.live()
         await house.clock.advance(60)
         await visitor.caught_up(house)
         assert await visitor.log() == await house.printed()
-        assert refused == 1
-        visitor.excuse("502")
+        assert proxy.resumed == [None, None]
 
 
 async def test_what_a_stream_says_twice_is_shown_once(visitor: Visit) -> None:
-    async with open_house() as house:
+    async with open_house() as house, open_proxy(house) as proxy:
         house.play("happy", "gap")
         await house.clock.advance(20)
-        frames = [frame(record) for record in house.relay.journal.read(0)]
-        twice = b"retry: 100\n" + b"".join(frames + frames)
-        await visitor.page.route(
-            "**/v1/events", lambda route: route.fulfill(body=twice, content_type="text/event-stream"), times=1
-        )
-        await visitor.page.goto(house.server.url)
+        proxy.mode = "twice"
+        await visitor.page.goto(proxy.url)
         await house.clock.advance(60)
         await visitor.caught_up(house)
         assert await visitor.log() == await house.printed()
@@ -207,11 +196,24 @@ async def test_the_log_keeps_the_newest_2000_lines_and_says_how_many_went_before
         )
 
 
-async def test_the_client_listens_for_every_type_of_record(visitor: Visit) -> None:
+async def test_every_type_of_record_is_heard(visitor: Visit) -> None:
     async with open_house() as house:
         await visitor.open(house)
-        types = await visitor.page.evaluate("import('./static/relay.js').then(client => client.RECORD_TYPES)")
-        assert types == [kind.__struct_config__.tag for kind in EVENTS]
+        jobs = {record.job: house.play("never-finishes")[0] for record in sample_records()}
+        for record in sample_records():
+            house.relay.bus.publish(jobs[record.job], record.event)
+        await visitor.caught_up(house)
+        heard = await visitor.lines.evaluate_all("lines => lines.map(line => line.dataset.type)")
+        assert set(heard) == {kind.__struct_config__.tag for kind in EVENTS}
+        assert await visitor.log() == await house.printed()
+
+
+async def test_more_jobs_than_one_block_of_a_snapshot_holds_are_all_shown_as_they_stand(visitor: Visit) -> None:
+    async with open_house(keep=Keep(records=50)) as house:
+        house.play(*["never-finishes"] * 150)
+        await visitor.open(house)
+        await expect(visitor.page.locator(".card")).to_have_count(150)
+        await expect(visitor.page.locator("#counts")).to_have_text("150 queued")
 
 
 async def test_the_page_works_under_a_prefix_in_an_application_that_exists(visitor: Visit) -> None:

@@ -14,6 +14,7 @@ export class Jobs {
   #cards = new Map();
   #changed = new Set();
   #forgotten = 0;
+  #known = new Set();
 
   /**
    * @param {() => void} wake asks for a `flush` soon
@@ -34,14 +35,19 @@ export class Jobs {
   hear(record) {
     const card = this.#cards.get(record.job) ?? this.#add(record.job);
     const before = card.state;
-    card.state = evolve(before, record);
+    card.state = evolve(before.gone ? {} : before, record);
     this.#touch(card);
     return [before, card.state];
   }
 
-  /** Take the state of all jobs, where their story cannot be told whole. A job that is not in it is unknown by now. */
-  restore(snapshots) {
-    const known = new Set(snapshots.map((snapshot) => snapshot.job));
+  /**
+   * Take the state of all jobs, where their story cannot be told whole. A job that is not in it is unknown by now. Of
+   * many jobs it comes in parts: *more* says that this is not the first.
+   */
+  restore(snapshots, more) {
+    const known = this.#known;
+    if (!more) known.clear();
+    for (const { job } of snapshots) known.add(job);
     for (const snapshot of snapshots) {
       const card = this.#cards.get(snapshot.job) ?? this.#add(snapshot.job);
       if (snapshot.seq >= (card.state.seq ?? 0)) card.state = { ...card.state, ...snapshot, gone: false };

@@ -13,6 +13,7 @@ const CONNECTION = {
   busy: "The relay is busy; trying again",
   closing: "The relay is restarting; waiting for it",
   lost: "Connection lost; trying again",
+  polling: "The network holds the stream back; asking every few seconds",
 };
 
 const wake = eachFrame(() => {
@@ -43,8 +44,8 @@ function hearRecord(record) {
 function hearNotice(notice) {
   switch (notice.type) {
     case "snapshot":
-      jobs.restore(notice.jobs);
-      return log.note("What was said before is no longer kept. Each job is shown as it stands.");
+      jobs.restore(notice.jobs, notice.more);
+      return notice.polled || log.note("What was said before is no longer kept. Each job is shown as it stands.");
     case "gap":
       return log.note(missing(notice.missed));
     case "skipped":
@@ -65,7 +66,7 @@ function count(number) {
 
 // Raw exchanges come only where the operator allowed them, and only to a page that asks: `?debug=1`.
 const asked = new URLSearchParams(location.search);
-const stream = new RelayStream(asked.get("debug") === "1" ? { debug: "1" } : {});
+const stream = new RelayStream({ debug: asked.get("debug") === "1" });
 stream.addEventListener("record", ({ detail }) => hearRecord(detail));
 stream.addEventListener("notice", ({ detail }) => hearNotice(detail));
 stream.addEventListener("state", ({ detail }) => {

@@ -1,130 +1,129 @@
 /**
- * The browser's side of a relay: its one stream of everything, and the calls that change something.
+ * The browser's side of a relay. What is exported is described in relay.d.ts.
  *
- * It needs no other file and no build step. Addresses are relative to this file, so it works under any prefix.
+ * Addresses are relative to this file, so it works under any prefix.
  */
+
+import { RelayProgress } from "./relay-progress.js";
 
 const BASE = new URL("../", import.meta.url);
-
 const CALL_TIMEOUT = 30_000;
-const FIRST_RETRY = 1_000;
-const LAST_RETRY = 30_000;
-const TURNED_AWAY_WITHIN = 1_000;
+const TERMINALS = new Set(["done", "failed", "cancelled"]);
 
-/** Every type of record. Each is an event of that name in the stream. */
-export const RECORD_TYPES = Object.freeze([
-  "accepted",
-  "checking",
-  "received",
-  "progress",
-  "drafts-fetch",
-  "retrying",
-  "stalled",
-  "log",
-  "done",
-  "failed",
-  "cancelled",
-]);
+export const timing = {};
 
-/** What a stream says besides records. */
-export const NOTICE_TYPES = Object.freeze(["snapshot", "gap", "skipped", "busy", "bye", "exchange"]);
+const streams = new Map();
+let port = null;
 
-/**
- * A stream without end. It hands on every record once and in order, across every reconnection.
- *
- * It dispatches, each with its data as `detail`:
- * - `record`: a record, as it is on the wire;
- * - `notice`: `{type, ...}`, a block of the stream that is no record;
- * - `state`: "connecting", "live", "busy" or "closing" (the relay said so), or "lost". It comes back by itself from all.
- */
+const ask = (id) => port?.postMessage({ from: id, wish: streams.get(id)?.wish() });
+const askAll = () => [...streams.keys()].forEach(ask);
+
+function connect() {
+  try {
+    const worker = new SharedWorker(new URL("relay-worker.js", import.meta.url), { type: "module", name: "relay" });
+    worker.onerror = elect;
+    use(worker.port);
+  } catch {
+    elect();
+  }
+}
+
+/** Where there is no SharedWorker, the tab that holds the lock works for all; when it closes, the next gets the lock. */
+function elect() {
+  const name = `relay ${BASE}`;
+  const work = async (port) => (await import("./relay-worker.js")).serve(port);
+  if (!navigator.locks) {
+    const { port1, port2 } = new MessageChannel();
+    work(port2);
+    return use(port1);
+  }
+  use(new BroadcastChannel(name));
+  navigator.locks.request(name, async () => {
+    const channel = new BroadcastChannel(name);
+    await work(channel);
+    channel.postMessage({ hello: true });
+    return new Promise(() => {});
+  });
+}
+
+function use(to) {
+  port = to;
+  port.onmessage = ({ data }) => (data.hello ? askAll() : streams.get(data.to)?.hear(data));
+  askAll();
+}
+
+addEventListener("pagehide", () => streams.forEach((_, from) => port.postMessage({ from })));
+addEventListener("pageshow", ({ persisted }) => persisted && askAll());
+
 export class RelayStream extends EventTarget {
-  #url;
-  #source = null;
-  #timer = 0;
-  #failures = 0;
+  #id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  #options;
+  #awaited;
   #position = "";
   #seen = new Map();
   #state = "";
 
-  /** @param {Record<string, string>} query what to ask the stream for, such as `{level: "info"}` */
-  constructor(query = {}) {
+  constructor({ jobs = null, level = "debug", debug = false } = {}) {
     super();
-    this.#url = new URL("v1/events", BASE);
-    for (const [name, value] of Object.entries(query)) this.#url.searchParams.append(name, value);
+    this.#options = { jobs, level, debug };
+    this.#awaited = jobs && new Set(jobs);
+  }
+
+  get state() {
+    return this.#state;
   }
 
   open() {
-    this.close();
+    if (this.#state === "ended") return;
     this.#enter("connecting");
-    this.#connect();
+    streams.set(this.#id, {
+      wish: () => ({ ...this.#options, jobs: this.#awaited && [...this.#awaited], position: this.#position, timing }),
+      hear: ({ state, event }) => (event ? this.#hear(event) : this.#enter(state)),
+    });
+    if (port) ask(this.#id);
+    else connect();
   }
 
   close() {
-    clearTimeout(this.#timer);
-    this.#source?.close();
-    this.#source = null;
+    if (streams.delete(this.#id)) ask(this.#id);
   }
 
-  #connect() {
-    const url = new URL(this.#url);
-    if (this.#position) url.searchParams.set("last_event_id", this.#position);
-    const source = new EventSource(url);
-    this.#source = source;
-    source.onopen = () => this.#opened();
-    source.onerror = () => this.#lost(source);
-    for (const type of RECORD_TYPES) source.addEventListener(type, (event) => this.#hear(event));
-    for (const type of NOTICE_TYPES) source.addEventListener(type, (event) => this.#notice(event));
+  #hear({ type, id, data }) {
+    if (data.seq) {
+      this.#position = id;
+      if (data.seq <= this.#seen.get(data.job)) return;
+      this.#seen.set(data.job, data.seq);
+      this.#tell("record", data);
+      if (TERMINALS.has(type)) this.#over(data.job);
+    } else {
+      // The journal was begun anew, and so may be the numbers of its jobs.
+      if (type === "gap" && data.from.split("-")[0] !== data.to.split("-")[0]) this.#seen.clear();
+      this.#tell("notice", { ...data, type });
+      if (type === "gone") this.#over(data.job);
+      if (type === "snapshot" && !data.polled) data.jobs.forEach(({ job, terminal }) => terminal && this.#over(job));
+    }
   }
 
-  #opened() {
-    // A busy relay opens the stream too, because EventSource takes no other answer for "come back later".
-    const wait = this.#state === "busy" ? TURNED_AWAY_WITHIN : 0;
-    this.#timer = setTimeout(() => this.#enter("live"), wait);
-  }
-
-  #hear(event) {
-    const record = JSON.parse(event.data);
-    this.#arrived(event);
-    if (record.seq <= (this.#seen.get(record.job) ?? 0)) return;
-    this.#seen.set(record.job, record.seq);
-    this.dispatchEvent(new CustomEvent("record", { detail: record }));
-  }
-
-  #notice(event) {
-    const notice = { ...JSON.parse(event.data), type: event.type };
-    this.#arrived(event);
-    if (notice.type === "busy") this.#enter("busy");
-    if (notice.type === "bye") this.#enter("closing");
-    this.dispatchEvent(new CustomEvent("notice", { detail: notice }));
-  }
-
-  #arrived(event) {
-    this.#position = event.lastEventId;
-    this.#failures = 0;
-  }
-
-  #lost(source) {
-    clearTimeout(this.#timer);
-    if (this.#state === "live" || this.#state === "connecting") this.#enter("lost");
-    // [spec] any status but 200 ends an EventSource for good, so a proxy's 502 during a deploy would end the story here.
-    if (source.readyState !== EventSource.CLOSED || source !== this.#source) return;
-    const delay = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#failures++);
-    this.#timer = setTimeout(() => this.#connect(), delay * (0.5 + Math.random() / 2));
+  #over(job) {
+    if (this.#awaited?.delete(job) && !this.#awaited.size) this.#enter("ended");
   }
 
   #enter(state) {
     if (state === this.#state) return;
     this.#state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+    if (state === "ended") this.close();
+    this.#tell("state", state);
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/**
- * What a job has become, now that *record* is part of its story: the same fold as the relay's own.
- *
- * A job begins as `{}` or as a snapshot. `text` is the newest one that is more than a sign of polling.
- */
+/** The same fold as the relay's own. */
 export function evolve(job, record) {
+  // A snapshot may be ahead of the records that still come.
+  if (record.seq <= job.seq) return job;
   const next = { percent: null, status: "queued", started: record.at, ...job, job: record.job };
   Object.assign(next, { seq: record.seq, updated: record.at });
   if (record.level !== "debug") Object.assign(next, { text: record.text, level: record.level });
@@ -145,36 +144,31 @@ export function evolve(job, record) {
   }
 }
 
-/** Call a job off. Resolves to its snapshot; rejects with an Error whose message says why not. */
-export function cancel(job) {
-  return post(`v1/jobs/${encodeURIComponent(job)}/cancel`);
+export const show = (job) => call(`/${encodeURIComponent(job)}`);
+
+export const cancel = (job) => call(`/${encodeURIComponent(job)}/cancel`, { method: "POST" });
+
+export function create(job, key) {
+  const headers = { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) };
+  return call("", { method: "POST", body: JSON.stringify(job), headers });
 }
 
-/**
- * Follow `{upstream, task}`, or submit `{upstream, input}`, which may cost money: a call that is made again with the
- * same *key* is never a second submission. Resolves to the job's snapshot; rejects with an Error that says why not.
- */
-export function create(job, key = null) {
-  return post("v1/jobs", JSON.stringify(job), {
-    "Content-Type": "application/json",
-    ...(key && { "Idempotency-Key": key }),
-  });
-}
-
-async function post(path, body = null, headers = {}) {
+async function call(path, options) {
   let response;
   try {
-    response = await fetch(new URL(path, BASE), {
-      method: "POST",
-      body,
-      headers,
-      signal: AbortSignal.timeout(CALL_TIMEOUT),
-    });
+    response = await fetch(new URL(`v1/jobs${path}`, BASE), { ...options, signal: AbortSignal.timeout(CALL_TIMEOUT) });
   } catch {
     throw new Error("the relay did not answer");
   }
   // RFC 9457: what went wrong is in `detail`; a proxy in between may say it in another way, or not at all.
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.detail ?? `the relay answered with status ${response.status}`);
+  if (!response.ok) {
+    const { status } = response;
+    throw Object.assign(new Error(answer.detail ?? `the relay answered with status ${status}`), { status });
+  }
   return answer;
 }
+
+export { RelayProgress };
+// Here, not where it is written: elements that are on the page already come to life at once, and need what is above.
+customElements.define("relay-progress", RelayProgress);

@@ -1,0 +1,305 @@
+/**
+ * The one connection of all tabs. relay.js starts this as a SharedWorker; where there is none, one of the tabs runs it.
+ *
+ * The stream is read with fetch: an EventSource hides heartbeats and statuses, and any status but 200 ends it for good.
+ */
+
+const BASE = new URL("../", import.meta.url);
+const SSE = "text/event-stream";
+const LEVELS = ["debug", "info", "warning", "error"];
+const TERMINALS = ["done", "failed", "cancelled"];
+const SNAPSHOT_JOBS = 100;
+const MOST_NAMED = 100;
+const TIMING = { retry: 1_000, longest: 30_000, poll: 3_000, probe: 60_000 };
+const SETTLE = 20;
+
+/** [spec] WHATWG HTML, 9.2.6, whatever the chunks. */
+export class Parser {
+  retry = null;
+  commented = false;
+  #decoder = new TextDecoder();
+  #rest = "";
+  #halved = false;
+  #id = "";
+  #type = "";
+  #data = [];
+
+  /** Returns the blocks that *bytes* complete. */
+  push(bytes) {
+    let text = this.#decoder.decode(bytes, { stream: true });
+    if (!text) return [];
+    if (this.#halved && text[0] === "\n") text = text.slice(1);
+    this.#halved = text.endsWith("\r");
+    const lines = (this.#rest + text).split(/\r\n|\r|\n/);
+    this.#rest = lines.pop();
+    return lines.map((line) => this.#line(line)).filter(Boolean);
+  }
+
+  #line(line) {
+    if (!line) return this.#block();
+    const [, name, value = ""] = /^([^:]*):? ?(.*)/s.exec(line);
+    if (!name) this.commented = true;
+    if (name === "event") this.#type = value;
+    if (name === "data") this.#data.push(value);
+    if (name === "id" && !value.includes("\0")) this.#id = value;
+    if (name === "retry" && /^\d+$/.test(value)) this.retry = +value;
+  }
+
+  #block() {
+    const block = this.#data.length && { type: this.#type || "message", id: this.#id, data: this.#data.join("\n") };
+    this.#type = "";
+    this.#data = [];
+    return block;
+  }
+}
+
+/** Serves streams of any number of tabs from one connection, which asks for what they wish together. */
+class Hub {
+  #streams = new Map();
+  #timing = TIMING;
+  #state = "connecting";
+  #running = false;
+  #attempt = null;
+  #wake = () => {};
+  #settling = 0;
+  #asked = "";
+  // Where the connection goes on, and where it was when it went back to tell a newcomer the past.
+  #position = "";
+  #furthest = "";
+  #failures = 0;
+  #mutes = 0;
+  #polling = 0;
+
+  hear({ from, wish }, post) {
+    this.#streams.delete(from);
+    if (wish) {
+      const send = (message) => post({ to: from, ...message });
+      this.#streams.set(from, { ...wish, send, joins: true });
+      this.#timing = { ...TIMING, ...wish.timing };
+      send({ state: this.#state });
+    }
+    // Seven elements of a page come one by one, and make one connection.
+    this.#settling ||= setTimeout(() => this.#settle(), SETTLE);
+  }
+
+  nudge() {
+    // A relay that asked to wait is left to itself.
+    if (!["busy", "closing"].includes(this.#state)) this.#wake();
+  }
+
+  #settle() {
+    this.#settling = 0;
+    const all = [...this.#streams.values()];
+    const joining = all.filter((stream) => stream.joins);
+    if (all.length && !joining.length) return;
+    const [start = ""] = joining.map((stream) => stream.position).sort((one, other) => offset(one) - offset(other));
+    for (const stream of joining) stream.joins = false;
+    if (all.length === joining.length) this.#position = start;
+    else if (start === this.#position && this.#url() === this.#asked) return;
+    else if (offset(start) < offset(this.#position)) {
+      this.#furthest ||= this.#position;
+      this.#position = start;
+    }
+    this.#attempt?.abort();
+    this.#wake();
+    if (!this.#running) this.#run();
+  }
+
+  async #run() {
+    this.#running = true;
+    while (this.#streams.size) {
+      const pause = await this.#connect();
+      if (!pause) continue;
+      await new Promise((resolve) => setTimeout((this.#wake = resolve), pause));
+    }
+    this.#running = false;
+    this.#furthest = "";
+    this.#heal("connecting");
+  }
+
+  /** One connection, to its end. Returns in how many milliseconds the next is due. */
+  async #connect() {
+    const attempt = (this.#attempt = new AbortController());
+    const began = performance.now();
+    let patience = this.#patience();
+    let [timer, mute, live] = [0, false, false];
+    const listen = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => attempt.abort((mute = true)), patience);
+    };
+    listen();
+    try {
+      const headers = { Accept: SSE, ...(this.#position && { "Last-Event-ID": this.#position }) };
+      this.#asked = this.#url();
+      const response = await fetch(this.#asked, { headers, cache: "no-store", signal: attempt.signal });
+      const { status } = response;
+      const told = (name) => 1_000 * response.headers.get(name) || 0;
+      if (status === 204) return this.#finish();
+      if (status !== 200 || !response.headers.get("Content-Type")?.startsWith(SSE)) {
+        this.#pass({ type: "refused", data: { status } });
+        return Math.max(this.#lose(), Math.min(told("Retry-After"), 10 * this.#timing.longest));
+      }
+      patience = this.#patience(told("Relay-Heartbeat") || undefined);
+      const parser = new Parser();
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        attempt.signal.throwIfAborted();
+        if (done) break;
+        listen();
+        if (performance.now() - began > patience) this.#mutes = 0;
+        const events = parser.push(value).map((block) => ({ ...block, data: JSON.parse(block.data) }));
+        // A relay that turns somebody away opens a stream too: EventSource takes no other answer.
+        if (!live && (parser.commented || events.some(advances))) {
+          live = true;
+          this.#heal("live");
+        }
+        if (this.#take(events, parser.retry)) return 0;
+      }
+      if (live) this.#dim("connecting");
+      return parser.retry ?? this.#backOff(0);
+    } catch {
+      if (mute) return this.#muted();
+      if (attempt.signal.aborted) return 0;
+      if (!live) return this.#lose();
+      this.#dim("connecting");
+      return this.#backOff(0);
+    } finally {
+      clearTimeout(timer);
+      attempt.abort();
+    }
+  }
+
+  /** Hands events on to whom they concern. Returns whether the next connection is due at once. */
+  #take(events, retry) {
+    for (const event of events) {
+      const { type, id, data } = event;
+      if (type === "snapshot" && this.#furthest) {
+        // The past is gone: a newcomer is told where the jobs stand, and nobody else loses what came since.
+        this.#pass(event, true);
+        if (data.jobs.length === SNAPSHOT_JOBS) continue;
+        this.#position = this.#furthest;
+        this.#furthest = "";
+        return true;
+      }
+      if (type === "busy") this.#enter("busy");
+      // A stream that is only renewed is back before anybody could read so.
+      if (type === "bye" && retry >= 1_000) this.#enter("closing");
+      if (advances(event)) this.#position = id;
+      if (offset(this.#position) >= offset(this.#furthest)) this.#furthest = "";
+      this.#pass(event);
+      if (type === "gone") {
+        for (const stream of this.#streams.values()) stream.jobs &&= stream.jobs.filter((job) => job !== data.job);
+        return true;
+      }
+    }
+  }
+
+  #pass(event, onlyNew = false) {
+    for (const stream of this.#streams.values()) {
+      // Who joins hears the past first.
+      const mine = !stream.joins && !(onlyNew && stream.position) && concerns(stream, event);
+      if (!mine) continue;
+      stream.send({ event: mine });
+      stream.position = this.#position;
+    }
+  }
+
+  /** A proxy that holds every stream back does show answers that end. */
+  #muted() {
+    if (++this.#mutes < 2) return this.#lose();
+    this.#polling ||= setInterval(() => this.#poll(), this.#timing.poll);
+    this.#poll();
+    return this.#timing.probe;
+  }
+
+  async #poll() {
+    try {
+      const response = await fetch(new URL("v1/jobs", BASE), { signal: AbortSignal.timeout(this.#patience()) });
+      const { jobs } = await response.json();
+      if (!this.#polling) return;
+      this.#enter("polling");
+      this.#pass({ type: "snapshot", data: { jobs, polled: true } });
+    } catch {
+      this.#dim("lost");
+    }
+  }
+
+  #finish() {
+    for (const [id, { joins, send }] of this.#streams) {
+      if (joins) continue;
+      send({ state: "ended" });
+      this.#streams.delete(id);
+    }
+    return 0;
+  }
+
+  #url() {
+    const streams = [...this.#streams.values()];
+    const url = new URL("v1/events", BASE);
+    const jobs = new Set(streams.flatMap((stream) => stream.jobs ?? []));
+    // An address has no room for many more.
+    if (streams.every((stream) => stream.jobs) && jobs.size <= MOST_NAMED) {
+      for (const job of jobs) url.searchParams.append("job", job);
+    }
+    url.searchParams.set("level", LEVELS.find((level) => streams.some((stream) => stream.level === level)));
+    if (streams.some((stream) => stream.debug)) url.searchParams.set("debug", "1");
+    return url.href;
+  }
+
+  #patience(told = 15_000) {
+    return 2 * (this.#timing.heartbeat ?? told);
+  }
+
+  #heal(state) {
+    clearInterval(this.#polling);
+    this.#polling = this.#failures = 0;
+    this.#enter(state);
+  }
+
+  #lose() {
+    this.#dim("lost");
+    return this.#backOff(this.#failures++);
+  }
+
+  #backOff(failures) {
+    return Math.min(this.#timing.longest, this.#timing.retry * 2 ** failures) * (0.5 + Math.random() / 2);
+  }
+
+  #dim(state) {
+    if (["live", "connecting", "polling"].includes(this.#state)) this.#enter(state);
+  }
+
+  #enter(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    for (const { send } of this.#streams.values()) send({ state });
+  }
+}
+
+function concerns({ jobs, level, debug }, event) {
+  const { type, data } = event;
+  const named = ({ job }) => !jobs || jobs.includes(job);
+  if (data.seq) {
+    return (LEVELS.indexOf(data.level) >= LEVELS.indexOf(level) || TERMINALS.includes(type)) && named(data) && event;
+  }
+  if (type === "exchange") return debug && event;
+  if (type === "gone") return named(data) && event;
+  if (type === "snapshot") return { ...event, data: { ...data, jobs: data.jobs.filter(named) } };
+  return event;
+}
+
+const advances = ({ type }) => !["busy", "bye", "gone"].includes(type);
+
+/** A position is `epoch-offset`. */
+const offset = (position) => +position.split("-").at(-1);
+
+const hub = new Hub();
+
+/** Lets the hub answer what comes through *port*. */
+export function serve(port) {
+  port.onmessage = ({ data }) => data.from && hub.hear(data, (message) => port.postMessage(message));
+}
+
+addEventListener("connect", ({ ports }) => ports && serve(ports[0]));
+addEventListener("online", () => hub.nudge());
