@@ -1,0 +1,144 @@
+/** One job's progress as an element: `<relay-progress job="job_...">`. It is loaded and defined by relay.js. */
+
+import { RelayStream, cancel, evolve, show } from "./relay.js";
+
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(`
+  :host { display: grid; grid-template-columns: 1fr auto; gap: 0.25em 1em; align-items: center }
+  :host([hidden]), [hidden] { display: none }
+  progress { width: 100%; accent-color: var(--relay-accent, auto) }
+  [part=text], [part=results] { grid-column: 1 / -1; overflow-wrap: anywhere }
+  [part=results] > * { margin-inline-end: 1em }
+`);
+
+const PARTS = {
+  label: "bdi",
+  status: "span",
+  bar: "progress",
+  percent: "span",
+  text: "bdi",
+  results: "div",
+  cancel: "button",
+};
+
+export class RelayProgress extends HTMLElement {
+  static observedAttributes = ["job", "label", "cancellable"];
+  #parts = {};
+  #stream = null;
+  #state = {};
+  #trouble = "";
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [sheet];
+    for (const [part, name] of Object.entries(PARTS)) {
+      this.#parts[part] = root.appendChild(document.createElement(name));
+      this.#parts[part].setAttribute("part", part);
+    }
+    const { status, bar, percent, cancel } = this.#parts;
+    status.role = "status";
+    bar.max = 100;
+    percent.ariaHidden = "true";
+    cancel.type = "button";
+    cancel.textContent = "Cancel";
+    cancel.onclick = () => this.#cancel();
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  connectedCallback() {
+    this.#follow();
+  }
+
+  disconnectedCallback() {
+    this.#stream?.close();
+    this.#stream = null;
+  }
+
+  attributeChangedCallback(name, before, now) {
+    if (name === "job" && before !== now && this.isConnected) this.#follow();
+    else this.#draw();
+  }
+
+  #follow() {
+    const job = this.getAttribute("job");
+    this.#stream?.close();
+    this.#state = {};
+    this.#trouble = "";
+    this.#draw();
+    if (!job) return;
+    const stream = (this.#stream = new RelayStream({ jobs: [job], level: "info" }));
+    const become = (state) => {
+      if (stream !== this.#stream) return;
+      this.#state = state;
+      this.#draw();
+      this.dispatchEvent(new CustomEvent("change", { detail: state }));
+    };
+    const gone = () => {
+      stream.close();
+      become({ ...this.#state, status: "unknown", text: "The relay does not know this job.", gone: true });
+    };
+    stream.addEventListener("record", ({ detail }) => become(evolve(this.#state, detail)));
+    stream.addEventListener("notice", ({ detail: { type, jobs } }) => {
+      if (type === "gone") gone();
+      if (type === "snapshot" && jobs[0]) look();
+    });
+    // The state at once; and a stream of everything, which another tab may have asked for, tells of no unknown job.
+    const look = async () => {
+      try {
+        const state = await show(job);
+        if (!(state.seq < this.#state.seq)) become(state);
+        if (state.terminal) stream.close();
+      } catch ({ status }) {
+        if (status === 404) gone();
+      }
+    };
+    stream.open();
+    look();
+  }
+
+  #draw() {
+    const { label, status, bar, percent, text, results, cancel } = this.#parts;
+    const { state } = this;
+    const over = state.terminal || state.gone;
+    const name = this.getAttribute("label") ?? this.getAttribute("job") ?? "";
+    this.toggleAttribute("ended", Boolean(over));
+    if (state.status) this.setAttribute("status", state.status);
+    else this.removeAttribute("status");
+    say(label, name);
+    say(status, state.status ?? "connecting");
+    bar.ariaLabel = `Progress of ${name}`;
+    cancel.ariaLabel = `Cancel ${name}`;
+    cancel.hidden = over || !this.hasAttribute("cancellable");
+    const known = state.percent ?? (over ? 0 : null);
+    if (known === null) bar.removeAttribute("value");
+    else bar.value = known;
+    say(percent, state.percent == null ? "" : `${state.percent}%`);
+    say(text, this.#trouble || (state.text ?? ""));
+    const urls = state.terminal?.urls ?? [];
+    if (urls.length === results.childElementCount) return;
+    results.replaceChildren(...urls.map(result));
+  }
+
+  async #cancel() {
+    this.#trouble = "";
+    await cancel(this.getAttribute("job")).catch(({ message }) => (this.#trouble = `Not cancelled: ${message}`));
+    this.#draw();
+  }
+}
+
+function result(url, index) {
+  const link = document.createElement("a");
+  link.textContent = `Result ${index + 1}`;
+  // An upstream's `javascript:` must not become a link.
+  if (/^https?:/i.test(url)) Object.assign(link, { href: url, target: "_blank", rel: "noopener noreferrer" });
+  return link;
+}
+
+/** Only what changes is touched: a screen reader says what is set anew. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
