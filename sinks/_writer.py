@@ -83,6 +83,12 @@ class LineWriter:
         if first:
             self._news.put(None)
 
+    @property
+    def waiting(self) -> int:
+        """How many lines *out* has not taken yet; a batch under way counts as one."""
+        with self._lock:
+            return len(self._lines) + bool(self._batch)
+
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write what is left, as far as *out* takes it within *timeout* seconds, and end the thread."""
         atexit.unregister(self.close)

@@ -72,6 +72,11 @@ class ConsoleSink:
         """How many lines were lost so far because the output stood still."""
         return self._writer.missed
 
+    @property
+    def waiting(self) -> int:
+        """How many lines the output has not taken yet: for who can wait until it has, as a replay can."""
+        return self._writer.waiting
+
     def close(self) -> None:
         """Write what is left, as far as the output takes it within two seconds. Meanwhile the caller waits."""
         self._writer.close(CLOSE_TIMEOUT)

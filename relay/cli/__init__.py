@@ -12,7 +12,7 @@ import click
 from relay.errors import RelayError
 from relay.text import inert
 
-__all__ = ["main", "say"]
+__all__ = ["INTERRUPTED", "main", "say"]
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "demo": ("relay.cli.demo", "Show jobs on a scripted upstream, in the console and on a page."),
     "serve": ("relay.cli.serve", "Follow jobs on the configured upstreams, and serve their progress."),
     "follow": ("relay.cli.follow", "Follow one task in the console, without a server."),
+    "replay": ("relay.cli.replay", "Tell again what a journal holds."),
     "audit": ("relay.cli.audit", "Prove that recordings tell the same story, or show where they part."),
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
     "sinks": ("relay.cli.listing", "List the kinds of sinks."),

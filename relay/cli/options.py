@@ -9,12 +9,21 @@ import click
 from relay.config import load
 from relay.settings import Settings
 
-__all__ = ["PORT", "config_option", "host_option", "log_format_option", "settings_from", "speed_option"]
+__all__ = [
+    "PORT",
+    "config_option",
+    "host_option",
+    "log_format_option",
+    "read_speed",
+    "settings_from",
+    "speed_option",
+]
 
 PORT: Final = click.IntRange(0, 65535)
 
 
-def _speed(text: str) -> float:
+def read_speed(text: str) -> float:
+    """What *text* says of how fast time goes, as a type of an option."""
     try:
         speed = float(text)
     except ValueError:
@@ -27,7 +36,7 @@ def _speed(text: str) -> float:
 host_option = click.option("--host", metavar="ADDRESS", help="Where to listen: an address of loopback.")
 speed_option = click.option(
     "--speed",
-    type=_speed,
+    type=read_speed,
     default="1",
     show_default=True,
     metavar="NUMBER",

@@ -11,7 +11,7 @@ from typing import Final
 from relay.errors import JournalError
 from relay.subscription import Notify
 
-__all__ = ["JournalFile", "is_journal", "trouble"]
+__all__ = ["JournalFile", "reading", "trouble"]
 
 APPLICATION_ID: Final = 0x72656C79
 """What tells our files from those of other programs: "rely" in ASCII, in the header that SQLite has for this."""
@@ -196,6 +196,23 @@ class JournalFile:
         return ""
 
 
+@contextmanager
+def reading(path: Path) -> Generator[sqlite3.Connection]:
+    """The journal at *path*, to be read while a relay may be writing it. Raises JournalError where it is none."""
+    if not path.is_file():
+        raise JournalError(f"there is no journal {path}; name the file of a relay, such as relay.db")
+    log = Path(f"{path}-wal")
+    # Without a log nobody is writing; then SQLite need not make the files that readers and writers share.
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    try:
+        with closing(_connection(f"{path.resolve().as_uri()}?{how}", wait=BUSY_SECONDS, uri=True)) as sql:
+            if not is_journal(sql, str(path)):
+                raise JournalError(f"{path} is no journal: it is empty")
+            yield sql
+    except sqlite3.Error as error:
+        raise trouble(str(path), error) from error
+
+
 def is_journal(sql: sqlite3.Connection, name: str) -> bool:
     """Whether this is a journal, rather than an empty file. Raises JournalError for anything else."""
     (application,) = sql.execute("PRAGMA application_id").fetchone()
@@ -244,9 +261,9 @@ def _damaged(name: str, how: str) -> JournalError:
     )
 
 
-def _connection(path: str, *, wait: float) -> sqlite3.Connection:
+def _connection(path: str, *, wait: float, uri: bool = False) -> sqlite3.Connection:
     """A connection that leaves transactions to us. The bus sees to it that it is used on one thread."""
-    return sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False, uri=uri)
 
 
 def _boot() -> str:

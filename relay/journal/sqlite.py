@@ -11,15 +11,17 @@ from zlib import crc32
 
 import msgspec
 
+from relay.errors import UsageError
 from relay.events import Record
 from relay.jobs import evolve
-from relay.journal._file import JournalFile, trouble
+from relay.journal._file import JournalFile, reading, trouble
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
 from relay.journal.base import Keep, StoredJob
 from relay.journal.memory import MemoryJournal
 from relay.subscription import Notify, notice
+from relay.text import inert
 
-__all__ = ["SqliteJournal"]
+__all__ = ["SqliteJournal", "stored_records"]
 
 RECENT_RECORDS: Final = 10_000
 RECENT_BYTES: Final = 16 * 1024 * 1024
@@ -224,6 +226,32 @@ class SqliteJournal:
         finally:
             for walk in walks:
                 walk.close()
+
+
+def stored_records(path: Path, jobs: Collection[str] | None = None, *, notify: Notify = notice) -> Generator[Record]:
+    """The records in the journal at *path*, of *jobs* or of all, in order; a relay may be writing it meanwhile.
+
+    A record that cannot be read is left out, and *notify* told. Raises JournalError where there is no journal, and at
+    the place where it cannot be read on; UsageError where it holds nothing of one of *jobs*.
+    """
+    with reading(path) as sql:
+        (epoch,) = sql.execute("SELECT epoch FROM journal").fetchone()
+        known = {id: number for number, id in sql.execute("SELECT number, id FROM jobs")}
+        for job in jobs or ():
+            if job not in known:
+                raise UsageError(f"the journal {path} holds nothing of a job {inert(job)!r}")
+        wanted = None if jobs is None else {known[job] for job in jobs}
+        after = 0
+        # In pages, so that no reader who takes his time keeps the relay from reusing its log.
+        while page := sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset LIMIT {SLICE}", (after,)).fetchall():
+            after = page[-1][0]
+            for row in page:
+                if wanted is not None and row[1] not in wanted:
+                    continue
+                if (record := record_in(row, epoch)) is not None:
+                    yield record
+                else:
+                    notify(f"the record at offset {row[0]} of {path} cannot be read, and is left out")
 
 
 class _Overdue:

@@ -37,6 +37,10 @@ class Running:
         """Wait for a line of standard output, where that is a pipe."""
         return _pipe(self._process.stdout).readline()
 
+    def stop_reading(self) -> None:
+        """Close the other end of its standard output, where that is a pipe."""
+        _pipe(self._process.stdout).close()
+
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
         """What Ctrl-C sends."""
         self._process.send_signal(number)

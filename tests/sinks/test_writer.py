@@ -76,6 +76,20 @@ def test_beyond_the_bound_the_oldest_give_way_and_one_line_in_their_place_says_h
     assert out.getvalue() == '1\n{"type":"skipped","missed":5}\n7\n8\n9\n'
 
 
+def test_how_many_lines_wait_can_be_asked_for_who_can_wait_as_well() -> None:
+    out = Gate()
+    writer = LineWriter(out)
+    assert writer.waiting == 0
+    writer.write(b"1\n")
+    assert out.reached.wait(PATIENCE)
+    writer.write(b"2\n")
+    writer.write(b"3\n")
+    assert writer.waiting == 3
+    out.open()
+    writer.close()
+    assert writer.waiting == 0
+
+
 def test_bytes_are_bounded_as_well_as_lines() -> None:
     out = Gate()
     writer = LineWriter(out)

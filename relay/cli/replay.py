@@ -1,0 +1,113 @@
+"""`relay replay`: what a journal holds, told again."""
+
+import asyncio
+import signal
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+
+from relay.cli import INTERRUPTED, say
+from relay.cli.options import log_format_option, read_speed
+from relay.cli.serving import run
+from relay.events import Record
+from relay.journal.sqlite import stored_records
+from relay.settings import LogFormat
+from sinks import ConsoleSink
+
+__all__ = ["paced", "replay"]
+
+WAITING: Final = 5_000
+"""How many lines may wait for the output: the console would lose the oldest of 10,000, but a replay can wait."""
+
+
+def _pace(text: str) -> float:
+    return 0.0 if text == "0" else read_speed(text)
+
+
+@click.command
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--job", "jobs", metavar="JOB", multiple=True, help="Replay this job alone; may be given more than once.")
+@click.option(
+    "--speed",
+    type=_pace,
+    default="1",
+    show_default=True,
+    metavar="NUMBER",
+    help="How many seconds pass in one; 0 to wait for nothing.",
+)
+@click.option(
+    "--sink",
+    type=click.Choice(["console"]),
+    default="console",
+    show_default=True,
+    expose_value=False,
+    help="What to tell it to.",
+)
+@log_format_option
+def replay(journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None) -> int:
+    """Tell again what JOURNAL holds, the file of a relay such as relay.db, in its own time.
+
+    The file is only read; the relay may go on meanwhile. A record that cannot be read is left out, and said.
+    """
+    with _ending_with_its_reader():
+        return run(partial(_replay, journal, jobs, speed, log_format))
+
+
+async def _replay(
+    journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None, stop: asyncio.Event
+) -> int:
+    async with ConsoleSink(format=log_format) as console:
+        try:
+            with closing(stored_records(journal, jobs or None, notify=say)) as records:
+                for pause, record in paced(records, speed):
+                    await _wait(stop, pause)
+                    await _taken(console, WAITING, stop)
+                    if stop.is_set():
+                        return INTERRUPTED
+                    console(record)
+        finally:
+            await _taken(console, 0, stop)
+    return 0
+
+
+def paced(records: Iterable[Record], speed: float) -> Iterator[tuple[float, Record]]:
+    """Each of *records*, with the seconds to wait before it: as it was, *speed* times as fast, or not at all for 0."""
+    before = None
+    for record in records:
+        passed = (record.at - before).total_seconds() if before is not None else 0.0
+        before = record.at
+        yield (max(passed, 0.0) / speed if speed else 0.0), record
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    if not seconds:
+        await asyncio.sleep(0)
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
+
+
+async def _taken(console: ConsoleSink, most: int, stop: asyncio.Event) -> None:
+    """Return when no more than *most* lines wait for the output."""
+    while console.waiting > most and not stop.is_set():  # noqa: ASYNC110 - its thread tells nobody how far it is
+        await asyncio.sleep(0.01)
+
+
+@contextmanager
+def _ending_with_its_reader() -> Generator[None]:
+    """As in `relay replay ... | head`: nobody is told anything any more."""
+    if not hasattr(signal, "SIGPIPE"):
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
