@@ -200,6 +200,9 @@ class Log(_Event, frozen=True, kw_only=True, tag="log"):
 
     line: Annotated[str, Meta(description="The line, as the upstream wrote it.")]
     severity: Annotated[Level, Meta(description="The level of the line.")] = "info"
+    number: Annotated[Nth | None, Meta(description="Which line of the upstream's log it is, from 1, where known.")] = (
+        None
+    )
 
     @property
     def level(self) -> Level:

@@ -36,6 +36,9 @@ MISSES_BEFORE_FETCH = 2
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
+LOG_LIMIT = 500
+"""The most lines of a log that one answer leads to, the newest: one wordy job must not push out the others' records."""
+
 URL_LIMIT = 4_096
 URLS_LIMIT = 32
 
@@ -65,6 +68,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     seen: bool = False
     misses: int = 0
     fetches: int = 0
+    logged: int = 0
     started: datetime | None = None
     updated: datetime | None = None
     terminal: Terminal | None = None
@@ -145,6 +149,8 @@ def evolve(state: JobState, record: Record) -> JobState:
             return replace(state, misses=state.misses + 1)
         case DraftsFetch(attempt=attempt, listed=listed):
             return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
+        case Log(number=number) if number is not None:
+            return replace(state, logged=max(state.logged, number))
         case Done():
             return replace(state, status="succeeded", percent=100, terminal=event)
         case Failed():
@@ -169,7 +175,7 @@ def decide_listed(
     """
     if seen is None:
         return (_not_listed(state, patience, two_step=two_step),)
-    log = tuple(Log(line=line) for line in seen.log)
+    log = _log(state, seen)
     if (end := _end(seen)) is not None:
         return (*log, end)
     if seen.status == "succeeded" and two_step:
@@ -180,7 +186,7 @@ def decide_listed(
 def decide_fetched(state: JobState, found: Observation | None, patience: Patience) -> tuple[Event, ...]:
     """The events that follow from a look for the result; *found* is None where it is not there (yet)."""
     if found is not None:
-        log = tuple(Log(line=line) for line in found.log)
+        log = _log(state, found)
         end = _end(found)
         return (*log, end) if end is not None else log
     if state.fetches > patience.grace:
@@ -196,6 +202,15 @@ def _not_listed(state: JobState, patience: Patience, *, two_step: bool) -> Event
     if misses > needed + patience.grace:
         return _lost(state)
     return Progress(percent=state.percent, status=state.status, raw_status=state.raw_status, listed=False)
+
+
+def _log(state: JobState, seen: Observation) -> tuple[Log, ...]:
+    """The lines that were not told yet; without numbers, all that came."""
+    if seen.log_offset is None:
+        return tuple(Log(line=line) for line in seen.log[-LOG_LIMIT:])
+    numbered = zip(range(seen.log_offset + 1, seen.log_offset + len(seen.log) + 1), seen.log, strict=True)
+    new = [(number, line) for number, line in numbered if number > state.logged]
+    return tuple(Log(line=line, number=number) for number, line in new[-LOG_LIMIT:])
 
 
 def _progress(state: JobState, seen: Observation) -> Progress:

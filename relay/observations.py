@@ -32,6 +32,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     """What one answer says about one task. Nothing in it is inferred: what the upstream left out is None.
 
     *percent* is 0 to 100, rounded; *raw_percent* is what was sent, where that could not be used as it was.
+    *log* is what the upstream's log has gained, or, with a *log_offset*, all of it but for that many lines before: then
+    only those lines are told that were not told yet, so that an adapter need not remember what it has read.
     A *result* or a *failure* ends the job; a `succeeded` without a result has its result fetched. *poll_after* is in
     seconds, where the upstream said when to ask again.
     """
@@ -44,6 +46,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     queue_position: int | None = None
     eta: float | None = None
     log: tuple[str, ...] = ()
+    log_offset: int | None = None
     result: Result | None = None
     failure: Failure | None = None
     poll_after: float | None = None

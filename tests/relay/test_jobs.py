@@ -125,6 +125,42 @@ def test_the_upstreams_log_comes_before_what_follows_from_the_answer() -> None:
     assert told == (Log(line="loading"), Log(line="step 1"), Progress(percent=None, status="running"))
 
 
+def test_a_log_that_comes_whole_with_every_answer_is_told_once() -> None:
+    story = Story()
+    first = story.listed(Observation(status="running", log=("loading", "step 1"), log_offset=0))
+    again = story.listed(Observation(status="running", log=("loading", "step 1"), log_offset=0))
+    story.state = recall(story.records)
+    more = story.listed(Observation(status="running", log=("step 1", "step 2", "step 3"), log_offset=1))
+
+    progress = Progress(percent=None, status="running")
+    assert first == (Log(line="loading", number=1), Log(line="step 1", number=2), progress)
+    assert again == (progress,)
+    assert more == (Log(line="step 2", number=3), Log(line="step 3", number=4), progress)
+
+
+@pytest.mark.parametrize("offset", [None, 0])
+def test_of_a_very_long_log_the_newest_lines_are_told_and_none_of_the_others_later(offset: int | None) -> None:
+    story = Story()
+    lines = tuple(f"step {number}" for number in range(1, 2_001))
+    told = story.listed(Observation(status="running", log=lines, log_offset=offset))
+    later = story.listed(
+        Observation(status="running", log=(*lines, "last") if offset == 0 else ("last",), log_offset=offset)
+    )
+
+    assert [event.line for event in told if isinstance(event, Log)] == list(lines[-500:])
+    assert [event.line for event in later if isinstance(event, Log)] == ["last"]
+
+
+def test_the_last_lines_of_a_log_come_before_the_end() -> None:
+    story = Story()
+    story.listed(Observation(status="running", log=("loading",), log_offset=0))
+    end = story.listed(
+        Observation(status="succeeded", log=("loading", "saved"), log_offset=0, result=Result(urls=("https://a/b",)))
+    )
+
+    assert end == (Log(line="saved", number=2), Done(urls=("https://a/b",)))
+
+
 def test_a_job_still_listed_as_finished_has_its_result_fetched_at_once() -> None:
     story = Story()
 
