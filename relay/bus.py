@@ -11,7 +11,7 @@ from relay.clock import Clock, SystemClock
 from relay.codec import stamp
 from relay.errors import JournalError, UsageError
 from relay.events import Event, Exchange, Position, Record
-from relay.jobs import Job, evolve
+from relay.jobs import Job, JobState, evolve
 from relay.journal.base import Journal
 from relay.subscription import Notify, Sink, Subscription, describe, name_of, notice
 
@@ -38,6 +38,7 @@ class Bus:
         self._sending = False
         self._batches = 0
         self._unsent: list[tuple[Job, Record]] = []
+        self._as_told: dict[Job, JobState] = {}
         self._journal_fails = False
 
     @contextmanager
@@ -64,11 +65,17 @@ class Bus:
         position = Position(self.journal.epoch, self.journal.head + len(self._unsent) + 1)
         record = stamp(job.id, job.state.seq + 1, self._clock.now(), event, position)
         self.journal.append(record)
+        self._as_told.setdefault(job, job.state)
         job.state = evolve(job.state, record)
         self._unsent.append((job, record))
         if not self._batches:
             self._flush()
         return record
+
+    def as_told(self, job: Job) -> Job:
+        """*job* as far as its story has been told: without the records that wait until the journal can be written."""
+        state = self._as_told.get(job)
+        return job if state is None else Job(job.id, state)
 
     def publish_exchange(self, exchange: Exchange) -> None:
         """Let the listeners of raw exchanges hear one. It is not kept, and is no part of any job's story."""
@@ -121,6 +128,7 @@ class Bus:
             self._journal_fails = False
             self._notify("the journal can be written again")
         unsent, self._unsent = self._unsent, []
+        self._as_told.clear()
         raised = [self._send(self._records, job, record=record) for job, record in unsent]
         _let_through(*raised)
 

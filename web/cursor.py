@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from relay.bus import Bus
 from relay.events import Position
 from relay.jobs import Job
 from relay.journal import Journal
@@ -44,8 +45,9 @@ class Opening(Struct, frozen=True, kw_only=True):
     finished: bool = False
 
 
-def open_at(journal: Journal, jobs: Sequence[Job] | None, last_event_id: str | None) -> Opening:
+def open_at(bus: Bus, jobs: Sequence[Job] | None, last_event_id: str | None) -> Opening:
     """How to serve a client that names *last_event_id*, or that is new, a stream of *jobs* or of all."""
+    journal = bus.journal
     ids = None if jobs is None else frozenset(job.id for job in jobs)
     claimed = Position.parse(last_event_id) if last_event_id else Position(journal.epoch, 0)
     known = claimed if claimed is not None and _is_of(journal, claimed) else None
@@ -54,7 +56,7 @@ def open_at(journal: Journal, jobs: Sequence[Job] | None, last_event_id: str | N
     else:
         after, snapshot = journal.head, True
         gap = _gap(journal, ids, claimed, known) if last_event_id else None
-    until = still_to_end(journal, jobs, after)
+    until = still_to_end(bus, jobs, after)
     return Opening(
         after=after,
         known=known or UNKNOWN,
@@ -75,8 +77,8 @@ def _gap(journal: Journal, ids: Collection[str] | None, claimed: Position | None
     return Gap(start=claimed, to=Position(journal.epoch, journal.head), missed=missed)
 
 
-def still_to_end(journal: Journal, jobs: Sequence[Job] | None, after: int) -> frozenset[str] | None:
+def still_to_end(bus: Bus, jobs: Sequence[Job] | None, after: int) -> frozenset[str] | None:
     """The jobs whose terminal record a client that has everything up to *after* still lacks; None for all jobs."""
     if jobs is None:
         return None
-    return frozenset(job.id for job in jobs if not job.ended or journal.read(after, [job.id], limit=1))
+    return frozenset(job.id for job in jobs if not bus.as_told(job).ended or bus.journal.read(after, [job.id], limit=1))

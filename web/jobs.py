@@ -56,7 +56,7 @@ async def list_jobs(request: Request) -> Response:
         {
             "position": str(position),
             "upstreams": list(relay.upstreams),
-            "jobs": [job.snapshot() for job in relay.jobs()],
+            "jobs": [relay.bus.as_told(job).snapshot() for job in relay.jobs()],
         }
     )
 

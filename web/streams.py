@@ -54,7 +54,7 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
         if not asked_for_sse(request):
             raise
         return _gone(wire, headers, said, unknown.job)
-    opening = open_at(request.app[RELAY].journal, jobs, said)
+    opening = open_at(request.app[RELAY].bus, jobs, said)
     if opening.finished:
         return Response(status=HTTPStatus.NO_CONTENT)
     if (word := _full(request)) is not None:
@@ -85,7 +85,7 @@ def _known(request: Request, ids: Iterable[str] | None) -> list[Job] | None:
 def _state(request: Request, jobs: Sequence[Job] | None) -> Response:
     """For a client that can take no stream: where the jobs stand now, and the position a stream would go on from."""
     relay = request.app[RELAY]
-    snapshots = [job.snapshot() for job in (relay.jobs() if jobs is None else jobs)]
+    snapshots = [relay.bus.as_told(job).snapshot() for job in (relay.jobs() if jobs is None else jobs)]
     body = {"position": str(Position(relay.journal.epoch, relay.journal.head)), "jobs": snapshots}
     return Response(body=msgspec.json.encode(body), content_type=JSON, headers=_HEADERS)
 

@@ -69,7 +69,7 @@ class Telling:
             return notice
         if not self._journal.complete(self._reader.cursor, self._ids):
             # So slow that the journal forgot what comes next: it goes on from now.
-            opening = open_at(self._journal, self._jobs, str(self.position))
+            opening = open_at(self._relay.bus, self._jobs, str(self.position))
             self._reader.restart(after=opening.after, until=opening.until)
             self._begin(opening)
             return next(self._notices)
@@ -83,7 +83,7 @@ class Telling:
     def told(self, to: int) -> None:
         """The client was told what follows up to offset *to* in another way."""
         if to > self._reader.cursor:
-            self._reader.restart(after=to, until=still_to_end(self._journal, self._jobs, to))
+            self._reader.restart(after=to, until=still_to_end(self._relay.bus, self._jobs, to))
 
     def _begin(self, opening: Opening) -> None:
         """Find what is said instead of records: what is missing, and where the jobs stand at this very moment."""
@@ -92,7 +92,8 @@ class Telling:
         if opening.snapshot:
             self._unmoved = opening.known
             jobs = self._relay.jobs() if self._jobs is None else self._jobs
-            self._notices = self._instead(opening.gap, [job.snapshot() for job in jobs])
+            as_told = self._relay.bus.as_told
+            self._notices = self._instead(opening.gap, [as_told(job).snapshot() for job in jobs])
 
     def _instead(self, gap: Gap | None, jobs: Sequence[Snapshot]) -> Iterator[bytes]:
         if gap is not None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from relay import Relay
-from relay.events import Log, Position, Progress
+from relay.errors import JournalError
+from relay.events import Done, Log, Position, Progress
 from relay.jobs import Job
 from relay.journal import Keep, MemoryJournal
 from relay.testing import ManualClock
@@ -42,7 +43,7 @@ def job_of(relay: Relay, records: int) -> Job:
 
 
 def telling(relay: Relay, last_event_id: str | None, jobs: list[Job] | None = None) -> Telling:
-    return Telling(relay, SSE, jobs, open_at(relay.journal, jobs, last_event_id))
+    return Telling(relay, SSE, jobs, open_at(relay.bus, jobs, last_event_id))
 
 
 def test_a_client_cut_off_between_gap_and_snapshot_is_told_both_again(relay: Relay) -> None:
@@ -108,3 +109,35 @@ def test_what_is_skipped_is_said_before_it_is_skipped_so_that_no_cut_can_hide_it
     assert [(block.event, block.id) for block in page] == [("skipped", "e-3"), ("progress", "e-103")]
     assert page[0].data == {"missed": 99}
     assert told.position == Position("e", 103)
+
+
+class Full(MemoryJournal):
+    """A journal whose disk is full, as long as it is."""
+
+    full = True
+
+    def commit(self) -> None:
+        if self.full:
+            raise JournalError("the disk is full")
+        super().commit()
+
+
+def test_while_the_journal_cannot_be_written_nobody_is_told_that_a_job_has_ended(relay: Relay) -> None:
+    """Least of all by 204: the end is still to be said."""
+    journal = Full(Keep(records=2), epoch="e")
+    journal.full = False
+    relay = Relay([], journal=journal, clock=ManualClock(), notify=lambda _: None)
+    job = job_of(relay, 4)
+    journal.full = True
+    relay.bus.publish(job, Done(urls=("https://a/b",)))
+
+    resumed, new = telling(relay, "e-4", [job]), telling(relay, None, [job])
+    (snapshot,) = blocks(new.take())
+    assert not open_at(relay.bus, [job], "e-4").finished
+    assert (resumed.take(), resumed.ended) == (b"", False)
+    assert [(stand["seq"], stand["status"]) for stand in snapshot.data["jobs"]] == [(4, "queued")]
+
+    journal.full = False
+    relay.bus.publish(Job("job_2"), Log(line="there is room again"))
+    assert [block.event for block in blocks(resumed.take() + new.take())] == ["done", "done"]
+    assert (resumed.ended, new.ended) == (True, True)
