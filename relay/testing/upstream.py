@@ -4,36 +4,28 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
-from aiohttp.web import Application, AppRunner, HTTPException, Request, Response, TCPSite
+from aiohttp.web import Application, HTTPException, Request, Response
 
 from relay.clock import Clock, SystemClock
 from relay.errors import UsageError
 from relay.testing import bodies
 from relay.testing.bodies import FakeTask
 from relay.testing.scenarios import Moment, Outage, Scenario, find_scenario
+from relay.testing.server import FILE, PAGE, RETRY_AFTER, LoopbackServer, answer
 
 __all__ = ["ScriptedUpstream"]
 
 _BASE: Final = "/backend"
 _PENDING: Final = "nf/pending/v2"
 _DRAFTS: Final = "project_y/profile/drafts"
-_RETRY_AFTER: Final = 5
 _KEPT: Final = 10_000
-
-_PAGE: Final = (
-    "<!DOCTYPE html>\n<html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>\n"
-)
-
-# ISO/IEC 14496-12: a file type box and an empty media data box. It is a file to download, and shows nothing.
-_FILE: Final = b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2" + b"\0\0\0\x08mdat"
 
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-class ScriptedUpstream:
+class ScriptedUpstream(LoopbackServer):
     """Sora's `nf/create`, `nf/pending/v2` and drafts for one account, whose tasks live as their scenarios say.
 
     Enter it to start the server, leave it to stop it. Then *url* is the base address, and *token* what a client must
@@ -55,48 +47,22 @@ class ScriptedUpstream:
         port: int = 0,
         drafts_v2: bool = True,
     ) -> None:
+        super().__init__(host, port)
         self.token = token or secrets.token_urlsafe(24)
         self.tasks: dict[str, FakeTask] = {}
         self.requests: Counter[str] = Counter()
         self._scenario = find_scenario(scenario)
         self._clock: Clock = clock or SystemClock()
-        self._host = host
-        self._port = port
         self._drafts_v2 = drafts_v2
-        self._origin = ""
-        self._runner: AppRunner | None = None
 
     @property
     def url(self) -> str:
         """The base address for an adapter, such as `http://127.0.0.1:40123/backend`."""
-        if not self._origin:
-            raise UsageError("the scripted upstream has no address yet; enter it with 'async with' first")
-        return self._origin + _BASE
+        return self.origin + _BASE
 
     def add_task(self, scenario: str | Scenario | None = None, *, input: Mapping[str, Any] | None = None) -> str:
         """Create a task as `nf/create` would, and return its id."""
         return self._create(find_scenario(scenario or self._scenario), input or {"prompt": "a scripted task"}).id
-
-    async def __aenter__(self) -> Self:
-        self._runner = AppRunner(self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        try:
-            await TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise UsageError(
-                f"the scripted upstream cannot listen on {self._host}:{self._port}: {error.strerror}; try --port 0"
-            ) from None
-        host, port = self._runner.addresses[0][:2]
-        self._origin = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
 
     def _application(self) -> Application:
         app = Application()
@@ -113,7 +79,7 @@ class ScriptedUpstream:
     def _answering(self, path: str, handler: _Handler) -> _Handler:
         """*handler*, counted, behind the account's token, and subject to what befalls the whole account."""
 
-        async def answer(request: Request) -> Response:
+        async def answering(request: Request) -> Response:
             self.requests[path] += 1
             if request.headers.get("Authorization") != f"Bearer {self.token}":
                 return _refused(401, "The authentication token is not valid.", "token_invalidated")
@@ -124,7 +90,7 @@ class ScriptedUpstream:
                     return _disturbed(moment.outage)
             return await handler(request)
 
-        return answer
+        return answering
 
     def _moments(self) -> list[tuple[FakeTask, Moment]]:
         now = self._clock.monotonic()
@@ -148,7 +114,7 @@ class ScriptedUpstream:
                 scenario = find_scenario(name[1:])
             except UsageError as error:
                 return _refused(400, str(error), "invalid_value")
-        return _json(200, bodies.created(self._create(scenario, fields)))
+        return answer(bodies.created(self._create(scenario, fields)))
 
     def _create(self, scenario: Scenario, input: Mapping[str, Any]) -> FakeTask:
         task = FakeTask(
@@ -166,32 +132,27 @@ class ScriptedUpstream:
 
     async def _list_pending(self, _: Request) -> Response:
         shown = [bodies.pending(task, moment) for task, moment in self._moments() if moment.where == "pending"]
-        return _json(200, shown)
+        return answer(shown)
 
     async def _list_drafts(self, request: Request) -> Response:
         limit = request.query.get("limit", "15")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= 100):
             return _refused(400, "'limit' must be from 1 to 100.", "invalid_value")
         newest_first = reversed([shown for shown in self._moments() if shown[1].where == "drafts"])
-        items = [bodies.draft(task, moment, bodies.signed_url(self._origin, task)) for task, moment in newest_first]
-        return _json(200, {"items": items[: int(limit)], "cursor": None})
+        items = [bodies.draft(task, moment, bodies.signed_url(self.origin, task)) for task, moment in newest_first]
+        return answer({"items": items[: int(limit)], "cursor": None})
 
     async def _show_requests(self, _: Request) -> Response:
-        return _json(200, dict(self.requests))
+        return answer(dict(self.requests))
 
     async def _show_file(self, request: Request) -> Response:
         if request.match_info["generation"] not in {task.generation for task in self.tasks.values()}:
             return _refused(404, "There is no such file.", "not_found")
-        return Response(body=_FILE, content_type="video/mp4")
-
-
-def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -> Response:
-    # NaN and Infinity are written as they are: that JSON forbids them has kept no upstream from sending them.
-    return Response(status=status, text=json.dumps(body), content_type="application/json", headers=headers)
+        return Response(body=FILE, content_type="video/mp4")
 
 
 def _refused(status: int, message: str, code: str) -> Response:
-    return _json(status, bodies.error(status, message, code))
+    return answer(bodies.error(status, message, code), status=status)
 
 
 def _disturbed(outage: Outage) -> Response:
@@ -200,11 +161,11 @@ def _disturbed(outage: Outage) -> Response:
             return _refused(401, "The authentication token has expired.", "token_expired")
         case "rate-limited":
             body = bodies.error(429, "Too many requests.", "rate_limit_exceeded", kind="rate_limit_error")
-            return _json(429, body, {"Retry-After": str(_RETRY_AFTER)})
+            return answer(body, status=429, headers={"Retry-After": str(RETRY_AFTER)})
         case "html":
-            return Response(status=403, text=_PAGE, content_type="text/html")
+            return Response(status=403, text=PAGE, content_type="text/html")
         case "not-a-list":
-            return _json(200, {"detail": "temporarily unavailable"})
+            return answer({"detail": "temporarily unavailable"})
 
 
 async def _not_found(_: Request) -> Response:
