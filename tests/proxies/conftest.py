@@ -1,0 +1,5 @@
+"""The real Chromium of tests/browser, for a look through real proxies."""
+
+from tests.browser.conftest import browser
+
+__all__ = ["browser"]

@@ -1,0 +1,100 @@
+"""The relay behind a proxy: its server can go and come back on the same port, as in a deploy."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from socket import AF_INET, AddressFamily
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.web import AppRunner, TCPSite
+from msgspec import Struct
+
+from relay import Relay
+from relay.cli.serving import own_names, own_origins
+from relay.events import Log
+from relay.jobs import Job
+from relay.testing import ManualClock
+from tests.proxies.proxies import NAME, Change, Proxy, free_port
+from tests.relay.scripted import RUNNING, OneStep, story
+from web import create_app
+
+__all__ = ["Behind", "Site", "behind", "job_of"]
+
+
+class Site:
+    """The relay's application on a port of loopback, as `relay serve` runs it for *public_url*."""
+
+    def __init__(self, relay: Relay, public_url: str) -> None:
+        self.relay = relay
+        self.url = public_url
+        self.port = 0
+        self._runner: AppRunner | None = None
+
+    async def start(self) -> None:
+        app = create_app(
+            self.relay,
+            # What goes through the proxy in a test is what the test makes happen, pushed on by nothing.
+            heartbeat=3_600,
+            hosts=own_names("127.0.0.1", self.url),
+            origins=own_origins(self.url),
+        )
+        self._runner = AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+class _Loopback(AbstractResolver):
+    """Any name is here: not every machine knows by itself that names below `localhost` are."""
+
+    async def resolve(self, host: str, port: int = 0, family: AddressFamily = AF_INET) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+class Behind(Struct):
+    """A relay behind a proxy, and a client that knows only the proxy."""
+
+    site: Site
+    client: ClientSession
+
+    @property
+    def relay(self) -> Relay:
+        return self.site.relay
+
+
+@asynccontextmanager
+async def behind(proxy: Proxy, folder: Path, change: Change = lambda block: block) -> AsyncGenerator[Behind]:
+    """A relay in which nothing happens but what a test makes happen, behind *proxy* with *change* made to its block."""
+    port = free_port()
+    async with Relay([OneStep(story({"t": RUNNING}))], clock=ManualClock()) as relay:
+        site = Site(relay, f"https://{NAME}:{port}")
+        await site.start()
+        try:
+            async with (
+                proxy.running(folder, port, site.port, change) as tls,
+                ClientSession(
+                    site.url,
+                    connector=TCPConnector(resolver=_Loopback(), ssl=tls),
+                    timeout=ClientTimeout(total=60),
+                ) as client,
+            ):
+                yield Behind(site, client)
+        finally:
+            await site.stop()
+
+
+def job_of(relay: Relay, records: int = 1) -> Job:
+    """A job with that many records, and no poller at work on it."""
+    job = relay._admit()
+    for number in range(records):
+        relay.bus.publish(job, Log(line=f"line {number + 1}"))
+    return job
