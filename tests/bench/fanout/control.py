@@ -1,0 +1,90 @@
+"""How the bench makes a server emit events: a Unix socket, and one line of text for each request.
+
+    publish <topic> <topics> <events> <rate> <size> <mode>
+
+*topics* 0 publishes all events to *topic*; K spreads them round robin over `topic0` to `topicK-1`, each with a seq of
+its own. *rate* is per second, 0 for as fast as possible; then *mode* `yield` gives the loop one turn after each event,
+and `tight` none. *size* is how many bytes the JSON of an event has. The answer is one line, when all are published.
+"""
+
+import argparse
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+__all__ = ["EXIT_AFTER", "Order", "arguments", "payload", "serve_control"]
+
+EXIT_AFTER: Final = 900
+"""Seconds after which a server ends by itself, whatever became of the bench."""
+
+
+class Order(Struct, frozen=True):
+    """What is to be published."""
+
+    topic: str
+    topics: int
+    events: int
+    rate: float
+    size: int
+    mode: str
+
+    @classmethod
+    def parse(cls, line: str) -> "Order":
+        _, topic, topics, events, rate, size, mode = line.split()
+        return cls(topic, int(topics), int(events), float(rate), int(size), mode)
+
+    def __str__(self) -> str:
+        return f"publish {self.topic} {self.topics} {self.events} {self.rate:g} {self.size} {self.mode}\n"
+
+    def nth(self, index: int) -> tuple[str, int]:
+        """The topic of an event, and which of that topic it is."""
+        if not self.topics:
+            return self.topic, index
+        return f"{self.topic}{index % self.topics}", index // self.topics
+
+
+def payload(seq: int, size: int) -> str:
+    """The JSON of one progress event, *size* bytes of it."""
+    head = (
+        f'{{"v":1,"job":"job_0123456789abcdef","seq":{seq},"t":{time.monotonic_ns()},"type":"progress",'
+        f'"percent":{seq % 100},"status":"running","pad":"'
+    )
+    return f'{head:x<{size - 2}}"}}'
+
+
+async def serve_control(path: str, publish: Callable[[str, int, int], None]) -> asyncio.AbstractServer:
+    """Listen at *path*; *publish* is given the topic, the seq and the size of each event."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            await _emit(Order.parse(line.decode()), publish)
+            writer.write(b"ok\n")
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_unix_server(answer, path)
+
+
+async def _emit(order: Order, publish: Callable[[str, int, int], None]) -> None:
+    start = time.monotonic()
+    for index in range(order.events):
+        if order.rate:
+            await asyncio.sleep(max(0.0, start + index / order.rate - time.monotonic()))
+        topic, seq = order.nth(index)
+        publish(topic, seq, order.size)
+        if not order.rate and order.mode == "yield":
+            await asyncio.sleep(0)
+
+
+def arguments(parser: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    """What every server is started with; see to it that it ends."""
+    parser = parser or argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--control", required=True)
+    parser.add_argument("--topics", type=int, default=0)
+    signal.alarm(EXIT_AFTER)
+    return parser.parse_args()

@@ -1,0 +1,103 @@
+"""The relay as `relay serve` runs it, with a publisher inside of it in place of an upstream's poller."""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from relay import Job, Relay
+from relay.cli.build import build_relay
+from relay.cli.serving import own_names, run, serving
+from relay.observations import Answer
+from relay.settings import ConsoleSettings, CustomSinkSettings, JournalSettings, Settings, SinkSettings
+from relay.upstreams.base import ExchangeListener
+from tests.bench.fanout.control import arguments, serve_control
+from tests.bench.fanout.events import progress
+from web import create_app
+
+__all__ = ["ignore"]
+
+DAY: Final = 86_400.0
+
+
+class Silent:
+    """An upstream that is asked about its jobs once, and never answers: their story is the publisher's alone."""
+
+    def __init__(self) -> None:
+        self.name = "silent"
+        self.interval = self.deadline = DAY
+        self.on_exchange: ExchangeListener | None = None
+        self.asked = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    async def observe(self, tasks: Sequence[str]) -> Answer:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return Answer(tasks={}, listed=0)
+
+
+def ignore(record: object) -> None:
+    """A sink that does nothing, to see what the console costs."""
+
+
+async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
+    sink: SinkSettings = ConsoleSettings(format=options.console or None)
+    if options.console == "none":
+        sink = CustomSinkSettings(target=f"{ignore.__module__}:{ignore.__name__}")
+    journal = "memory:" if options.journal == "memory" else f"sqlite:{options.file}"
+    settings = Settings(journal=JournalSettings(url=journal), sinks=(sink,))
+    relay, server = build_relay(settings), settings.server
+    silent = relay.upstreams["silent"] = Silent()
+    app = create_app(
+        relay,
+        heartbeat=server.heartbeat,
+        send_timeout=server.send_timeout,
+        max_age=server.max_age,
+        max_streams=server.max_streams,
+        max_streams_per_client=server.max_streams_per_client,
+        debug=server.debug,
+        hosts=own_names(server.host, None),
+    )
+    async with serving(app, server.host, options.port):
+        jobs = follow(relay, options.topics)
+        await silent.asked.wait()
+        with open(options.paths, "w") as out:  # noqa: ASYNC230
+            out.writelines(f"{topic} /v1/jobs/{job.id}/events\n" for topic, job in jobs.items())
+
+        def publish(topic: str, seq: int, pad: int) -> None:
+            relay.bus.publish(jobs[topic], progress(seq, pad))
+
+        control = await serve_control(options.control, publish)
+        await stop.wait()
+        control.close()
+    return 0
+
+
+def follow(relay: Relay, topics: int) -> dict[str, Job]:
+    """A job for each topic: `t` and `other`, and `t0`, `t1` and so on."""
+    names = ["t", "other", *(f"t{number}" for number in range(topics))]
+    return {name: relay.follow("silent", name) for name in names}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--paths", required=True)
+    parser.add_argument("--file", required=True)
+    parser.add_argument("--journal", choices=["sqlite", "memory"], default="sqlite")
+    parser.add_argument("--console", choices=["pretty", "json", "none"])
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    chosen = arguments(parser)
+    if chosen.loop == "uvloop":
+        from importlib import import_module
+
+        asyncio.set_event_loop_policy(import_module("uvloop").EventLoopPolicy())
+    raise SystemExit(run(partial(main, chosen)))
