@@ -1,5 +1,6 @@
 """The bus: each event is stamped, stored and sent once, and every sink hears every record in the same order."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, MutableSet
 from contextlib import contextmanager
@@ -39,11 +40,15 @@ class Bus:
         self._batches = 0
         self._unsent: list[tuple[Job, Record]] = []
         self._as_told: dict[Job, JobState] = {}
-        self._journal_fails = False
+        self.unwritten = asyncio.Event()
+        """Set while the journal cannot be written, and records wait."""
 
     @contextmanager
     def batch(self) -> Generator[None]:
-        """Publish what is published within as one: one commit of the journal, then each record in order."""
+        """Publish what is published within as one: one commit of the journal, then each record in order.
+
+        What an earlier commit could not write is part of it, so an empty batch is another try.
+        """
         self._batches += 1
         try:
             yield
@@ -120,12 +125,12 @@ class Bus:
         try:
             self.journal.commit()
         except JournalError as error:
-            if not self._journal_fails:
+            if not self.unwritten.is_set():
                 self._notify(f"{error}; records wait in memory until it can be written")
-            self._journal_fails = True
+            self.unwritten.set()
             return
-        if self._journal_fails:
-            self._journal_fails = False
+        if self.unwritten.is_set():
+            self.unwritten.clear()
             self._notify("the journal can be written again")
         unsent, self._unsent = self._unsent, []
         self._as_told.clear()

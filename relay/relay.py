@@ -25,6 +25,7 @@ __all__ = ["Relay"]
 MAX_RUNNING: Final = 10_000
 MAX_TASK_ID: Final = 256
 SUBMIT_GRACE: Final = 1.0
+WRITE_AGAIN_AFTER: Final = 1.0
 SWEEP_FROM: Final = 1_024
 INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
 
@@ -81,7 +82,7 @@ class Relay:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
         async with AsyncExitStack() as stack:
-            stack.callback(self.journal.close)
+            stack.callback(self._close_journal)
             for sink in self._sinks:
                 await self._attach(stack, sink)
             for upstream in self.upstreams.values():
@@ -91,6 +92,7 @@ class Relay:
             for name, upstream in self.upstreams.items():
                 self._pollers[name] = Poller(upstream, self.bus, self.clock, notify=self._notify)
                 _start(self._tasks, self._pollers[name].run(), f"poll {name}")
+            _start(self._tasks, self._write_again(), "write the journal again")
             self._resume(self.journal.recover())
             self._stack = stack.pop_all()
         return self
@@ -273,6 +275,23 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._write()
+
+    async def _write_again(self) -> None:
+        """Try again what the journal did not take, also while nothing new comes that would."""
+        while True:
+            await self.bus.unwritten.wait()
+            await self.clock.sleep(WRITE_AGAIN_AFTER)
+            self._write()
+
+    def _write(self) -> None:
+        with self.bus.batch():
+            pass
+
+    def _close_journal(self) -> None:
+        if self.bus.unwritten.is_set():
+            self._notify("the journal still cannot be written; what has waited for it is lost")
+        self.journal.close()
 
 
 def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:

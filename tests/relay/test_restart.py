@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
@@ -14,10 +15,12 @@ from relay import Record, Relay
 from relay.events import Done, Failed
 from relay.jobs import Job, recall
 from relay.journal import SqliteJournal
+from relay.observations import Observation, Result
 from relay.testing import ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 
+FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
 INPUT = {"prompt": "[gap] a cat"}
 
 
@@ -32,11 +35,14 @@ def path(tmp_path: Path) -> Path:
 
 
 async def heard(relay: Relay, *jobs: Job, until: int | None = None) -> None:
-    """Return when every one of *jobs* has ended, or has come to the seq *until*."""
+    """Return when the end of every one of *jobs* was heard, or a seq from *until* on."""
     over = asyncio.Event()
+    left = {job.id for job in jobs}
 
-    def watch(_: Record) -> None:
-        if all(job.ended or (until is not None and job.state.seq >= until) for job in jobs):
+    def watch(record: Record) -> None:
+        if record.terminal or (until is not None and record.seq >= until):
+            left.discard(record.job)
+        if not left:
             over.set()
 
     with relay.bus.subscribe(watch, jobs, after=0):
@@ -111,6 +117,51 @@ async def test_a_submission_under_way_when_the_relay_was_killed_is_told_as_lost_
     )
     assert (upstream.submitted, upstream.asked) == ([], [])
     assert [record.event.type for record in stories(left)[job.id]] == ["accepted", "failed"]
+
+
+async def test_what_the_journal_could_not_take_is_told_as_soon_as_it_can_though_nothing_new_comes(
+    path: Path, clock: ManualClock
+) -> None:
+    notices: list[str] = []
+    said = asyncio.Event()
+
+    def notify(text: str) -> None:
+        notices.append(text)
+        said.set()
+
+    upstream = OneStep(story({"t": FINISHED}))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        relay = Relay([upstream], journal=SqliteJournal(path), clock=clock, notify=notify)
+        async with relay:
+            other.execute("BEGIN IMMEDIATE")
+            job = relay.follow("scripted", "t")
+            await said.wait()
+            while not job.ended:
+                await clock.sleep(1.0)
+            assert relay.journal.read(0) == []
+            other.execute("ROLLBACK")
+            await heard(relay, job)
+            assert [record.seq for record in relay.journal.read(0)] == [1, 2, 3, 4]
+
+    locked = f"the journal {path} is locked by another program; let that one end"
+    assert notices == [f"{locked}; records wait in memory until it can be written", "the journal can be written again"]
+
+
+async def test_what_the_journal_never_took_is_said_to_be_lost(path: Path, clock: ManualClock) -> None:
+    notices: list[str] = []
+    journal = SqliteJournal(path, notify=notices.append)
+    upstream = OneStep(story({"t": RUNNING}))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with Relay([upstream], journal=journal, clock=clock, notify=notices.append) as relay:
+            other.execute("BEGIN IMMEDIATE")
+            relay.follow("scripted", "t")
+        other.execute("ROLLBACK")
+
+    assert notices[1:] == [
+        "the journal still cannot be written; what has waited for it is lost",
+        f"the journal {path} could not be closed in order: database is locked; nothing committed is lost",
+    ]
+    assert stories(path) == {}
 
 
 async def test_the_deadline_of_a_job_counts_from_its_beginning_also_across_a_restart(
