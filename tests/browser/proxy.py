@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 from aiohttp import ClientConnectionError, ClientSession, ClientTimeout
-from aiohttp.web import AppRunner, Request, Response, StreamResponse, TCPSite
 from aiohttp.web import Application as Web
+from aiohttp.web import AppRunner, Request, Response, StreamResponse, TCPSite
 
 from tests.browser.house import House
 

@@ -80,6 +80,6 @@ async def test_what_the_relay_writes_is_read_back_whole(visitor: Visit) -> None:
         records = sample_records()
         for size in (7, 4_096):
             blocks, _, _ = await parse(visitor.page, b"".join(frame(record) for record in records), size)
-            assert [(type, id, json.loads(data)) for type, id, data in blocks] == [
+            assert [(name, id, json.loads(data)) for name, id, data in blocks] == [
                 (record.event.type, str(record.position), json.loads(record.json)) for record in records
             ]

@@ -12,7 +12,7 @@ from relay.events import Log
 from relay.testing import ManualClock
 from tests.browser.house import House, open_house
 from tests.browser.proxy import Proxy, open_proxy
-from tests.browser.watcher import FAST, NO_LOCKS, NO_WORKER, Tabs, lines, tabs
+from tests.browser.watcher import FAST, NO_LOCKS, NO_WORKER, Tabs, lines, only, tabs
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -171,11 +171,12 @@ async def test_a_stream_of_named_jobs_ends_with_the_last_of_them_and_leaves_no_c
     async with scene(browser) as (house, proxy, some):
         first, second, _ = house.play("happy", "violation", "never-finishes")
         tab = await some.open(proxy)
-        await tab.watch([first.id, second.id])
+        await tab.watch([first.id, second.id], timing={})
         await house.clock.advance(60)
         await tab.is_in("ended")
         assert await tab.story() == lines(house.relay, first.id, second.id)
-        assert len(proxy.resumed) == 1
+        assert proxy.resumed == [None]
+        assert await only(house.server, 0) == 0
         await tab.watch([first.id, second.id])
         await tab.is_in("ended")
         assert await tab.story() == lines(house.relay, first.id, second.id)

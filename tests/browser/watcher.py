@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from playwright.async_api import Browser, BrowserContext, Page
 
 from relay import Relay
-from tests.browser.house import House, Line, Server
+from tests.browser.house import Line, Server
 from tests.browser.proxy import Proxy
 from web.keys import STREAMS
 

@@ -1,8 +1,5 @@
-/**
- * The one connection of all tabs. relay.js starts this as a SharedWorker; where there is none, one of the tabs runs it.
- *
- * The stream is read with fetch: an EventSource hides heartbeats and statuses, and any status but 200 ends it for good.
- */
+// The one connection of all tabs: a SharedWorker or, where there is none, one of the tabs runs this for all.
+// An EventSource hides heartbeats and statuses, and ends for good at any status but 200: so fetch reads the stream.
 
 const BASE = new URL("../", import.meta.url);
 const SSE = "text/event-stream";
@@ -13,7 +10,7 @@ const MOST_NAMED = 100;
 const TIMING = { retry: 1_000, longest: 30_000, poll: 3_000, probe: 60_000 };
 const SETTLE = 20;
 
-/** [spec] WHATWG HTML, 9.2.6, whatever the chunks. */
+// [spec] WHATWG HTML, 9.2.6
 export class Parser {
   retry = null;
   commented = false;
@@ -24,7 +21,6 @@ export class Parser {
   #type = "";
   #data = [];
 
-  /** Returns the blocks that *bytes* complete. */
   push(bytes) {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (!text) return [];
@@ -53,7 +49,6 @@ export class Parser {
   }
 }
 
-/** Serves streams of any number of tabs from one connection, which asks for what they wish together. */
 class Hub {
   #streams = new Map();
   #timing = TIMING;
@@ -62,8 +57,7 @@ class Hub {
   #attempt = null;
   #wake = () => {};
   #settling = 0;
-  #asked = "";
-  // Where the connection goes on, and where it was when it went back to tell a newcomer the past.
+  // Where to go on, and where we were before we went back to tell a newcomer the past.
   #position = "";
   #furthest = "";
   #failures = 0;
@@ -78,12 +72,11 @@ class Hub {
       this.#timing = { ...TIMING, ...wish.timing };
       send({ state: this.#state });
     }
-    // Seven elements of a page come one by one, and make one connection.
+    // Elements of a page come one by one.
     this.#settling ||= setTimeout(() => this.#settle(), SETTLE);
   }
 
   nudge() {
-    // A relay that asked to wait is left to itself.
     if (!["busy", "closing"].includes(this.#state)) this.#wake();
   }
 
@@ -95,7 +88,6 @@ class Hub {
     const [start = ""] = joining.map((stream) => stream.position).sort((one, other) => offset(one) - offset(other));
     for (const stream of joining) stream.joins = false;
     if (all.length === joining.length) this.#position = start;
-    else if (start === this.#position && this.#url() === this.#asked) return;
     else if (offset(start) < offset(this.#position)) {
       this.#furthest ||= this.#position;
       this.#position = start;
@@ -117,7 +109,7 @@ class Hub {
     this.#heal("connecting");
   }
 
-  /** One connection, to its end. Returns in how many milliseconds the next is due. */
+  // Returns in how many milliseconds the next is due.
   async #connect() {
     const attempt = (this.#attempt = new AbortController());
     const began = performance.now();
@@ -130,8 +122,7 @@ class Hub {
     listen();
     try {
       const headers = { Accept: SSE, ...(this.#position && { "Last-Event-ID": this.#position }) };
-      this.#asked = this.#url();
-      const response = await fetch(this.#asked, { headers, cache: "no-store", signal: attempt.signal });
+      const response = await fetch(this.#url(), { headers, cache: "no-store", signal: attempt.signal });
       const { status } = response;
       const told = (name) => 1_000 * response.headers.get(name) || 0;
       if (status === 204) return this.#finish();
@@ -149,33 +140,29 @@ class Hub {
         listen();
         if (performance.now() - began > patience) this.#mutes = 0;
         const events = parser.push(value).map((block) => ({ ...block, data: JSON.parse(block.data) }));
-        // A relay that turns somebody away opens a stream too: EventSource takes no other answer.
+        // A relay that turns somebody away opens a stream, too.
         if (!live && (parser.commented || events.some(advances))) {
           live = true;
           this.#heal("live");
         }
         if (this.#take(events, parser.retry)) return 0;
       }
-      if (live) this.#dim("connecting");
-      return parser.retry ?? this.#backOff(0);
+      return this.#lose(live, parser.retry);
     } catch {
       if (mute) return this.#muted();
-      if (attempt.signal.aborted) return 0;
-      if (!live) return this.#lose();
-      this.#dim("connecting");
-      return this.#backOff(0);
+      return attempt.signal.aborted ? 0 : this.#lose(live);
     } finally {
       clearTimeout(timer);
       attempt.abort();
     }
   }
 
-  /** Hands events on to whom they concern. Returns whether the next connection is due at once. */
+  // Returns whether the next connection is due at once.
   #take(events, retry) {
     for (const event of events) {
       const { type, id, data } = event;
       if (type === "snapshot" && this.#furthest) {
-        // The past is gone: a newcomer is told where the jobs stand, and nobody else loses what came since.
+        // The past is gone: newcomers are told where the jobs stand, and others lose nothing.
         this.#pass(event, true);
         if (data.jobs.length === SNAPSHOT_JOBS) continue;
         this.#position = this.#furthest;
@@ -205,7 +192,7 @@ class Hub {
     }
   }
 
-  /** A proxy that holds every stream back does show answers that end. */
+  // A proxy that holds streams back shows answers that end.
   #muted() {
     if (++this.#mutes < 2) return this.#lose();
     this.#polling ||= setInterval(() => this.#poll(), this.#timing.poll);
@@ -257,13 +244,10 @@ class Hub {
     this.#enter(state);
   }
 
-  #lose() {
-    this.#dim("lost");
-    return this.#backOff(this.#failures++);
-  }
-
-  #backOff(failures) {
-    return Math.min(this.#timing.longest, this.#timing.retry * 2 ** failures) * (0.5 + Math.random() / 2);
+  #lose(live, retry) {
+    this.#dim(live ? "connecting" : "lost");
+    const most = this.#timing.retry * 2 ** (live ? 0 : this.#failures++);
+    return retry ?? Math.min(this.#timing.longest, most) * (0.5 + Math.random() / 2);
   }
 
   #dim(state) {
@@ -291,12 +275,11 @@ function concerns({ jobs, level, debug }, event) {
 
 const advances = ({ type }) => !["busy", "bye", "gone"].includes(type);
 
-/** A position is `epoch-offset`. */
+// A position is `epoch-offset`.
 const offset = (position) => +position.split("-").at(-1);
 
 const hub = new Hub();
 
-/** Lets the hub answer what comes through *port*. */
 export function serve(port) {
   port.onmessage = ({ data }) => data.from && hub.hear(data, (message) => port.postMessage(message));
 }

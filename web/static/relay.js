@@ -1,8 +1,4 @@
-/**
- * The browser's side of a relay. What is exported is described in relay.d.ts.
- *
- * Addresses are relative to this file, so it works under any prefix.
- */
+// The browser's side of a relay, under any prefix. relay.d.ts describes what is exported.
 
 import { RelayProgress } from "./relay-progress.js";
 
@@ -28,7 +24,7 @@ function connect() {
   }
 }
 
-/** Where there is no SharedWorker, the tab that holds the lock works for all; when it closes, the next gets the lock. */
+// The tab that holds the lock works for all; when it closes, the next gets the lock.
 function elect() {
   const name = `relay ${BASE}`;
   const work = async (port) => (await import("./relay-worker.js")).serve(port);
@@ -62,6 +58,7 @@ export class RelayStream extends EventTarget {
   #position = "";
   #seen = new Map();
   #state = "";
+  #last = "";
 
   constructor({ jobs = null, level = "debug", debug = false } = {}) {
     super();
@@ -89,6 +86,11 @@ export class RelayStream extends EventTarget {
   }
 
   #hear({ type, id, data }) {
+    this.#told(type, id, data);
+    this.#last = type;
+  }
+
+  #told(type, id, data) {
     if (data.seq) {
       this.#position = id;
       if (data.seq <= this.#seen.get(data.job)) return;
@@ -98,7 +100,9 @@ export class RelayStream extends EventTarget {
     } else {
       // The journal was begun anew, and so may be the numbers of its jobs.
       if (type === "gap" && data.from.split("-")[0] !== data.to.split("-")[0]) this.#seen.clear();
-      this.#tell("notice", { ...data, type });
+      // The relay tells of many jobs in several blocks.
+      const more = type === "snapshot" && this.#last === type && !data.polled;
+      this.#tell("notice", { ...data, type, ...(more && { more }) });
       if (type === "gone") this.#over(data.job);
       if (type === "snapshot" && !data.polled) data.jobs.forEach(({ job, terminal }) => terminal && this.#over(job));
     }
@@ -120,7 +124,7 @@ export class RelayStream extends EventTarget {
   }
 }
 
-/** The same fold as the relay's own. */
+// The same fold as the relay's own.
 export function evolve(job, record) {
   // A snapshot may be ahead of the records that still come.
   if (record.seq <= job.seq) return job;
@@ -160,7 +164,7 @@ async function call(path, options) {
   } catch {
     throw new Error("the relay did not answer");
   }
-  // RFC 9457: what went wrong is in `detail`; a proxy in between may say it in another way, or not at all.
+  // RFC 9457 has what went wrong in `detail`; a proxy may say it in another way, or not at all.
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
     const { status } = response;
@@ -170,5 +174,5 @@ async function call(path, options) {
 }
 
 export { RelayProgress };
-// Here, not where it is written: elements that are on the page already come to life at once, and need what is above.
+// Elements that are there already come to life at once, and need what is above.
 customElements.define("relay-progress", RelayProgress);

@@ -1,0 +1,39 @@
+import { RelayStream, cancel, create, evolve, timing } from "../../../web/static/relay.js";
+import type { JobState, State } from "../../../web/static/relay.js";
+
+timing.heartbeat = 5_000;
+
+const jobs = new Map<string, JobState>();
+const stream = new RelayStream({ jobs: ["job_1"], level: "info" });
+stream.addEventListener("record", ({ detail: record }) => {
+  jobs.set(record.job, evolve(jobs.get(record.job) ?? {}, record));
+  if (record.type === "done") console.log(record.urls.join(", "));
+  else if (record.type === "progress" && record.percent !== null) console.log(record.percent.toFixed());
+});
+stream.addEventListener("notice", ({ detail: notice }) => {
+  switch (notice.type) {
+    case "gap":
+      return console.log(notice.missed ?? "some");
+    case "snapshot":
+      return console.log(notice.jobs.map(({ job, percent }) => `${job} ${percent}`));
+    case "refused":
+      return console.log(notice.status);
+  }
+});
+stream.addEventListener("state", ({ detail }) => {
+  const state: State = detail;
+  if (state === "ended") stream.close();
+});
+stream.open();
+
+const { job } = await create({ upstream: "sora", input: { prompt: "a cat" } }, "key");
+await cancel(job);
+
+document.querySelector("relay-progress")?.state.percent?.toFixed();
+
+// @ts-expect-error: not a level
+new RelayStream({ level: "loud" });
+// @ts-expect-error: either a task or an input
+await create({ upstream: "sora" });
+// @ts-expect-error: a record has no such field
+stream.addEventListener("record", ({ detail }) => detail.colour);
