@@ -66,6 +66,7 @@ _Words: TypeAlias = dict[str, Status]
 
 STATUS_WORDS: _Words = {
     **dict.fromkeys(("queued", "pending", "submitted", "not_start", "preparing", "preprocessing", "created"), "queued"),
+    **dict.fromkeys(("in_queue", "queueing"), "queued"),
     **dict.fromkeys(("running", "processing", "in_progress", "generating", "started", "starting"), "running"),
     **dict.fromkeys(("succeeded", "completed", "success", "succeed", "finished"), "succeeded"),
     **dict.fromkeys(("failed", "failure", "fail", "error"), "failed"),

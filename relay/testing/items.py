@@ -138,14 +138,17 @@ class ScriptedItems(LoopbackServer):
         return task
 
     async def take(self, request: Request, *, prompt: str = "prompt", required: bool = True) -> ItemTask | Response:
-        """The task that the body of *request* asks for, or the refusal. *prompt* is the key of the prompt."""
+        """The task that the body of *request* asks for, or the refusal.
+
+        *prompt* is the key of the prompt, or the way to it: `input.prompt`, `instances.0.prompt`.
+        """
         try:
             input = await _body(request)
         except HTTPException:
             return self.refused(413, "The request is too large.", "request_too_large")
         except ValueError:
             return self.refused(400, "The body is not valid.", "invalid_body")
-        words = input.get(prompt, "")
+        words = _found(input, prompt)
         if not isinstance(words, str) or (required and not words.strip()):
             return self.refused(400, f"{prompt!r} must be a text that is not empty.", "invalid_value")
         name, bracket, _ = words.partition("]")
@@ -251,6 +254,16 @@ def _viewed(task: ItemTask, moment: Moment) -> ItemView | None:
             return ItemView(task=task, state="failed", word="failed", policy=policy, reason=moment.reason)
         case _:
             return None
+
+
+def _found(input: Any, way: str) -> Any:
+    """What there is in *input* at the end of *way*, an empty text for nothing."""
+    for part in way.split("."):
+        try:
+            input = input[int(part) if isinstance(input, list) else part]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return ""
+    return input
 
 
 async def _body(request: Request) -> Mapping[str, Any]:
