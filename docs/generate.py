@@ -47,7 +47,7 @@ block of a stream, a line of the page. `text` is worded once, in the event's cla
 | --- | --- | --- |
 {table}
 
-No upstream of this version causes `stalled`, and Sora's dialect has no `log` lines; readers should expect both.
+Sora's dialect has no `log` lines; readers should expect them.
 
 ## The envelope
 
@@ -78,7 +78,9 @@ EXAMPLES: tuple[Event, ...] = (
     Accepted(upstream="sora", task="task_01kdjvexample"),
     Checking(attempt=1, of=600),
     Received(listed=3, seconds=0.212),
-    Progress(percent=9, status="running", raw_status="running", source="reported"),
+    Progress(
+        percent=36, status="running", raw_status="running", source="reported", eta=71.0, eta_low=64.0, eta_high=96.0
+    ),
     DraftsFetch(attempt=1),
     Retrying(kind="rate-limit", message="the upstream answered 429: Too many requests.", attempt=1, next_in=5.0),
     Stalled(seconds=180.0),

@@ -137,7 +137,15 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
     raw_status: Annotated[str | None, Meta(description="The state in the upstream's own word.")] = None
     source: Annotated[ProgressSource | None, Meta(description="Where the figure comes from.")] = None
     queue_position: Annotated[Count | None, Meta(description="How many jobs are ahead.")] = None
-    eta: Annotated[Seconds | None, Meta(description="Seconds until done, as far as can be told.")] = None
+    eta: Annotated[Seconds | None, Meta(description="Seconds until done: the upstream's own figure, or estimated.")] = (
+        None
+    )
+    eta_low: Annotated[
+        Seconds | None, Meta(description="The fewest seconds, where estimated: at its quickest pace.")
+    ] = None
+    eta_high: Annotated[Seconds | None, Meta(description="The most seconds, where estimated: at its slowest pace.")] = (
+        None
+    )
     listed: Annotated[bool, Meta(description="False where the job was not mentioned; the rest is as last known.")] = (
         True
     )
@@ -152,12 +160,17 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
         if self.queue_position is not None:
             parts.append(f"position {self.queue_position} in the queue")
         if self.eta is not None:
-            parts.append(f"about {self.eta:.0f} s left")
+            parts.append(f"about {self._left(self.eta)} s left")
         if self.regressed:
             parts.append("the upstream went back")
         if not self.listed:
             parts.append("not listed at the moment")
         return ", ".join(parts)
+
+    def _left(self, eta: float) -> str:
+        if self.eta_low is None or self.eta_high is None or self.eta_low == self.eta_high:
+            return f"{eta:.0f}"
+        return f"{self.eta_low:.0f} to {self.eta_high:.0f}"
 
 
 class DraftsFetch(_Event, frozen=True, kw_only=True, tag="drafts-fetch"):

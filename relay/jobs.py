@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from relay.errors import UsageError
+from relay.eta import Left, Mark, left, marked
 from relay.events import (
     Accepted,
     Cancelled,
@@ -24,10 +25,12 @@ from relay.events import (
     Log,
     Progress,
     Record,
+    Stalled,
     Status,
     Terminal,
 )
 from relay.observations import Observation, Result
+from relay.rhythm import Rhythm
 
 __all__ = ["Job", "JobState", "Patience", "Snapshot", "decide_fetched", "decide_listed", "evolve", "recall"]
 
@@ -55,7 +58,10 @@ class Patience(Struct, frozen=True, kw_only=True):
 
 
 class JobState(Struct, frozen=True, kw_only=True):
-    """What is known of a job: the fold of its records."""
+    """What is known of a job: the fold of its records.
+
+    *entered* is when it came to its present status, *marks* when each figure was first shown.
+    """
 
     upstream: str = ""
     task: str | None = None
@@ -63,6 +69,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     status: Status = "queued"
     raw_status: str | None = None
     percent: int | None = None
+    queue_position: int | None = None
     text: str = ""
     attempt: int = 0
     seen: bool = False
@@ -71,6 +78,9 @@ class JobState(Struct, frozen=True, kw_only=True):
     logged: int = 0
     started: datetime | None = None
     updated: datetime | None = None
+    entered: datetime | None = None
+    rhythm: Rhythm = Rhythm()
+    marks: tuple[Mark, ...] = ()
     terminal: Terminal | None = None
 
 
@@ -136,21 +146,15 @@ def evolve(state: JobState, record: Record) -> JobState:
         case Checking(attempt=attempt):
             return replace(state, attempt=attempt)
         case Progress(listed=True):
-            return replace(
-                state,
-                status=event.status,
-                raw_status=event.raw_status,
-                percent=event.percent,
-                seen=True,
-                misses=0,
-                fetches=0,
-            )
+            return _moved_on(state, event, record.at)
         case Progress():
             return replace(state, misses=state.misses + 1)
         case DraftsFetch(attempt=attempt, listed=listed):
             return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
-        case Log(number=number) if number is not None:
-            return replace(state, logged=max(state.logged, number))
+        case Stalled():
+            return replace(state, rhythm=replace(state.rhythm, stalled=True))
+        case Log(number=number):
+            return replace(state, logged=max(state.logged, number or 0), rhythm=state.rhythm.alive(record.at))
         case Done():
             return replace(state, status="succeeded", percent=100, terminal=event)
         case Failed():
@@ -159,6 +163,30 @@ def evolve(state: JobState, record: Record) -> JobState:
             return replace(state, status="cancelled", terminal=event)
         case _:
             return state
+
+
+def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
+    """The state after a job was listed; each status has a rhythm of its own."""
+    anew = not state.seen or event.status != state.status
+    advanced = event.percent is not None and event.percent != state.percent
+    rhythm = state.rhythm.moved(at) if _moves(state, event) else state.rhythm.stayed()
+    return replace(
+        state,
+        status=event.status,
+        raw_status=event.raw_status,
+        percent=event.percent,
+        queue_position=event.queue_position,
+        seen=True,
+        misses=0,
+        fetches=0,
+        entered=at if anew else state.entered,
+        rhythm=Rhythm(since=at) if anew else rhythm,
+        marks=marked(state.marks, at, event.percent) if advanced and event.percent is not None else state.marks,
+    )
+
+
+def _moves(state: JobState, event: Progress) -> bool:
+    return (event.status, event.percent, event.queue_position) != (state.status, state.percent, state.queue_position)
 
 
 def recall(records: Iterable[Record]) -> JobState:
@@ -180,7 +208,8 @@ def decide_listed(
         return (*log, end)
     if seen.status == "succeeded" and two_step:
         return (*log, DraftsFetch(attempt=state.fetches + 1, listed=True))
-    return (*log, _progress(state, seen))
+    progress = _progress(state, seen)
+    return (*log, progress, *_stall(state, progress, seen))
 
 
 def decide_fetched(state: JobState, found: Observation | None, patience: Patience) -> tuple[Event, ...]:
@@ -217,16 +246,36 @@ def _progress(state: JobState, seen: Observation) -> Progress:
     """Progress as reported, except that a figure once shown is never taken back."""
     shown, reported = state.percent, seen.percent
     regressed = shown is not None and reported is not None and reported < shown
+    percent = shown if reported is None or regressed else reported
+    rest = _left(state, percent) if seen.eta is None and seen.status == "running" else None
     return Progress(
-        percent=shown if reported is None or regressed else reported,
+        percent=percent,
         status=seen.status,
         raw_status=seen.raw_status,
         source=seen.source,
         queue_position=seen.queue_position,
-        eta=seen.eta,
+        eta=rest.likely if rest else seen.eta,
+        eta_low=rest.low if rest else None,
+        eta_high=rest.high if rest else None,
         regressed=regressed,
         raw_percent=str(reported) if regressed and seen.raw_percent is None else seen.raw_percent,
     )
+
+
+def _left(state: JobState, percent: int | None) -> Left | None:
+    """What is left by the job's own pace, its figure of this answer counted; *updated* is when the answer came."""
+    if (now := state.updated) is None or percent is None:
+        return None
+    return left(state.marks if percent == state.percent else marked(state.marks, now, percent), now)
+
+
+def _stall(state: JobState, progress: Progress, seen: Observation) -> tuple[Stalled, ...]:
+    """Said once, when a movement is overdue by the job's own rhythm."""
+    rhythm = state.rhythm
+    if seen.log or rhythm.stalled or _moves(state, progress) or not rhythm.stayed().overdue:
+        return ()
+    now = state.updated
+    return (Stalled(seconds=max(0.0, (now - rhythm.since).total_seconds()) if now and rhythm.since else 0.0),)
 
 
 def _end(seen: Observation) -> Terminal | None:

@@ -94,6 +94,8 @@ def test_a_record_on_the_wire_is_one_flat_object_in_the_order_of_the_interface()
         ("source", "reported"),
         ("queue_position", None),
         ("eta", None),
+        ("eta_low", None),
+        ("eta_high", None),
         ("listed", True),
         ("regressed", False),
         ("raw_percent", None),

@@ -1,7 +1,8 @@
 """The life of a job: what follows from what an upstream says."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,21 @@ from hypothesis import strategies as st
 
 from relay.codec import stamp
 from relay.errors import UsageError
-from relay.events import Accepted, Cancelled, Done, DraftsFetch, Event, Failed, Log, Position, Progress, Record
+from relay.events import (
+    Accepted,
+    Cancelled,
+    Checking,
+    Done,
+    DraftsFetch,
+    Event,
+    Failed,
+    Log,
+    Position,
+    Progress,
+    Received,
+    Record,
+    Stalled,
+)
 from relay.jobs import Job, JobState, Patience, decide_fetched, decide_listed, evolve, recall
 from relay.observations import STATUS_WORDS, Failure, Observation, Result, normalised
 
@@ -252,3 +267,78 @@ def test_a_job_that_stays_away_always_comes_to_an_end(answers_before: int) -> No
             story.fetched(None)
 
     assert polls <= PATIENCE.unseen + PATIENCE.grace + 1
+
+
+class Timed(Story):
+    """A story whose answers come 10 seconds apart."""
+
+    def tell(self, *events: Event) -> tuple[Event, ...]:
+        for event in events:
+            seq = self.state.seq + 1
+            at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * self.state.attempt)
+            record = stamp("job_1", seq, at, event, Position("e", seq))
+            self.records.append(record)
+            self.state = evolve(self.state, record)
+        return events
+
+    def listed(self, seen: Observation | None) -> tuple[Event, ...]:
+        self.tell(Checking(attempt=self.state.attempt + 1, of=600), Received(listed=1, seconds=0.1))
+        return super().listed(seen)
+
+
+def at_percent(percent: int, **more: Any) -> Observation:
+    return Observation(status="running", percent=percent, source="reported", **more)
+
+
+def test_a_job_that_stands_still_beyond_its_own_rhythm_is_told_once_until_it_moves_again() -> None:
+    story = Timed()
+    for percent in (1, 2, 3, 4):
+        story.listed(at_percent(percent))
+
+    told = [event for _ in range(30) for event in story.listed(at_percent(4)) if isinstance(event, Stalled)]
+    story.listed(at_percent(5))
+    again = [event for _ in range(200) for event in story.listed(at_percent(5)) if isinstance(event, Stalled)]
+
+    assert told == [Stalled(seconds=130.0)]
+    assert again == [Stalled(seconds=1_250.0)], "a job that has waited long before is given longer"
+
+
+def test_a_job_that_waits_in_a_queue_without_a_word_is_not_stalled() -> None:
+    story = Timed()
+
+    told = [event.type for _ in range(200) for event in story.listed(Observation(status="queued"))]
+
+    assert set(told) == {"progress"}
+
+
+def test_each_status_has_a_rhythm_of_its_own() -> None:
+    story = Timed()
+    for percent in (1, 2, 3, 4):
+        story.listed(at_percent(percent))
+
+    told = [event for _ in range(200) for event in story.listed(Observation(status="queued", percent=4))]
+
+    assert not any(isinstance(event, Stalled) for event in told)
+
+
+def test_the_time_left_is_a_range_from_the_pace_seen_so_far_and_null_before() -> None:
+    story = Timed()
+    told = [event for percent in (10, 30, 40) for event in story.listed(at_percent(percent))]
+
+    assert [(event.eta_low, event.eta, event.eta_high) for event in told if isinstance(event, Progress)] == [
+        (None, None, None),
+        (None, None, None),
+        (30.0, 40.0, 60.0),
+    ]
+    assert told[-1].text == "40% (running), about 30 to 60 s left"
+
+
+def test_what_the_upstream_says_of_the_time_left_comes_first() -> None:
+    story = Timed()
+    for percent in (10, 30, 40):
+        story.listed(at_percent(percent))
+
+    (told,) = story.listed(at_percent(50, eta=7.0))
+
+    assert isinstance(told, Progress)
+    assert (told.eta_low, told.eta, told.eta_high) == (None, 7.0, None)

@@ -68,7 +68,8 @@ def test_a_record_is_one_block_with_event_one_line_of_data_and_the_id_last() -> 
         b"event: progress\n"
         b'data: {"v":1,"job":"job_1","seq":5,"at":"2026-01-02T03:04:05.678901Z","type":"progress","level":"info",'
         b'"text":"9% (running)","percent":9,"status":"running","raw_status":"running","source":null,'
-        b'"queue_position":null,"eta":null,"listed":true,"regressed":false,"raw_percent":null}\n'
+        b'"queue_position":null,"eta":null,"eta_low":null,"eta_high":null,"listed":true,"regressed":false,'
+        b'"raw_percent":null}\n'
         b"id: 7f3a-42\n"
         b"\n"
     )

@@ -1,0 +1,44 @@
+"""How long a job will still take, by how fast it went so far. Pure: a range, or nothing where nothing can be told."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+__all__ = ["Left", "Mark", "left", "marked"]
+
+Mark = tuple[datetime, int]
+"""When a figure, in percent, was first shown."""
+
+REMEMBERED: Final = 8
+MARKS_TO_KNOW: Final = 3
+LONGEST: Final = 366 * 86_400.0
+
+
+class Left(NamedTuple):
+    """Seconds left: at the pace so far, at the quickest step's pace, and at the slowest's."""
+
+    likely: float
+    low: float
+    high: float
+
+
+def marked(marks: Sequence[Mark], at: datetime, percent: int) -> tuple[Mark, ...]:
+    """*marks* with one more. A clock that went back makes the earlier ones worthless."""
+    kept = [mark for mark in marks if mark[0] < at and mark[1] < percent]
+    return (*(kept if len(kept) == len(marks) else ()), (at, percent))[-REMEMBERED:]
+
+
+def left(marks: Sequence[Mark], now: datetime) -> Left | None:
+    """The seconds left, or None while fewer than two steps were seen, or at 100 %.
+
+    The time since the last step counts too: a job that stands still takes longer with every answer.
+    """
+    if len(marks) < MARKS_TO_KNOW or (remaining := 100 - marks[-1][1]) <= 0:
+        return None
+    paces = [(b[0] - a[0]).total_seconds() / (b[1] - a[1]) for a, b in pairwise(marks)]
+    overall = (max(now, marks[-1][0]) - marks[0][0]).total_seconds() / (marks[-1][1] - marks[0][1])
+    likely, low, high = (
+        float(round(min(LONGEST, remaining * pace))) for pace in (overall, min(paces), max(*paces, overall))
+    )
+    return Left(likely, low, high)
