@@ -82,7 +82,7 @@ class Play(Struct):
 async def stage(**options: Any) -> AsyncGenerator[Stage]:
     async with (
         Relay([], clock=ManualClock()) as relay,
-        serve_app(create_app(relay, heartbeat=0.01, **options)) as server,
+        serve_app(create_app(relay, heartbeat=0.005, **options)) as server,
     ):
         assert server._base_url is not None
         async with wiretap(server._base_url.port or 0) as (tap, url):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from relay.events import EVENTS, Done, Log
 from tests.proxies.proxies import PROXIES, Proxy
@@ -108,6 +108,25 @@ async def test_without_the_recipe_a_deploy_ends_an_eventsource_for_good(browser:
         await house.site.stop()
         await tab.hears("closed")
         assert [event["type"] for event in tab.heard] == ["log", "log", "log", "bye", "closed"]
+
+
+@pytest.mark.parametrize("proxy", EACH)
+async def test_the_page_sits_out_a_deploy_and_shows_every_line_once(
+    browser: Browser, tmp_path: Path, proxy: Proxy
+) -> None:
+    async with behind(proxy, tmp_path) as house, visit(browser, house) as tab:
+        connection, lines = tab.page.locator("#connection"), tab.page.locator("#lines [data-seq] .text")
+        await tab.page.goto(house.site.url)
+        await expect(connection).to_have_text("Live")
+        job = job_of(house.relay, 3)
+        await expect(lines).to_have_count(3)
+        await house.site.stop()
+        await expect(connection).to_have_text("The relay is restarting; waiting for it")
+        house.relay.bus.publish(job, Log(line="meanwhile"))
+        await house.site.start()
+        await expect(connection).to_have_text("Live")
+        house.relay.bus.publish(job, Done(urls=("https://a/b",)))
+        await expect(lines).to_have_text(["line 1", "line 2", "line 3", "meanwhile", "done, 1 file"])
 
 
 @pytest.mark.parametrize("proxy", EACH)
