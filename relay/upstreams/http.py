@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -37,7 +37,7 @@ _CHUNK = 64 * 1024
 
 
 class Reply:
-    """An answer with a 2xx status, read whole."""
+    """An answer, read whole; its status is 2xx or one that was said to be an answer too."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -87,6 +87,11 @@ class HttpClient:
         self._clock: Clock = clock or SystemClock()
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def base_url(self) -> str:
+        """What paths are joined to, without a slash at its end."""
+        return self._base
+
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             headers=self._headers,
@@ -109,11 +114,13 @@ class HttpClient:
         *,
         json: Any = None,
         jobs: Sequence[str] = (),
+        answers: Collection[int] = (),
         on_exchange: ExchangeListener | None = None,
     ) -> Reply:
         """Ask once. *path* is joined to the base URL, its query already encoded.
 
-        *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about.
+        *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about. *answers* are the
+        statuses, besides 2xx, with which this API answers the question: those are returned, not raised.
         Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
         *json* cannot be written as JSON within BODY_LIMIT. An exception never holds the token, nor one that does.
         """
@@ -135,7 +142,11 @@ class HttpClient:
                     at=self._clock.now(),
                 )
             )
-        if status is not None and (declined := self._declined(status, headers, content)) is not None:
+        if (
+            status is not None
+            and status not in answers
+            and (declined := self._declined(status, headers, content)) is not None
+        ):
             raise declined
         if status is None or problem is not None:
             raise problem or UpstreamError("network", f"no answer from {self._host}")

@@ -2,24 +2,31 @@
 
 import asyncio
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
 
 from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError, UsageError
-from relay.observations import Answer, Observation
+from relay.events import Status
+from relay.observations import Answer, Failure, Observation
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http import HttpClient, Reply
 
-__all__ = ["ItemUpstream", "is_link", "segment"]
+__all__ = ["ItemUpstream", "as_object", "needing", "segment"]
 
 TASK_LIMIT: Final = 256
 """The most characters of a task id that an upstream may give."""
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+_POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
+"""What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
 
 _OF_THE_ACCOUNT: Final[tuple[ErrorKind, ...]] = ("auth", "rate-limit", "network", "timeout", "server")
 """What is as likely the account's trouble as one task's, the most telling first."""
@@ -86,8 +93,8 @@ class ItemUpstream(ABC):
         """Where *task* is asked for, below the base URL. Raises UpstreamError for an id that cannot be one."""
 
     @abstractmethod
-    def _read(self, task: str, body: dict[str, Any], reply: Reply) -> Observation:
-        """What *body*, the object in *reply*, says about *task*. Raises UpstreamError, or msgspec's ValidationError."""
+    def _read(self, task: str, body: dict[str, Any], reply: Reply, /) -> Observation:
+        """What *body*, the object in *reply*, says about *task*. Raises UpstreamError."""
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         """What the upstream says about each of *tasks*; `listed` is how many it told of.
@@ -95,8 +102,15 @@ class ItemUpstream(ABC):
         An error about one task stands for that task. Raises UpstreamError, once, where no task got an answer and the
         reason is the account's: after some such errors in a row, or the first rate limit, the rest is not asked for.
         """
+        return await self._each(tasks, self._observe)
+
+    async def _each(self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
+        """What *ask* finds out about each of *tasks*, within the same bounds and with the same errors as `observe`.
+
+        A task about which it returns None is left out of the answer.
+        """
         wanted = list(dict.fromkeys(tasks))
-        asking = _Round(wanted, patience=self._concurrency)
+        asking = _Round(wanted, ask, patience=self._concurrency)
         if len(wanted) == 1:
             await self._work(asking)
         else:
@@ -116,16 +130,33 @@ class ItemUpstream(ABC):
         for task in asking:
             try:
                 async with self._slots:
-                    reply = await self._request("GET", self._path(task), jobs=(task,))
-                asking.said(task, self._read(task, _object(reply.json()), reply))
-            except msgspec.ValidationError as error:
-                # msgspec names the field and the type that was found, never the value.
-                asking.said(task, UpstreamError("malformed", f"the answer is not in this dialect: {error}"))
+                    said = await asking.ask(task)
+                asking.said(task, said)
             except UpstreamError as error:
-                asking.said(task, error)
+                asking.said(task, self._about(error))
 
-    async def _request(self, method: str, path: str, *, json: Any = None, jobs: Sequence[str] = ()) -> Reply:
-        return await self._http.request(method, path, json=json, jobs=jobs, on_exchange=self.on_exchange)
+    def _about(self, error: UpstreamError) -> UpstreamError:
+        """What *error*, which came of asking about one task, means in this dialect."""
+        return error
+
+    def _typed(self, body: dict[str, Any], kind: type[_T]) -> _T:
+        """*body* as a *kind*. Raises UpstreamError (malformed), which names the field and never what it holds."""
+        try:
+            return msgspec.convert(body, kind)
+        except msgspec.ValidationError as error:
+            problem = f"the answer is not in this dialect: {error}"
+        raise UpstreamError("malformed", problem)
+
+    async def _observe(self, task: str) -> Observation:
+        reply = await self._request("GET", self._path(task), jobs=(task,))
+        return self._read(task, as_object(reply.json()), reply)
+
+    async def _request(
+        self, method: str, path: str, *, json: Any = None, jobs: Sequence[str] = (), answers: Collection[int] = ()
+    ) -> Reply:
+        return await self._http.request(
+            method, path, json=json, jobs=jobs, answers=answers, on_exchange=self.on_exchange
+        )
 
     async def _create(self, path: str, body: Mapping[str, Any], *, key: str = "id") -> str:
         """POST *body*, once, and return the task id at *key* of the answer, a dotted path.
@@ -139,6 +170,20 @@ class ItemUpstream(ABC):
             raise UpstreamError("malformed", "the task may have been created, but the answer names no task")
         return answer
 
+    def _ended(self, status: Status, word: str | None, *, reason: object = None, code: object = None) -> Failure | None:
+        """How a task of this *status* has ended without a result; None where it has not.
+
+        *word* is the upstream's own for the status, *reason* why, and *code* the same for machines.
+        """
+        message = self._words(reason) or self._words(code) or f"the upstream says {self._words(word)!r}"
+        if status == "cancelled":
+            return Failure(kind="cancelled", message=message)
+        if status != "failed":
+            return None
+        if _POLICY.search(code if isinstance(code, str) and code else message):
+            return Failure(kind="policy", message=message)
+        return Failure(kind="upstream", message=message, retryable=True)
+
     def _words(self, reason: object) -> str:
         """A reason as text without secrets, empty where there is none."""
         if reason is None or reason == "":
@@ -149,7 +194,10 @@ class ItemUpstream(ABC):
 class _Round:
     """The tasks of one `observe`, handed to whichever worker is free, and what was said about them."""
 
-    def __init__(self, tasks: Sequence[str], *, patience: int) -> None:
+    def __init__(
+        self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]], *, patience: int
+    ) -> None:
+        self.ask = ask
         self._tasks = tasks
         self._left = iter(tasks)
         self._patience = patience
@@ -162,8 +210,9 @@ class _Round:
         while self._given_up is None and (task := next(self._left, None)) is not None:
             yield task
 
-    def said(self, task: str, said: Observation | UpstreamError) -> None:
-        self._said[task] = said
+    def said(self, task: str, said: Observation | UpstreamError | None) -> None:
+        if said is not None:
+            self._said[task] = said
         if isinstance(said, Observation):
             self._answers += 1
         if not isinstance(said, UpstreamError) or said.kind not in _OF_THE_ACCOUNT:
@@ -191,12 +240,16 @@ def segment(task: str) -> str:
     return quote(task, safe="")
 
 
-def is_link(url: object) -> bool:
-    """Whether *url* is an http or https address."""
-    return isinstance(url, str) and url.lower().startswith(("https://", "http://"))
+def needing(input: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """*input* as it is to be sent. Raises UsageError unless each of *keys* is a text that is not empty."""
+    for key in keys:
+        if not isinstance(input.get(key), str) or not input[key].strip():
+            raise UsageError(f"the input needs the key {key!r}, a text that is not empty")
+    return dict(input)
 
 
-def _object(body: object) -> dict[str, Any]:
+def as_object(body: object) -> dict[str, Any]:
+    """*body* itself, where it is an object. Raises UpstreamError (malformed) where it is not."""
     if not isinstance(body, dict):
         raise UpstreamError("malformed", "the answer is not in this dialect: expected an object")
     return cast("dict[str, Any]", body)

@@ -14,12 +14,13 @@ _SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "openai-sentinel-token"}
 )
 
-# What makes a signed URL work: Azure (sig, se), AWS (X-Amz-*), Google (X-Goog-*), CloudFront (Policy, Key-Pair-Id), and
-# the usual names. Inside JSON the "&" may be spelled \u0026, inside another URL %26, inside HTML &amp;.
+# What makes a signed URL work: Azure (sig, se), AWS (X-Amz-*), Google (X-Goog-*), CloudFront (Policy, Key-Pair-Id),
+# Runway (_jwt), and the usual names. Inside JSON the "&" may be spelled \u0026, inside another URL %26, inside HTML
+# &amp;.
 _QUERY = re.compile(
     r"((?:[?&;#]|\\u0026|%26|%3F)"
     r"(?:sig|se|signature|token|access_token|auth|api_?key|key|secret|hmac|policy|expires|key-pair-id"
-    r"|x-amz-[a-z-]+|x-goog-[a-z-]+)(?:=|%3D))"
+    r"|_?jwt|x-amz-[a-z-]+|x-goog-[a-z-]+)(?:=|%3D))"
     r"(?:(?!\\u0026|%26)[^&\s\"'<>\\;#])+",
     re.IGNORECASE,
 )

@@ -16,6 +16,7 @@ from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, Result, normalised
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http import HttpClient, Reply
+from relay.upstreams.media import is_link, media_type
 from relay.upstreams.wire import read_count, read_fraction, read_seconds
 
 __all__ = ["Sora", "VideoInput"]
@@ -23,17 +24,6 @@ __all__ = ["Sora", "VideoInput"]
 _CREATE: Final = "nf/create"
 _PENDING: Final = "nf/pending/v2"
 _DRAFTS: Final = ("project_y/profile/drafts/v2?limit=15", "project_y/profile/drafts?limit=15")
-
-_MEDIA_TYPES: Final = {
-    "mp4": "video/mp4",
-    "webm": "video/webm",
-    "mov": "video/quicktime",
-    "gif": "image/gif",
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-}
 
 
 class VideoInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -210,7 +200,7 @@ class Sora:
             draft = msgspec.convert(item, _Draft)
         except msgspec.ValidationError as error:
             return UpstreamError("malformed", f"the draft is in a form that cannot be read: {error}")
-        url = next(filter(_is_link, (draft.downloadable_url, draft.url)), None)
+        url = next(filter(is_link, (draft.downloadable_url, draft.url)), None)
         failure = self._refused(draft, url)
         if failure is not None:
             return Observation(status="failed", raw_status=draft.kind, failure=failure)
@@ -243,23 +233,11 @@ def _about(items: Sequence[object], tasks: Sequence[str], key: str) -> list[tupl
     return [(task, item) for item in objects if isinstance(task := item.get(key), str) and task in wanted]
 
 
-def _is_link(url: str | None) -> bool:
-    return url is not None and url.lower().startswith(("https://", "http://"))
-
-
 def _media_type(url: str, encodings: object) -> str | None:
     """The media type by the file's name, in the URL or else of the source encoding; None where neither tells."""
     source = cast("dict[str, object]", encodings).get("source") if isinstance(encodings, dict) else None
     path = cast("dict[str, object]", source).get("path") if isinstance(source, dict) else None
-    names = (_path_of(link) for link in (url, path) if isinstance(link, str))
-    return next(filter(None, (_MEDIA_TYPES.get(name.rpartition(".")[2].lower()) for name in names)), None)
-
-
-def _path_of(url: str) -> str:
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
+    return next(filter(None, (media_type(link) for link in (url, path) if isinstance(link, str))), None)
 
 
 def _expiry(url: str) -> datetime | None:

@@ -10,7 +10,16 @@ from relay.errors import UpstreamError
 from relay.events import ProgressSource
 from relay.text import bounded
 
-__all__ = ["DEPTH_LIMIT", "Figure", "is_html", "read_count", "read_fraction", "read_json", "read_seconds"]
+__all__ = [
+    "DEPTH_LIMIT",
+    "Figure",
+    "is_html",
+    "read_count",
+    "read_fraction",
+    "read_json",
+    "read_percent",
+    "read_seconds",
+]
 
 DEPTH_LIMIT: Final = 32
 """How deep the arrays and objects of an answer may nest."""
@@ -81,6 +90,13 @@ def read_fraction(wire: object) -> tuple[int | None, ProgressSource | None, str 
     if isinstance(wire, str) and (match := _PERCENT.fullmatch(wire)):
         return round(min(100, max(0, float(match[1])))), "parsed", _raw(wire)
     return None, None, None if wire is None else _raw(wire)
+
+
+def read_percent(wire: object) -> tuple[int | None, ProgressSource | None, str | None]:
+    """A figure of 0..100 as `read_fraction` has one of 0..1."""
+    if isinstance(wire, int | float) and not isinstance(wire, bool) and math.isfinite(wire):
+        return round(min(100, max(0, wire))), "reported", None if 0 <= wire <= 100 else _raw(wire)
+    return read_fraction(wire)
 
 
 def read_count(wire: object) -> int | None:
