@@ -1,33 +1,30 @@
-"""The one loop that asks an upstream: one request an interval, however many jobs and viewers there are."""
+"""What asks an upstream: one request an interval for all jobs, or for each job one at its own time."""
 
-import asyncio
 import math
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from asyncio import Event
+from collections.abc import Callable
 
+from relay.breaker import back_off
 from relay.bus import Bus
+from relay.cadence import Pace
 from relay.clock import Clock
 from relay.errors import UpstreamError
-from relay.events import Checking, DraftsFetch, Event, Failed, Received, Retrying
-from relay.jobs import Job, Patience, decide_fetched, decide_listed
-from relay.observations import Answer, Observation
+from relay.itempoll import ItemPolls
+from relay.jobs import Job
 from relay.subscription import Notify, notice
-from relay.upstreams.base import FetchesResults, Upstream
+from relay.upstreams.base import FetchesResults, Upstream, is_item_type, pace_of
+from relay.watch import TOKEN_CHECK, Watch, Watches
 
 __all__ = ["Poller"]
-
-BACKOFF_LIMIT: Final = 60.0
-UNSEEN_SECONDS: Final = 30.0
-GRACE_SECONDS: Final = 60.0
 
 
 class Poller:
     """Asks one upstream about all its jobs, and publishes what follows. It has no logger and no stream.
 
-    A job is polled from the next tick after `watch` until its terminal record. Rounds are one interval apart, counted
-    from start to start on the monotonic clock: a slow answer or a suspended machine never causes a burst.
+    A job is polled from the next tick after `watch` until its terminal record. Polls are one interval apart, counted
+    from start to start on the monotonic clock: a slow answer or a suspended machine never causes a burst. *pace* is
+    when the upstream may be asked, by default what its adapter says. *jitter* returns a number from 0 to 1.
     """
 
     def __init__(
@@ -36,156 +33,121 @@ class Poller:
         bus: Bus,
         clock: Clock,
         *,
+        pace: Pace | None = None,
         notify: Notify = notice,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._upstream = upstream
-        self._bus = bus
-        self._clock = clock
-        self._notify = notify
-        self._jitter = jitter
-        self._jobs: dict[Job, float] = {}
-        self._arrived = asyncio.Event()
-        self._next_at = -math.inf
-        self._failed_polls: Counter[Job] = Counter()
-        self._polls = max(1, math.ceil(upstream.deadline / upstream.interval))
-        self._patience = Patience(
-            unseen=max(2, math.ceil(UNSEEN_SECONDS / upstream.interval)),
-            grace=max(2, math.ceil(GRACE_SECONDS / upstream.interval)),
-        )
+        watches = Watches(upstream, bus, clock, pace or pace_of(upstream), notify, jitter)
+        self._polls = (ItemPolls if is_item_type(upstream) else ListPolls)(upstream, watches, notify)
 
     def watch(self, job: Job, *, elapsed: float = 0.0) -> None:
         """Poll *job*, which has been running for *elapsed* seconds already, until it ends."""
-        self._jobs[job] = self._clock.monotonic() + self._upstream.deadline - elapsed
-        self._arrived.set()
+        self._polls.watch(job, elapsed)
 
     async def run(self) -> None:
         """Poll until cancelled. Whatever goes wrong in a round is said, and the next round comes."""
+        await self._polls.run()
+
+
+class ListPolls:
+    """The polls of an upstream whose one answer is about all jobs: in rounds, each of one request."""
+
+    def __init__(self, upstream: Upstream, watches: Watches, notify: Notify) -> None:
+        self._upstream = upstream
+        self._watches = watches
+        self._clock = watches.clock
+        self._notify = notify
+        self._arrived = Event()
+        self._next_at = -math.inf
+        self._refused: object = None
+        self._paused = False
+
+    def watch(self, job: Job, elapsed: float) -> None:
+        self._watches.add(job, elapsed)
+        self._arrived.set()
+
+    async def run(self) -> None:
         while True:
             await self._arrived.wait()
             await self._sleep_until_next()
-            if not self._running():
+            running = self._watches.running()
+            if not running:
                 self._arrived.clear()
                 continue
             began = self._clock.monotonic()
+            self._next_at = began + self._watches.pace.interval
             try:
-                delay = await self._round()
+                await self._round(running, began)
             except Exception as error:
                 self._notify(f"upstream {self._upstream.name}: a round of polling broke off: {error!r}")
-                delay = self._upstream.interval
-            self._next_at = self._clock.monotonic() + delay if delay else began + self._upstream.interval
 
     async def _sleep_until_next(self) -> None:
         """Wait for the next round; a job whose deadline comes first ends on time."""
-        while self._running() and (now := self._clock.monotonic()) < self._next_at:
-            await self._clock.sleep(min(self._next_at, *self._jobs.values()) - now)
+        while (running := self._watches.running()) and (now := self._clock.monotonic()) < self._next_at:
+            if self._paused and self._watches.credential() != self._refused:
+                return
+            wake = min(self._next_at, *(watch.ends_at(self._watches.pace) for watch in running))
+            await self._clock.sleep(min(wake - now, TOKEN_CHECK) if self._paused else wake - now)
 
-    async def _round(self) -> float:
-        """Ask once about every job. Return the seconds to hold off after a failure, 0 after none."""
-        jobs = self._running()
-        with self._bus.batch():
-            for job in jobs:
-                attempt = job.state.attempt + 1
-                self._publish(job, Checking(attempt=attempt, of=max(self._polls, attempt)))
+    async def _round(self, running: list[Watch], began: float) -> None:
+        """Ask once about every job; while the account's token is refused, about one, to see whether it still is."""
+        asked = running[:1] if self._paused else running
+        await self._watches.for_each(asked, self._watches.checking)
         try:
-            answer, seconds = await self._ask(self._upstream.observe, jobs)
+            answer, seconds = await self._watches.ask(self._upstream.observe, asked)
         except UpstreamError as error:
-            return self._back_off(jobs, error)
-        with self._bus.batch():
-            fetching = [job for job in jobs if self._listed(job, answer, seconds)]
-        if fetching and isinstance(self._upstream, FetchesResults):
-            return await self._fetch(self._upstream, fetching)
-        return 0.0
+            return await self._back_off(asked, error)
+        self._paused = False
+        reading = _Reading(lambda watch: self._watches.listed(watch, answer, seconds))
+        await self._watches.for_each(asked, reading)
+        chance = self._watches.chance()
+        self._next_at = began + min(self._watches.delay(watch, chance) for watch in asked)
+        await self._tell(reading.unread)
+        if reading.fetching and isinstance(self._upstream, FetchesResults):
+            await self._fetch(self._upstream, reading.fetching)
 
-    def _listed(self, job: Job, answer: Answer, seconds: float) -> bool:
-        """Publish what *answer* means for *job*; return whether its result is to be fetched now."""
-        self._publish(job, Received(listed=answer.listed, seconds=seconds))
+    async def _fetch(self, upstream: FetchesResults, fetching: list[Watch]) -> None:
+        """Look once for the results of *fetching*."""
         try:
-            seen = _read(answer, job)
+            answer, _ = await self._watches.ask(upstream.fetch_result, fetching)
         except UpstreamError as error:
-            self._publish(job, self._retrying(job, error, self._upstream.interval))
-            return False
-        two_step = isinstance(self._upstream, FetchesResults)
-        events = decide_listed(job.state, seen, self._patience, two_step=two_step)
-        self._publish(job, *events)
-        if isinstance(events[-1], DraftsFetch):
-            return not job.ended
-        self._failed_polls.pop(job, None)
-        return False
+            return await self._back_off(fetching, error)
+        reading = _Reading(lambda watch: self._watches.fetched(watch, answer))
+        await self._watches.for_each(fetching, reading)
+        await self._tell(reading.unread)
 
-    async def _fetch(self, upstream: FetchesResults, jobs: list[Job]) -> float:
-        """Look once for the results of *jobs*. Return as `_round` does."""
+    async def _tell(self, unread: list[tuple[Watch, UpstreamError]]) -> None:
+        """Say for which jobs the answer could not be read. These polls failed; the round did not."""
+        delay = round(max(0.0, self._next_at - self._clock.monotonic()), 3)
+        await self._watches.for_each(unread, lambda said: self._watches.failed(*said, delay, own=True))
+
+    async def _back_off(self, asked: list[Watch], error: UpstreamError) -> None:
+        """Say that the poll failed and when the next one is: later each time, or when the upstream asked for it.
+
+        What is said of the list is not said of any one job, so it ends none. A refused token stops the whole account,
+        and each of its jobs says so once; from then on one job asks for all.
+        """
+        in_a_row = 1 + max(watch.failures for watch in asked)
+        delay = back_off(self._watches.pace, in_a_row, error, self._watches.chance())
+        self._next_at = self._clock.monotonic() + delay
+        told = asked
+        if error.kind == "auth":
+            told = asked if self._paused else self._watches.running()
+            self._paused, self._refused = True, self._watches.credential()
+        await self._watches.for_each(told, lambda watch: self._watches.failed(watch, error, delay, own=False))
+
+
+class _Reading:
+    """Reads an answer for one job after the other, and remembers which are to be fetched, and which it was not for."""
+
+    def __init__(self, read: Callable[[Watch], bool]) -> None:
+        self.fetching: list[Watch] = []
+        self.unread: list[tuple[Watch, UpstreamError]] = []
+        self._read = read
+
+    def __call__(self, watch: Watch) -> None:
         try:
-            answer, _ = await self._ask(upstream.fetch_result, jobs)
+            if self._read(watch):
+                self.fetching.append(watch)
         except UpstreamError as error:
-            return self._back_off(jobs, error)
-        with self._bus.batch():
-            for job in jobs:
-                self._fetched(job, answer)
-        return 0.0
-
-    def _fetched(self, job: Job, answer: Answer) -> None:
-        try:
-            found = _read(answer, job)
-        except UpstreamError as error:
-            return self._publish(job, self._retrying(job, error, self._upstream.interval))
-        self._failed_polls.pop(job, None)
-        self._publish(job, *decide_fetched(job.state, found, self._patience))
-
-    async def _ask(
-        self, question: Callable[[Sequence[str]], Awaitable[Answer]], jobs: list[Job]
-    ) -> tuple[Answer, float]:
-        """The answer about *jobs*, and the seconds it took. Raises UpstreamError, and nothing else."""
-        began = self._clock.monotonic()
-        try:
-            answer = await question([job.state.task for job in jobs if job.state.task is not None])
-        except UpstreamError:
-            raise
-        except Exception as error:
-            self._notify(f"the adapter of upstream {self._upstream.name} failed: {error!r}")
-            raise UpstreamError("internal", f"the adapter failed with {type(error).__name__}") from error
-        return answer, round(self._clock.monotonic() - began, 3)
-
-    def _back_off(self, jobs: list[Job], error: UpstreamError) -> float:
-        """Say that the poll failed and when the next one is: later each time, or when the upstream asked for it."""
-        in_a_row = 1 + max(self._failed_polls[job] for job in jobs)
-        delay = min(BACKOFF_LIMIT, self._upstream.interval * 2 ** min(in_a_row - 1, 16))
-        delay = delay * (0.9 + 0.2 * self._jitter()) if error.retry_after is None else error.retry_after
-        delay = round(max(self._upstream.interval, min(delay, BACKOFF_LIMIT)), 3)
-        with self._bus.batch():
-            for job in jobs:
-                self._publish(job, self._retrying(job, error, delay))
-        return delay
-
-    def _retrying(self, job: Job, error: UpstreamError, delay: float) -> Retrying:
-        self._failed_polls[job] += 1
-        return Retrying(kind=error.kind, message=error.message, attempt=self._failed_polls[job], next_in=delay)
-
-    def _running(self) -> list[Job]:
-        """The jobs still to be polled. A job past its deadline ends here."""
-        now = self._clock.monotonic()
-        for job, deadline in list(self._jobs.items()):
-            if not job.ended and now >= deadline:
-                self._publish(job, self._overdue(job))
-            if job.ended:
-                del self._jobs[job]
-                self._failed_polls.pop(job, None)
-        return list(self._jobs)
-
-    def _overdue(self, job: Job) -> Failed:
-        minutes = self._upstream.deadline / 60
-        trouble = f", and the last {self._failed_polls[job]} polls failed" if self._failed_polls[job] else ""
-        return Failed(kind="timeout", message=f"not finished within {minutes:g} minutes{trouble}", retryable=True)
-
-    def _publish(self, job: Job, *events: Event) -> None:
-        """Publish for a job that may have ended meanwhile: it was cancelled while the upstream was asked."""
-        for event in events:
-            if not job.ended:
-                self._bus.publish(job, event)
-
-
-def _read(answer: Answer, job: Job) -> Observation | None:
-    said = answer.tasks.get(job.state.task or "")
-    if isinstance(said, UpstreamError):
-        raise said
-    return said
+            self.unread.append((watch, error))
