@@ -44,7 +44,8 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     wire, level = wire_asked(request), level_asked(request)
     if wire is None:
         return _state(request, _known(request, ids))
-    headers = {**_HEADERS, "Content-Type": wire.content_type}
+    heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
+    headers = {**_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
     if request.method == "HEAD":
         return Response(headers=headers)
     said = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")

@@ -46,6 +46,7 @@ class Server:
     def __init__(self, relay: Relay, prefix: str = "") -> None:
         self.relay = relay
         self.port = 0
+        self.heartbeat = 15.0
         self._prefix = prefix
         self._runner: AppRunner | None = None
 
@@ -54,7 +55,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}{self._prefix}/"
 
     async def start(self) -> None:
-        app = self.app = create_app(self.relay)
+        app = self.app = create_app(self.relay, heartbeat=self.heartbeat)
         if self._prefix:
             app = Application()
             app.add_subapp(self._prefix, self.app)

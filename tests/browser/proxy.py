@@ -21,13 +21,14 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src '
 
 
 class Proxy:
-    """A reverse proxy on a port of its own. Streams are logged, and can be refused, repeated, held back or cut."""
+    """A reverse proxy on a port of its own. It logs streams, and refuses, repeats, holds back, stalls or cuts them."""
 
     def __init__(self, house: House, client: ClientSession) -> None:
         self.house = house
         self.port = 0
-        self.mode: Literal["pass", "twice", "mute"] = "pass"
+        self.mode: Literal["pass", "twice", "mute", "stall"] = "pass"
         self.refusals: deque[tuple[int, dict[str, str]]] = deque()
+        self.instead: deque[bytes] = deque()
         self.resumed: list[str | None] = []
         self.states = 0
         self.policy = POLICY
@@ -74,6 +75,8 @@ class Proxy:
                 if self.refusals:
                     status, headers = self.refusals.popleft()
                     return Response(status=status, headers=headers, text="not the relay")
+                if self.instead:
+                    return Response(body=self.instead.popleft(), content_type="text/event-stream")
             elif request.method == "GET" and request.path == "/v1/jobs":
                 self.states += 1
             return await self._pass_on(request)
@@ -97,6 +100,8 @@ class Proxy:
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk * 2 if stream and self.mode == "twice" else chunk)
+                    if stream and self.mode == "stall":
+                        await asyncio.Event().wait()
                 return response
         except ClientConnectionError:
             return Response(status=502, text="the proxy has lost its server")

@@ -1,5 +1,6 @@
 """A stream in a browser goes on through whatever lies between it and the relay: nothing lost, nothing twice."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from playwright.async_api import Browser
 from relay import Relay
 from relay.events import Log
 from relay.testing import ManualClock
+from sinks import notice_frame
 from tests.browser.house import House, open_house
 from tests.browser.proxy import Proxy, open_proxy
 from tests.browser.watcher import FAST, NO_LOCKS, NO_WORKER, Tabs, lines, only, tabs
@@ -100,6 +102,22 @@ async def test_refusals_of_a_proxy_are_told_and_do_not_end_the_story(browser: Br
         assert proxy.resumed[-1] is not None
 
 
+async def test_a_relay_that_asks_to_come_back_later_is_obeyed_and_no_cursor_is_lost(browser: Browser) -> None:
+    async with scene(browser) as (house, proxy, some):
+        house.play("never-finishes")
+        await house.clock.advance(10)
+        for word in ("busy", "bye"):
+            proxy.instead.append(notice_frame(word, {"reason": "not now"}, "0-0", retry=1_000))
+        tab = await some.open(proxy)
+        # Only by what the relay asks for does it come back in time.
+        await tab.watch(timing={"retry": 600_000, "longest": 600_000})
+        await tab.heard(house.relay.journal.head)
+        assert await tab.story() == lines(house.relay)
+        assert await tab.states() == ["connecting", "busy", "closing", "live"]
+        assert [notice["type"] for notice in await tab.notices()] == ["busy", "bye"]
+        assert proxy.resumed == [None] * 3
+
+
 async def test_a_stream_that_repeats_itself_is_heard_once(browser: Browser) -> None:
     async with scene(browser) as (house, proxy, some):
         house.play("happy", "violation")
@@ -148,6 +166,26 @@ async def test_a_live_stream_that_falls_silent_is_dropped_and_resumed(browser: B
         assert await tab.story() == lines(house.relay)
         assert proxy.resumed[0] is None
         assert all(proxy.resumed[1:])
+
+
+async def test_silence_is_measured_by_the_heartbeat_the_relay_says_it_has(browser: Browser) -> None:
+    async with scene(browser) as (house, proxy, some):
+        house.play("never-finishes")
+        await house.clock.advance(10)
+        await house.server.stop()
+        house.server.heartbeat = 0.2
+        await house.server.start()
+        proxy.mode = "stall"
+        tab = await some.open(proxy)
+        await tab.watch()
+        await tab.is_in("live")
+        # Without the relay's word for it, silence would be 30 s.
+        async with asyncio.timeout(20):
+            await tab.is_in("lost")
+        proxy.mode = "pass"
+        await house.clock.advance(10)
+        await tab.heard(house.relay.journal.head)
+        assert await tab.story() == lines(house.relay)
 
 
 async def test_a_relay_that_was_started_anew_is_said_to_have_lost_the_past(browser: Browser) -> None:

@@ -74,6 +74,14 @@ async def test_a_quiet_stream_beats_with_a_bare_comment_line(relay: Relay) -> No
         assert [await response.content.readline() for _ in range(4)] == [b":\n"] * 4
 
 
+async def test_a_stream_says_how_often_it_beats_so_that_a_client_knows_silence(relay: Relay) -> None:
+    async with serve(relay, heartbeat=7.5) as client:
+        async with client.get("/v1/events") as response:
+            assert response.headers["Relay-Heartbeat"] == "7.5"
+        async with client.head("/v1/events") as response:
+            assert response.headers["Relay-Heartbeat"] == "7.5"
+
+
 async def test_a_stream_of_one_job_ends_after_its_terminal_record_and_then_answers_204(relay: Relay) -> None:
     job = job_of(relay)
     async with serve(relay) as client:
