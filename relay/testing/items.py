@@ -99,7 +99,7 @@ class ScriptedItems(LoopbackServer):
         """The handler of each method and path below `prefix`; an aiohttp path, such as `/v1/videos/{task}`."""
 
     @abstractmethod
-    def error(self, status: int, message: str, code: str) -> object:
+    def error(self, status: int, message: str, code: str, /) -> object:
         """The body of an answer that is an error."""
 
     def new_id(self) -> str:
@@ -162,12 +162,20 @@ class ScriptedItems(LoopbackServer):
 
     def view(self, request: Request, name: str = "task") -> ItemView | None:
         """What there is to show of the task that the path of *request* names, None where there is none."""
-        task = self.tasks.get(request.match_info[name])
-        if task is None:
-            return None
-        return _viewed(task, self._moment(task))
+        return self.view_of(request.match_info[name])
 
-    def file_url(self, task: ItemTask, kind: str = "mp4") -> str:
+    def view_of(self, id: str) -> ItemView | None:
+        """What there is to show of the task with that *id*, None where there is none."""
+        task = self.tasks.get(id)
+        return None if task is None else _viewed(task, self._moment(task))
+
+    def figures(self, task: ItemTask) -> list[float]:
+        """The figures of 0..1 that *task* has shown so far, for a dialect whose progress is in a log."""
+        elapsed = self._clock.monotonic() - task.born
+        shown = [moment.progress for start, moment in task.scenario.phases if start <= elapsed]
+        return [figure for figure in shown if isinstance(figure, float) and 0 <= figure <= 1]
+
+    def file_url(self, task: ItemTask, kind: str = "mp4", /) -> str:
         """Where the file of *task* is."""
         return f"{self.origin}/files/{task.id}.{kind}"
 

@@ -1,7 +1,7 @@
 """Links to results: whether one is a link, and what kind of file it leads to."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 from urllib.parse import urlsplit
 
 __all__ = ["is_link", "media_type", "media_types", "path_of"]
@@ -20,7 +20,7 @@ _MEDIA_TYPES: Final = {
 }
 
 
-def is_link(url: object) -> bool:
+def is_link(url: object) -> TypeGuard[str]:
     """Whether *url* is an http or https address."""
     return isinstance(url, str) and url.lower().startswith(("https://", "http://"))
 
