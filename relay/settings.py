@@ -16,8 +16,13 @@ __all__ = [
     "ConsoleSettings",
     "CustomSinkSettings",
     "DebugSettings",
+    "ItemSettings",
     "JournalSettings",
     "LogFormat",
+    "LumaSettings",
+    "NewApiSettings",
+    "OpenAIVideosSettings",
+    "RunwaySettings",
     "ServerSettings",
     "Settings",
     "SinkSettings",
@@ -81,6 +86,43 @@ class SoraSettings(Struct, frozen=True, kw_only=True):
     timeout: _Seconds = 30.0
 
 
+class ItemSettings(Struct, frozen=True, kw_only=True):
+    """One account of an upstream that is asked about each task by itself, as `relay.upstreams.ItemUpstream` has it."""
+
+    base_url: Annotated[str, _HTTP_URL]
+    token: Secret
+    name: _Name
+    interval: _Seconds = 5.0
+    deadline: _Seconds = 1500.0
+    timeout: _Seconds = 30.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000, description="a number of requests from 1 to 1000")] = 8
+
+
+class OpenAIVideosSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of an API in the dialect of OpenAI's videos."""
+
+    name: _Name = "openai-videos"
+    interval: _Seconds = 2.5
+
+
+class NewApiSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of a new-api gateway."""
+
+    name: _Name = "new-api"
+
+
+class RunwaySettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of Runway's API."""
+
+    name: _Name = "runway"
+
+
+class LumaSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of Luma's Dream Machine."""
+
+    name: _Name = "luma"
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """Records on standard output; without *format*, pretty on a terminal and JSON lines elsewhere."""
 
@@ -102,10 +144,16 @@ class CustomSinkSettings(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
 
 
-UpstreamSettings: TypeAlias = SoraSettings
+UpstreamSettings: TypeAlias = SoraSettings | ItemSettings
 SinkSettings: TypeAlias = ConsoleSettings | DebugSettings | CustomSinkSettings
 
-UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {"sora": SoraSettings}
+UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
+    "sora": SoraSettings,
+    "openai-videos": OpenAIVideosSettings,
+    "new-api": NewApiSettings,
+    "runway": RunwaySettings,
+    "luma": LumaSettings,
+}
 """What `kind` of [[upstreams]] may say."""
 
 SINK_KINDS: Final[Mapping[str, type[ConsoleSettings | DebugSettings]]] = {

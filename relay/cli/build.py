@@ -1,11 +1,11 @@
 """What is configured, built: the one place where settings become upstreams, sinks and a journal."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from relay.clock import Clock, SystemClock
 from relay.errors import ConfigError, UsageError
@@ -18,15 +18,29 @@ from relay.settings import (
     DebugSettings,
     JournalSettings,
     LogFormat,
+    LumaSettings,
+    NewApiSettings,
+    OpenAIVideosSettings,
+    RunwaySettings,
     Settings,
     SinkSettings,
+    SoraSettings,
     UpstreamSettings,
 )
 from relay.subscription import Sink
-from relay.upstreams import Sora, Upstream
+from relay.upstreams import Luma, NewApi, OpenAIVideos, Runway, Sora, Upstream
 from sinks import ConsoleSink, DebugSink
 
-__all__ = ["build_relay", "build_sink", "build_upstream"]
+__all__ = ["ADAPTERS", "build_relay", "build_sink", "build_upstream"]
+
+ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
+    SoraSettings: Sora,
+    OpenAIVideosSettings: OpenAIVideos,
+    NewApiSettings: NewApi,
+    RunwaySettings: Runway,
+    LumaSettings: Luma,
+}
+"""What is made of each upstream's settings: their keys are what it is called with."""
 
 
 def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
@@ -47,16 +61,9 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
 
 def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
     """The adapter of one upstream."""
+    options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in ("base_url", "token")}
     try:
-        return Sora(
-            settings.base_url,
-            settings.token.reveal(),
-            name=settings.name,
-            interval=settings.interval,
-            deadline=settings.deadline,
-            timeout=settings.timeout,
-            clock=clock,
-        )
+        return ADAPTERS[type(settings)](settings.base_url, settings.token.reveal(), clock=clock, **options)
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
 

@@ -25,9 +25,10 @@ def sinks() -> int:
 @click.command
 def upstreams() -> int:
     """List the kinds of upstreams, as [[upstreams]] of relay.toml names them."""
-    from relay.upstreams import Sora
+    from relay.cli.build import ADAPTERS
+    from relay.settings import UPSTREAM_KINDS
 
-    _print({"sora": _first_line(Sora)})
+    _print({kind: _first_line(ADAPTERS[settings]) for kind, settings in UPSTREAM_KINDS.items()})
     return 0
 
 
@@ -39,7 +40,7 @@ def schema(kind: str) -> int:
     return 0
 
 
-def _first_line(documented: type) -> str:
+def _first_line(documented: object) -> str:
     return (documented.__doc__ or "").strip().splitlines()[0]
 
 

@@ -1,21 +1,44 @@
-"""For tests of programs that use the relay: a scripted upstream, a clock moved by hand. Needs no test runner."""
+"""For tests of programs that use the relay: scripted upstreams, a clock moved by hand. Needs no test runner."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.testing.checks import check_sink
     from relay.testing.clock import ManualClock
+    from relay.testing.dialects.luma import ScriptedLuma
+    from relay.testing.dialects.new_api import ScriptedNewApi
+    from relay.testing.dialects.openai_videos import ScriptedOpenAIVideos
+    from relay.testing.dialects.runway import ScriptedRunway
+    from relay.testing.items import ScriptedItems
     from relay.testing.samples import sample_records
     from relay.testing.scenarios import SCENARIOS, Moment, Scenario
     from relay.testing.upstream import ScriptedUpstream
 
-__all__ = ["SCENARIOS", "ManualClock", "Moment", "Scenario", "ScriptedUpstream", "check_sink", "sample_records"]
+__all__ = [
+    "SCENARIOS",
+    "ManualClock",
+    "Moment",
+    "Scenario",
+    "ScriptedItems",
+    "ScriptedLuma",
+    "ScriptedNewApi",
+    "ScriptedOpenAIVideos",
+    "ScriptedRunway",
+    "ScriptedUpstream",
+    "check_sink",
+    "sample_records",
+]
 
 _HOMES = {
     "ManualClock": "relay.testing.clock",
     "SCENARIOS": "relay.testing.scenarios",
     "Moment": "relay.testing.scenarios",
     "Scenario": "relay.testing.scenarios",
+    "ScriptedItems": "relay.testing.items",
+    "ScriptedLuma": "relay.testing.dialects.luma",
+    "ScriptedNewApi": "relay.testing.dialects.new_api",
+    "ScriptedOpenAIVideos": "relay.testing.dialects.openai_videos",
+    "ScriptedRunway": "relay.testing.dialects.runway",
     "ScriptedUpstream": "relay.testing.upstream",
     "check_sink": "relay.testing.checks",
     "sample_records": "relay.testing.samples",

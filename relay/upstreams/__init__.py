@@ -4,11 +4,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.upstreams.base import Cancels, FetchesResults, Submits, Upstream
+    from relay.upstreams.items import ItemUpstream
+    from relay.upstreams.luma import Luma
+    from relay.upstreams.new_api import NewApi
+    from relay.upstreams.openai_videos import OpenAIVideos
+    from relay.upstreams.runway import Runway
     from relay.upstreams.sora import Sora
 
-__all__ = ["Cancels", "FetchesResults", "Sora", "Submits", "Upstream"]
+__all__ = [
+    "Cancels",
+    "FetchesResults",
+    "ItemUpstream",
+    "Luma",
+    "NewApi",
+    "OpenAIVideos",
+    "Runway",
+    "Sora",
+    "Submits",
+    "Upstream",
+]
 
-_HOMES = {"Sora": "relay.upstreams.sora"}
+_HOMES = {
+    "ItemUpstream": "relay.upstreams.items",
+    "Luma": "relay.upstreams.luma",
+    "NewApi": "relay.upstreams.new_api",
+    "OpenAIVideos": "relay.upstreams.openai_videos",
+    "Runway": "relay.upstreams.runway",
+    "Sora": "relay.upstreams.sora",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from relay.errors import ConfigError
 from relay.journal import Keep
 from relay.secret import SECRET_LIMIT
 from relay.settings import (
+    UPSTREAM_KINDS,
     ConsoleSettings,
     CustomSinkSettings,
     DebugSettings,
@@ -227,7 +228,8 @@ def test_a_wrong_value_is_named_with_what_is_expected(refused: Refuse, content: 
 
 
 def test_an_unknown_kind_of_upstream_is_answered_with_the_nearest_and_all_known(refused: Refuse) -> None:
-    line = "relay.toml: [[upstreams]] has an unknown kind 'soar'; did you mean 'sora'? known are sora"
+    known = ", ".join(UPSTREAM_KINDS)
+    line = f"relay.toml: [[upstreams]] has an unknown kind 'soar'; did you mean 'sora'? known are {known}"
     assert refused("[[upstreams]]\nkind = 'soar'") == line
 
 
