@@ -13,7 +13,7 @@ BIN = .venv/bin
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
-.PHONY: help demo test check bench docs clean requirements run-environment dev-environment
+.PHONY: help demo test soak check bench docs clean requirements run-environment dev-environment
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ check: dev-environment ## lint, check types, and see that imports point one way
 	@$(BIN)/mypy --strict
 	@$(BIN)/pyright
 	@$(BIN)/python -m pytest --quiet tests/architecture
+
+soak: dev-environment ## kill a relay 200 times while jobs run and ten clients read, and compare what each was told
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: dev-environment ## measure
 	@if [ -d tests/bench ]; then $(BIN)/python -m tests.bench $(ARGS); else echo "benchmarks arrive with the fan-out work" >&2; fi
