@@ -2,24 +2,25 @@
 
 import json as jsonlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from relay.clock import Clock, SystemClock
-from relay.errors import ErrorKind, UpstreamError, UsageError
+from relay.errors import ErrorKind, RelayError, UpstreamError, UsageError
 from relay.events import Exchange
+from relay.secret import SECRET_LIMIT
 from relay.text import bounded, inert
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.masking import Masker, masked_headers
 from relay.upstreams.wire import is_html, read_json
 
-__all__ = ["BODY_LIMIT", "HttpClient", "Reply"]
+__all__ = ["BODY_LIMIT", "HttpClient", "Reply", "Token"]
 
 BODY_LIMIT: Final = 1024 * 1024
 """The most bytes of an answer that are read, after decompression, and the most that are sent."""
@@ -34,6 +35,14 @@ RETRY_AFTER: Final = (0.2, 60.0)
 """The shortest and the longest wait, in seconds, that a Retry-After can ask for."""
 
 _CHUNK = 64 * 1024
+
+_TOKENS_KEPT: Final = 8
+_LOOKED_THROUGH: Final = 256 * 1024
+_LONGEST_SECRET: Final = 3 * SECRET_LIMIT
+"""Every byte percent-encoded."""
+
+Token: TypeAlias = str | Callable[[], str] | None
+"""What is sent to say who asks: itself, or a function that returns it as it is now."""
 
 
 class Reply:
@@ -57,15 +66,16 @@ class Reply:
 class HttpClient:
     """One account's connections to one API: requests with its token, answers within limits, errors by kind.
 
-    *base_url* may have a path; the token is sent in *header*, after *scheme*, and appears nowhere else. *headers*
-    go with every request. *timeout* is in seconds for a whole exchange. Redirects are refused, cookies are not kept,
-    and proxy variables of the environment are not read. Enter it before use, leave it after.
+    *base_url* may have a path; the token is sent in *header*, after *scheme*, and appears nowhere else. A *token* that
+    is a function is read before each request, so that it can be replaced while jobs run. *headers* go with every
+    request. *timeout* is in seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy
+    variables of the environment are not read. Enter it before use, leave it after.
     """
 
     def __init__(
         self,
         base_url: str,
-        token: str | None = None,
+        token: Token = None,
         *,
         upstream: str,
         timeout: float = 30.0,
@@ -75,17 +85,26 @@ class HttpClient:
         header: str = "Authorization",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.mask = Masker([token] if token else [])
         self._base = _checked_base(base_url)
         self._host = urlsplit(self._base).netloc
         self._headers = {"Accept": "application/json", "User-Agent": "progress-relay", **(headers or {})}
-        if token is not None:
-            self._headers[header] = f"{scheme} {_checked_token(token)}".lstrip()
+        self._read_token: Callable[[], str | None] = token if callable(token) else lambda: token
+        self._tokens: tuple[str, ...] = ()
+        self._changes = 0
+        self._token_header = header
+        self._token_scheme = scheme
+        self.mask = Masker([])
+        self._take_token()
         self._upstream = upstream
         self._timeout = timeout
         self._body_limit = body_limit
         self._clock: Clock = clock or SystemClock()
         self._session: aiohttp.ClientSession | None = None
+
+    def credential(self) -> object:
+        """A number that changes whenever the token does. Raises UpstreamError (auth) where the token cannot be had."""
+        self._refresh_token()
+        return self._changes
 
     @property
     def base_url(self) -> str:
@@ -94,7 +113,6 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -115,19 +133,22 @@ class HttpClient:
         json: Any = None,
         jobs: Sequence[str] = (),
         answers: Collection[int] = (),
+        limit: int | None = None,
         on_exchange: ExchangeListener | None = None,
     ) -> Reply:
         """Ask once. *path* is joined to the base URL, its query already encoded.
 
         *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about. *answers* are the
-        statuses, besides 2xx, with which this API answers the question: those are returned, not raised.
+        statuses, besides 2xx, with which this API answers the question: those are returned, not raised. *limit* is the
+        most bytes of this answer, in place of the client's own.
         Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
         *json* cannot be written as JSON within BODY_LIMIT. An exception never holds the token, nor one that does.
         """
         url = f"{self._base}/{path.lstrip('/')}"
         body = None if json is None else _encoded(json)
+        self._refresh_token()
         started = self._clock.monotonic()
-        status, headers, content, problem = await self._ask(method, url, body)
+        status, headers, content, problem = await self._ask(method, url, body, limit or self._body_limit)
         if on_exchange is not None:
             on_exchange(
                 Exchange(
@@ -153,7 +174,7 @@ class HttpClient:
         return Reply(status, headers, content)
 
     async def _ask(
-        self, method: str, url: str, body: bytes | None
+        self, method: str, url: str, body: bytes | None, limit: int
     ) -> tuple[int | None, Mapping[str, str], bytes, UpstreamError | None]:
         """Status, headers and body as far as they came, and what went wrong.
 
@@ -170,16 +191,16 @@ class HttpClient:
                 method,
                 url,
                 data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
+                headers=self._headers if body is None else {**self._headers, "Content-Type": "application/json"},
                 allow_redirects=False,
             ) as response:
                 status, headers = response.status, response.headers
                 # aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     content += chunk
-                    if len(content) > self._body_limit:
-                        problem = f"the answer is longer than {self._body_limit:,} bytes"
-                        return status, headers, bytes(content[: self._body_limit]), UpstreamError("malformed", problem)
+                    if len(content) > limit:
+                        problem = f"the answer is longer than {limit:,} bytes"
+                        return status, headers, bytes(content[:limit]), UpstreamError("malformed", problem)
         except (aiohttp.ClientError, OSError) as error:
             return status, headers, bytes(content), self._no_answer(error)
         return status, headers, bytes(content), None
@@ -215,8 +236,10 @@ class HttpClient:
             )
         if quoted := self._quoted(body):
             said += f": {quoted}"
-        wait = _retry_after(headers.get("Retry-After"), self._clock.now()) if status in (429, 503) else None
-        return UpstreamError(_kind_of(status), said, retry_after=wait)
+        kind = _kind_of(status)
+        patient = kind in ("rate-limit", "server", "timeout")
+        wait = _retry_after(headers.get("Retry-After"), self._clock.now()) if patient else None
+        return UpstreamError(kind, said, retry_after=wait)
 
     def _quoted(self, body: bytes) -> str:
         """The upstream's own words on what is wrong, short and on one line; its code where it has no words."""
@@ -233,8 +256,32 @@ class HttpClient:
         return bounded(inert(self.mask(words.strip())), QUOTE_LIMIT)
 
     def _shown(self, headers: Mapping[str, str], body: bytes) -> str:
-        text = masked_headers(headers) + "\n" + body.decode("utf-8", "replace")
+        text = masked_headers(headers) + "\n" + body[:_LOOKED_THROUGH].decode("utf-8", "replace")
+        if len(body) > _LOOKED_THROUGH:
+            # The cut may have left the first half of a secret at the end, which nothing would find.
+            text = self.mask(text)[:-_LONGEST_SECRET]
         return bounded(self.mask(text, 2 * EXCHANGE_LIMIT), EXCHANGE_LIMIT)
+
+    def _refresh_token(self) -> None:
+        problem = None
+        try:
+            self._take_token()
+        except (RelayError, OSError) as error:
+            # Not raised from within: what reads tokens may carry one in its exceptions.
+            problem = UpstreamError(
+                "auth", f"the token cannot be had ({type(error).__name__}); see where it comes from"
+            )
+        if problem is not None:
+            raise problem
+
+    def _take_token(self) -> None:
+        token = self._read_token()
+        if token is None or self._tokens[-1:] == (token,):
+            return
+        self._headers[self._token_header] = f"{self._token_scheme} {_checked_token(token)}".lstrip()
+        self._tokens = (*self._tokens, token)[-_TOKENS_KEPT:]
+        self._changes += 1
+        self.mask = Masker(self._tokens)
 
 
 def _kind_of(status: int) -> ErrorKind:
@@ -243,6 +290,10 @@ def _kind_of(status: int) -> ErrorKind:
             return "auth"
         case 404 | 410:
             return "not-found"
+        case 408:
+            return "timeout"
+        case 409 | 425:
+            return "server"
         case 429:
             return "rate-limit"
         case _:

@@ -16,7 +16,7 @@ from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.events import Status
 from relay.observations import Answer, Failure, Observation
 from relay.upstreams.base import ExchangeListener
-from relay.upstreams.http import HttpClient, Reply
+from relay.upstreams.http import HttpClient, Reply, Token
 
 __all__ = ["ItemUpstream", "as_object", "needing", "segment"]
 
@@ -48,7 +48,7 @@ class ItemUpstream(ABC):
     def __init__(
         self,
         base_url: str,
-        token: str | None,
+        token: Token,
         *,
         name: str,
         interval: float,
@@ -87,6 +87,10 @@ class ItemUpstream(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
+
+    def credential(self) -> object:
+        """A value that changes whenever the token does."""
+        return self._http.credential()
 
     @abstractmethod
     def _path(self, task: str) -> str:

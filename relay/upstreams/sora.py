@@ -1,5 +1,6 @@
 """The dialect of Sora's web backend: one list of all pending tasks of the account, results in a second list."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,12 +16,16 @@ from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, Result, normalised
 from relay.upstreams.base import ExchangeListener
-from relay.upstreams.http import HttpClient, Reply
+from relay.upstreams.http import HttpClient, Reply, Token
 from relay.upstreams.media import is_link, media_type
 from relay.upstreams.wire import read_count, read_fraction, read_seconds
 
 __all__ = ["Sora", "VideoInput"]
 
+LIST_LIMIT: Final = 16 * 1024 * 1024
+"""The most bytes of the list of pending tasks: some 12,000 of them."""
+
+_LONG: Final = 256 * 1024
 _CREATE: Final = "nf/create"
 _PENDING: Final = "nf/pending/v2"
 _DRAFTS: Final = ("project_y/profile/drafts/v2?limit=15", "project_y/profile/drafts?limit=15")
@@ -91,7 +96,7 @@ class Sora:
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "sora",
         interval: float = 2.5,
@@ -115,12 +120,23 @@ class Sora:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
+    def credential(self) -> object:
+        """A value that changes whenever the token does."""
+        return self._http.credential()
+
     async def observe(self, tasks: Sequence[str]) -> Answer:
         """What the list of pending tasks says about *tasks*. A task listed twice is taken as listed last.
 
         Raises UpstreamError; an answer that is no list is malformed, and never taken for an empty one.
         """
-        body = (await self._get(_PENDING, tasks)).json()
+        reply = await self._get(_PENDING, tasks, limit=LIST_LIMIT)
+        if len(reply.body) <= _LONG:
+            return self._pending(reply, tasks)
+        # Reading it holds the loop for as long as it is; a thread gives the loop its turn every few milliseconds.
+        return await asyncio.to_thread(self._pending, reply, tasks)
+
+    def _pending(self, reply: Reply, tasks: Sequence[str]) -> Answer:
+        body = reply.json()
         if not isinstance(body, list):
             raise UpstreamError("malformed", f"the list of pending tasks is {_named(body)}, not a list")
         items = cast("list[object]", body)
@@ -155,8 +171,8 @@ class Sora:
         except msgspec.ValidationError:
             raise UpstreamError("malformed", "the task may have been created, but the answer names no task") from None
 
-    async def _get(self, path: str, tasks: Sequence[str]) -> Reply:
-        return await self._http.request("GET", path, jobs=tasks, on_exchange=self.on_exchange)
+    async def _get(self, path: str, tasks: Sequence[str], *, limit: int | None = None) -> Reply:
+        return await self._http.request("GET", path, jobs=tasks, limit=limit, on_exchange=self.on_exchange)
 
     async def _get_drafts(self, tasks: Sequence[str]) -> Reply:
         path, other = self._drafts
