@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-import random
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -31,12 +31,12 @@ GIVES_UP: Final = (asyncio.IncompleteReadError, ClientError, ConnectionError)
 class KilledRelay:
     """`relay serve` in *folder*, always on the same port; *ready* from the moment it says so until it is to die."""
 
-    def __init__(self, folder: Path, chance: random.Random, environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.ready = asyncio.Event()
         self.said: list[str] = []
         self.starts = 0
         self._folder = folder
-        self._port = _free_port(chance)
+        self._port = _free_port()
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")} | environ
         self._process: Process | None = None
 
@@ -239,9 +239,12 @@ class Submitter:
         return position.offset
 
 
-def _free_port(chance: random.Random) -> int:
-    """A port that no outgoing connection is given: one that reaches for a dead server there may reach itself."""
+def _free_port() -> int:
+    """A port that no outgoing connection is given: one that reaches for a dead server there may reach itself.
+
+    Not by the seed, so that two tests of one seed at the same time do not take each other's while it is free.
+    """
     while True:
-        port = chance.randrange(15_000, 30_000)
+        port = 15_000 + secrets.randbelow(15_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

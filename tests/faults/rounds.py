@@ -80,7 +80,7 @@ async def run_rounds(folder: Path, rounds: int, seed: int) -> Verdict:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream(clock=SystemClock(SPEED)))
         (folder / "relay.toml").write_text(CONFIG.format(url=upstream.url))
-        relay = KilledRelay(folder, chance, {"TOKEN": upstream.token})
+        relay = KilledRelay(folder, {"TOKEN": upstream.token})
         stack.push_async_callback(relay.close)
         connector = TCPConnector(limit=0, force_close=True)
         client = await stack.enter_async_context(ClientSession(connector=connector, timeout=ClientTimeout(total=None)))
