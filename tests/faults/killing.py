@@ -34,11 +34,11 @@ class KilledRelay:
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self.ready = asyncio.Event()
         self.said: list[str] = []
-        self.starts = 0
         self._folder = folder
         self._port = _free_port()
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")} | environ
         self._process: Process | None = None
+        self._dying = False
 
     @property
     def address(self) -> str:
@@ -46,7 +46,7 @@ class KilledRelay:
 
     async def start(self) -> None:
         """Return when it serves."""
-        self.starts += 1
+        self._dying = False
         self._process = await asyncio.create_subprocess_exec(
             SCRIPT,
             *("serve", "--port", str(self._port)),
@@ -77,8 +77,10 @@ class KilledRelay:
 
     def _signal(self, number: signal.Signals) -> Process:
         assert self._process is not None
-        self.ready.clear()
-        if self._process.returncode is None:
+        # Once: sending a second signal to who has just died would take the news of it from asyncio.
+        if not self._dying:
+            self._dying = True
+            self.ready.clear()
             self._process.send_signal(number)
         return self._process
 
