@@ -143,7 +143,7 @@ class Fal(ItemUpstream):
         """What it means that a model answered with an error; *detail* is a text, or a list as FastAPI makes them."""
         first = cast("list[object]", detail)[0] if isinstance(detail, list) and detail else None
         fields = cast("dict[str, object]", first) if isinstance(first, dict) else {}
-        reason = fields["msg"] if "msg" in fields else detail
+        reason: Any = fields.get("msg", cast(Any, detail))
         if isinstance(reason, str) and "still in progress" in reason:
             return None
         ended = self._ended("failed", "COMPLETED", reason=reason, code=fields.get("type"))
