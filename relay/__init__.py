@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.bus import Bus
+    from relay.cadence import Pace
     from relay.errors import (
         BusyError,
         ConfigError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "relay.bus": ("Bus",),
+    "relay.cadence": ("Pace",),
     "relay.errors": (
         "BusyError",
         "ConfigError",
@@ -96,6 +98,7 @@ __all__ = [
     "Keep",
     "Log",
     "MemoryJournal",
+    "Pace",
     "Position",
     "Progress",
     "Received",

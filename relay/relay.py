@@ -11,6 +11,7 @@ from typing import Any, Final, Self, cast
 import msgspec
 
 from relay.bus import Bus
+from relay.cadence import Pace
 from relay.clock import Clock, SystemClock
 from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
 from relay.events import Accepted, Cancelled, Exchange, Failed, FailureKind
@@ -39,7 +40,8 @@ class Relay:
 
     An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
     life hangs on no client. A sink that is itself an async context manager is entered and left with the relay; one that
-    has a method `exchange` also hears raw exchanges.
+    has a method `exchange` also hears raw exchanges. *paces* says by name when an upstream may be asked, in place of
+    what its adapter says.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Relay:
         upstreams: Iterable[Upstream],
         *,
         sinks: Iterable[Sink] = (),
+        paces: Mapping[str, Pace] | None = None,
         journal: Journal | None = None,
         clock: Clock | None = None,
         notify: Notify = notice,
@@ -59,6 +62,7 @@ class Relay:
         self.bus = Bus(self.journal, clock=self.clock, notify=notify)
         self.upstreams = _by_name(upstreams)
         self.subscriptions: list[Subscription] = []
+        self._paces = dict(paces or {})
         self._sinks = list(sinks)
         self._notify = notify
         self._new_job_id = new_job_id
@@ -90,7 +94,9 @@ class Relay:
                 await stack.enter_async_context(upstream)
             stack.push_async_callback(self.quiesce)
             for name, upstream in self.upstreams.items():
-                self._pollers[name] = Poller(upstream, self.bus, self.clock, notify=self._notify)
+                self._pollers[name] = Poller(
+                    upstream, self.bus, self.clock, pace=self._paces.get(name), notify=self._notify
+                )
                 _start(self._tasks, self._pollers[name].run(), f"poll {name}")
             _start(self._tasks, self._write_again(), "write the journal again")
             self._resume(self.journal.recover())

@@ -22,11 +22,13 @@ __all__ = [
     "LumaSettings",
     "NewApiSettings",
     "OpenAIVideosSettings",
+    "PaceSettings",
     "RunwaySettings",
     "ServerSettings",
     "Settings",
     "SinkSettings",
     "SoraSettings",
+    "StatusDeadlines",
     "UpstreamSettings",
 ]
 
@@ -75,6 +77,27 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
         return self.url.partition(":")[2]
 
 
+class StatusDeadlines(Struct, frozen=True, kw_only=True):
+    """How many seconds a job may stay in one status, where that is limited."""
+
+    queued: _Seconds | None = None
+    running: _Seconds | None = None
+    unknown: _Seconds | None = None
+
+
+class PaceSettings(Struct, frozen=True, kw_only=True):
+    """When an upstream is asked, beyond its interval and its deadline, as `relay.Pace` has it."""
+
+    jitter: Annotated[float, Meta(ge=0, le=0.5, description="a share of the interval, from 0 to 0.5")] = 0.1
+    adaptive: Annotated[bool, Meta(description="true or false")] = False
+    fastest: _Seconds = 1.0
+    slowest: _Seconds = 15.0
+    requests_per_second: Annotated[
+        float, Meta(ge=0, le=100_000, description="a number of requests a second, 0 for any number")
+    ] = 0.0
+    deadlines: StatusDeadlines = StatusDeadlines()
+
+
 class SoraSettings(Struct, frozen=True, kw_only=True):
     """One account of Sora's web backend. *interval*, *deadline* and *timeout* are in seconds."""
 
@@ -84,6 +107,7 @@ class SoraSettings(Struct, frozen=True, kw_only=True):
     interval: _Seconds = 2.5
     deadline: _Seconds = 1500.0
     timeout: _Seconds = 30.0
+    pace: PaceSettings = PaceSettings()
 
 
 class ItemSettings(Struct, frozen=True, kw_only=True):
@@ -96,6 +120,7 @@ class ItemSettings(Struct, frozen=True, kw_only=True):
     deadline: _Seconds = 1500.0
     timeout: _Seconds = 30.0
     concurrency: Annotated[int, Meta(ge=1, le=1000, description="a number of requests from 1 to 1000")] = 8
+    pace: PaceSettings = PaceSettings()
 
 
 class OpenAIVideosSettings(ItemSettings, frozen=True, kw_only=True):

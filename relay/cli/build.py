@@ -7,9 +7,10 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, Final, cast
 
+from relay.cadence import Pace
 from relay.clock import Clock, SystemClock
 from relay.errors import ConfigError, UsageError
-from relay.events import Level, Record, at_least
+from relay.events import Level, Record, Status, at_least
 from relay.journal import Journal, MemoryJournal
 from relay.relay import Relay
 from relay.settings import (
@@ -31,7 +32,7 @@ from relay.subscription import Sink
 from relay.upstreams import Luma, NewApi, OpenAIVideos, Runway, Sora, Upstream
 from sinks import ConsoleSink, DebugSink
 
-__all__ = ["ADAPTERS", "build_relay", "build_sink", "build_upstream"]
+__all__ = ["ADAPTERS", "build_pace", "build_relay", "build_sink", "build_upstream"]
 
 ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
     SoraSettings: Sora,
@@ -53,6 +54,7 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     sinks = settings.sinks or (ConsoleSettings(),)
     return Relay(
         [build_upstream(upstream, clock) for upstream in settings.upstreams],
+        paces={upstream.name: build_pace(upstream) for upstream in settings.upstreams},
         sinks=[build_sink(sink, log_format) for sink in sinks],
         journal=_build_journal(settings.journal),
         clock=clock,
@@ -61,11 +63,33 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
 
 def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
     """The adapter of one upstream."""
-    options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in ("base_url", "token")}
+    own = ("base_url", "token", "pace")
+    options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in own}
     try:
-        return ADAPTERS[type(settings)](settings.base_url, settings.token.reveal(), clock=clock, **options)
+        # The adapter reads the token before each request, so that the file it comes from can be replaced.
+        return ADAPTERS[type(settings)](settings.base_url, settings.token.reveal, clock=clock, **options)
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
+
+
+def build_pace(settings: UpstreamSettings) -> Pace:
+    """When one upstream may be asked. Raises ConfigError where an adaptive pace has bounds that hold nothing."""
+    pace = settings.pace
+    limits = {"queued": pace.deadlines.queued, "running": pace.deadlines.running, "unknown": pace.deadlines.unknown}
+    try:
+        return Pace(
+            interval=settings.interval,
+            deadline=settings.deadline,
+            deadlines={cast(Status, status): limit for status, limit in limits.items() if limit is not None},
+            jitter=pace.jitter,
+            adaptive=pace.adaptive,
+            fastest=pace.fastest,
+            slowest=pace.slowest,
+            requests_per_second=pace.requests_per_second,
+            connections=getattr(settings, "concurrency", 1),
+        )
+    except UsageError as error:
+        raise ConfigError(f"upstream {settings.name} pace: {error}") from None
 
 
 def build_sink(settings: SinkSettings, log_format: LogFormat | None = None) -> Sink:

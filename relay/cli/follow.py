@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from relay.cli import INTERRUPTED
-from relay.cli.build import build_upstream
+from relay.cli.build import build_pace, build_upstream
 from relay.cli.options import config_option, settings_from
 from relay.cli.serving import ended, first_of, run
 from relay.clock import SystemClock
@@ -47,7 +47,12 @@ def _chosen(settings: Settings, name: str) -> UpstreamSettings:
 
 async def _follow(upstream: UpstreamSettings, task: str, stop: asyncio.Event) -> int:
     clock = SystemClock()
-    relay = Relay([build_upstream(upstream, clock)], sinks=[ConsoleSink()], clock=clock)
+    relay = Relay(
+        [build_upstream(upstream, clock)],
+        sinks=[ConsoleSink()],
+        paces={upstream.name: build_pace(upstream)},
+        clock=clock,
+    )
     async with relay:
         job = relay.follow(upstream.name, task)
         with ended(relay.bus, [job]) as end:

@@ -19,7 +19,7 @@ import web
 from relay.cli import _relay
 from relay.codec import read_record
 from relay.events import EVENTS, Position
-from relay.settings import SINK_KINDS, UPSTREAM_KINDS, JournalSettings, ServerSettings
+from relay.settings import SINK_KINDS, UPSTREAM_KINDS, JournalSettings, PaceSettings, ServerSettings
 from web import create_app
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +99,8 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every key of a table, with its default."""
     for field in msgspec.structs.fields(kind):
+        if field.name == "pace":
+            continue  # it is the same for all kinds, and has a section of its own
         yield f"{prefix}{field.name}", field.default
         if isinstance(field.type, type) and issubclass(field.type, Struct):
             yield from keys(field.type, f"{field.name}.")
@@ -107,6 +109,7 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
 TABLES: dict[str, type[Struct]] = {
     "## [server]": ServerSettings,
     "## [journal]": JournalSettings,
+    "### pace": PaceSettings,
     **{f'### kind = "{kind}"': settings for kind, settings in UPSTREAM_KINDS.items()},
     **{f'### kind = "{kind}"': settings for kind, settings in SINK_KINDS.items()},
 }

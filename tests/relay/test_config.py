@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.cadence import Pace
+from relay.cli.build import build_pace
 from relay.config import check_host, load
 from relay.errors import ConfigError
 from relay.journal import Keep
@@ -389,3 +391,48 @@ def test_a_path_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.Mon
     Path("relay.toml").write_text("[server]\nprot = 1")
     with pytest.raises(ConfigError, match=r"^relay\.toml: \[server\] has an unknown key 'prot'"):
         load(Path("relay.toml"), {})
+
+
+class TestPace:
+    """When an upstream is asked, beyond its interval and its deadline."""
+
+    ACCOUNT = '[[upstreams]]\nkind = "sora"\nbase_url = "http://g.example"\ntoken = "env:T"\n'
+
+    def pace(self, tmp_path: Path, table: str, account: str = ACCOUNT) -> Pace:
+        path = tmp_path / "relay.toml"
+        path.write_text(account + table)
+        (upstream,) = load(path, {"T": "token"}).upstreams
+        return build_pace(upstream)
+
+    def test_polls_vary_by_a_tenth_unless_it_is_said(self, tmp_path: Path) -> None:
+        assert self.pace(tmp_path, "") == Pace(interval=2.5, deadline=1_500.0, jitter=0.1, connections=1)
+
+    def test_everything_can_be_said(self, tmp_path: Path) -> None:
+        table = """interval = "4s"
+            [upstreams.pace]
+            jitter = 0
+            adaptive = true
+            fastest = "500ms"
+            slowest = "1m"
+            requests_per_second = 10
+            deadlines = { queued = "10m", running = "20m" }
+        """
+        item = self.ACCOUNT.replace("sora", "runway") + "concurrency = 4\n"
+
+        assert self.pace(tmp_path, table, item) == Pace(
+            interval=4.0,
+            adaptive=True,
+            fastest=0.5,
+            slowest=60.0,
+            requests_per_second=10.0,
+            connections=4,
+            deadlines={"queued": 600.0, "running": 1_200.0},
+        )
+
+    def test_an_adaptive_pace_whose_bounds_hold_nothing_is_refused_at_the_start(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"^upstream sora pace: an adaptive pace needs fastest, interval"):
+            self.pace(tmp_path, 'interval = "30s"\npace = { adaptive = true }\n')
+
+    def test_a_misspelt_key_is_named_with_its_table(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"pace has an unknown key 'jiter'; did you mean 'jitter'\?"):
+            self.pace(tmp_path, "pace = { jiter = 0.2 }\n")
