@@ -16,7 +16,7 @@ __all__ = ["LINE_LIMIT", "Flaw", "Said", "lines_of", "read_recording"]
 LINE_LIMIT: Final = 1024 * 1024
 """The most bytes a line of a recording has; a record has no more than a quarter of that."""
 
-NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "busy", "bye", "exchange"})
+NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "gone", "busy", "bye", "exchange"})
 """What a stream says besides records. It has no seq, and is no part of a job's story."""
 
 LOSSES: Final = frozenset({"gap", "skipped"})

@@ -60,6 +60,11 @@ export class Jobs {
     }
   }
 
+  /** What a job is by now, as far as the page has heard. */
+  state(job) {
+    return this.#cards.get(job)?.state ?? {};
+  }
+
   /** Mark the card of the job that the log shows alone, or none. */
   focus(job) {
     for (const card of this.#cards.values()) card.focused = card.id === job;

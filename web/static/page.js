@@ -25,10 +25,17 @@ const log = new Log(wake, colour);
 const jobs = new Jobs(wake, colour, showOnly);
 const announcer = new Announcer();
 const form = new Form();
+const progress = document.createElement("relay-progress");
+let only = "";
 
-/** Let the log show one job alone, or all with "". */
+/** Let the log show one job alone, under its progress, or all with "". */
 function showOnly(job) {
+  only = job;
   $("only").hidden = job === "";
+  if (job === "") progress.remove();
+  else $("only").after(progress);
+  progress.setAttribute("label", job);
+  progress.state = jobs.state(job);
   setText($("only-job"), job);
   jobs.focus(job);
   log.filter({ job });
@@ -37,6 +44,7 @@ function showOnly(job) {
 function hearRecord(record) {
   const [before, now] = jobs.hear(record);
   log.hear(record);
+  if (record.job === only) progress.state = now;
   announcer.hear(before, now);
   form.offer(now.upstream);
 }

@@ -49,6 +49,12 @@ export class RelayProgress extends HTMLElement {
     return this.#state;
   }
 
+  /** For a page that hears everything anyway: an element without `job` opens no stream, and shows what it is given. */
+  set state(state) {
+    this.#state = state;
+    this.#draw();
+  }
+
   connectedCallback() {
     this.#follow();
   }

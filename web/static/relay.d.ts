@@ -213,7 +213,7 @@ export function create(
  * `change`, with the state as `detail`. Parts: label, status, bar, percent, text, results, cancel.
  */
 export class RelayProgress extends HTMLElement {
-  readonly state: JobState;
+  state: JobState;
 }
 
 declare global {
