@@ -113,7 +113,9 @@ async def test_the_log_shows_one_job_or_one_level_if_asked(visitor: Visit) -> No
         await expect(shown).to_have_text([line.text for line in printed if line.job == first.id])
         await expect(visitor.page.locator("#only-job")).to_have_text(first.id)
         progress = visitor.page.locator("relay-progress")
-        await expect(progress.get_by_role("progressbar", name=f"Progress of {first.id}")).to_have_attribute("value", "100")
+        await expect(progress.get_by_role("progressbar", name=f"Progress of {first.id}")).to_have_attribute(
+            "value", "100"
+        )
         await expect(progress.get_by_role("link")).to_have_count(1)
 
         await visitor.page.get_by_label("Level").select_option("warning")
