@@ -13,7 +13,7 @@ BIN = .venv/bin
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
-.PHONY: help demo test soak check bench docs clean requirements run-environment dev-environment
+.PHONY: help demo test soak check bench docs clean requirements run-environment dev-environment bench-environment
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,15 +37,16 @@ check: dev-environment ## lint, check types, and see that imports point one way
 soak: dev-environment ## kill a relay 200 times while jobs run and ten clients read, and compare what each was told
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-bench: dev-environment ## measure
-	@if [ -d tests/bench ]; then $(BIN)/python -m tests.bench $(ARGS); else echo "benchmarks arrive with the fan-out work" >&2; fi
+bench: bench-environment ## measure, beside nginx, the kernel and two libraries
+	@scripts/system-parts bench
+	@$(BIN)/python -m tests.bench$(if $(wildcard tests/bench/__main__.py),,.fanout) $(ARGS)
 
 docs: dev-environment ## build the documentation into docs/_build
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build
 
 requirements: ## pin what requirements/*.in ask for, with uv; ARGS=--upgrade moves every pin to the newest
 	@command -v $(UV) >/dev/null || { echo "make requirements needs uv: install it, or name it with UV=/path/to/uv" >&2; exit 2; }
-	@cd requirements && for set in run build dev; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
+	@cd requirements && for set in run build dev bench; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
 
 clean: ## remove all that the other targets made
 	@rm -rf .venv build dist docs/_build tests/interop/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
@@ -56,3 +57,6 @@ run-environment:
 
 dev-environment:
 	@scripts/set-up dev
+
+bench-environment:
+	@scripts/set-up bench

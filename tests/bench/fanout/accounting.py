@@ -69,7 +69,7 @@ def queued_bytes(client_ports: Sequence[int]) -> int:
     return total
 
 
-def settle(pids: Sequence[int], limit: float = 5.0) -> None:
+def settle(pids: Sequence[int], limit: float = 30.0) -> None:
     """Return when *pids* have become idle: what was asked of them before is done."""
     end, used, quiet = time.monotonic() + limit, cpu_seconds(pids), 0
     while quiet < 4 and time.monotonic() < end:

@@ -12,6 +12,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from msgspec import Struct
@@ -56,12 +57,22 @@ def payload(seq: int, size: int) -> str:
     return f'{head:x<{size - 2}}"}}'
 
 
-async def serve_control(path: str, publish: Callable[[str, int, int], None]) -> asyncio.AbstractServer:
-    """Listen at *path*; *publish* is given the topic, the seq and the size of each event."""
+async def serve_control(
+    path: str,
+    publish: Callable[[str, int, int], None],
+    *,
+    together: int = 1,
+    batch: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> asyncio.AbstractServer:
+    """Listen at *path*; *publish* is given the topic, the seq and the size of each event.
+
+    Of events that are not paced, so many *together* make one *batch*, and have one turn of the loop.
+    """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
-            await _emit(Order.parse(line.decode()), publish)
+            order = Order.parse(line.decode())
+            await _emit(order, publish, 1 if order.rate else together, batch)
             writer.write(b"ok\n")
             await writer.drain()
         writer.close()
@@ -69,13 +80,20 @@ async def serve_control(path: str, publish: Callable[[str, int, int], None]) -> 
     return await asyncio.start_unix_server(answer, path)
 
 
-async def _emit(order: Order, publish: Callable[[str, int, int], None]) -> None:
+async def _emit(
+    order: Order,
+    publish: Callable[[str, int, int], None],
+    together: int,
+    batch: Callable[[], AbstractContextManager[None]],
+) -> None:
     start = time.monotonic()
-    for index in range(order.events):
+    for first in range(0, order.events, together):
         if order.rate:
-            await asyncio.sleep(max(0.0, start + index / order.rate - time.monotonic()))
-        topic, seq = order.nth(index)
-        publish(topic, seq, order.size)
+            await asyncio.sleep(max(0.0, start + first / order.rate - time.monotonic()))
+        with batch():
+            for index in range(first, min(first + together, order.events)):
+                topic, seq = order.nth(index)
+                publish(topic, seq, order.size)
         if not order.rate and order.mode == "yield":
             await asyncio.sleep(0)
 

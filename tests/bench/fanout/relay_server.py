@@ -76,7 +76,7 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
         def publish(topic: str, seq: int, pad: int) -> None:
             relay.bus.publish(jobs[topic], progress(seq, pad))
 
-        control = await serve_control(options.control, publish)
+        control = await serve_control(options.control, publish, together=options.together, batch=relay.bus.batch)
         await stop.wait()
         control.close()
     return 0
@@ -94,6 +94,7 @@ if __name__ == "__main__":
     parser.add_argument("--file", required=True)
     parser.add_argument("--journal", choices=["sqlite", "memory"], default="sqlite")
     parser.add_argument("--console", choices=["pretty", "json", "none"])
+    parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     chosen = arguments(parser)
     if chosen.loop == "uvloop":

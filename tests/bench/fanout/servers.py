@@ -194,6 +194,7 @@ def _relay(*more: str) -> Make:
 SERVERS: Final[dict[str, Make]] = {
     "relay": _relay(),
     "relay-uvloop": _relay("--loop", "uvloop"),
+    "relay-answers": _relay("--together", "1000"),
     "relay-quiet": _relay("--console", "none"),
     "relay-memory": _relay("--console", "none", "--journal", "memory"),
     "nchan": Nchan,
@@ -202,7 +203,8 @@ SERVERS: Final[dict[str, Make]] = {
     "aiohttp-sse": _python("aiohttp_sse_server", framing=10),
     "sse-starlette": _python("sse_starlette_server", framing=10),
 }
-"""`relay` is as shipped; `-quiet` has no console, `-memory` neither console nor file, `-uvloop` another loop."""
+"""`relay` is as shipped, and each event is published for itself. `-answers` publishes 1000 at once, as a poller does
+with an answer about 1000 jobs; `-quiet` has no console, `-memory` neither console nor file, `-uvloop` another loop."""
 
 _MODULES: Final = {
     "aiohttp-sse": ["aiohttp_sse"],
