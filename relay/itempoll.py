@@ -79,7 +79,7 @@ class ItemPolls:
         at = self._heap[0][0]
         if self._breaker.state == "open":
             return at if self._refused is None else min(at, now + TOKEN_CHECK)
-        if self._breaker.state == "half-open" or len(self._requests) >= self._watches.pace.connections:
+        if self._breaker.state == "half-open" or len(self._asking) >= self._watches.pace.connections:
             # What is under way will be heard of; a job whose deadline comes first waits that long.
             return math.inf
         return at if at > now else self._budget.ready_at(now)
@@ -140,7 +140,7 @@ class ItemPolls:
                 self._request(watch, self._upstream.observe, fetched=False)
 
     def _may_ask(self, now: float) -> bool:
-        return len(self._requests) < self._watches.pace.connections and self._breaker.allows(now)
+        return len(self._asking) < self._watches.pace.connections and self._breaker.allows(now)
 
     def _request(self, watch: Watch, question: Question, *, fetched: bool) -> None:
         self._asking.add(watch)

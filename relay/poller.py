@@ -58,7 +58,7 @@ class ListPolls:
         self._clock = watches.clock
         self._notify = notify
         self._arrived = Event()
-        self._next_at = -math.inf
+        self._began = self._next_at = -math.inf
         self._refused: object = None
         self._paused = False
 
@@ -74,22 +74,24 @@ class ListPolls:
             if not running:
                 self._arrived.clear()
                 continue
-            began = self._clock.monotonic()
-            self._next_at = began + self._watches.pace.interval
+            self._began = self._clock.monotonic()
+            self._next_at = self._began + self._watches.pace.interval
             try:
-                await self._round(running, began)
+                await self._round(running)
             except Exception as error:
                 self._notify(f"upstream {self._upstream.name}: a round of polling broke off: {error!r}")
 
     async def _sleep_until_next(self) -> None:
         """Wait for the next round; a job whose deadline comes first ends on time."""
         while (running := self._watches.running()) and (now := self._clock.monotonic()) < self._next_at:
-            if self._paused and self._watches.credential() != self._refused:
-                return
+            if self._paused and (credential := self._watches.credential()) != self._refused:
+                self._refused = credential
+                self._next_at = min(self._next_at, self._began + self._watches.pace.interval)
+                continue
             wake = min(self._next_at, *(watch.ends_at(self._watches.pace) for watch in running))
             await self._clock.sleep(min(wake - now, TOKEN_CHECK) if self._paused else wake - now)
 
-    async def _round(self, running: list[Watch], began: float) -> None:
+    async def _round(self, running: list[Watch]) -> None:
         """Ask once about every job; while the account's token is refused, about one, to see whether it still is."""
         asked = running[:1] if self._paused else running
         await self._watches.for_each(asked, self._watches.checking)
@@ -101,7 +103,7 @@ class ListPolls:
         reading = _Reading(lambda watch: self._watches.listed(watch, answer, seconds))
         await self._watches.for_each(asked, reading)
         chance = self._watches.chance()
-        self._next_at = began + min(self._watches.delay(watch, chance) for watch in asked)
+        self._next_at = self._began + min(self._watches.delay(watch, chance) for watch in asked)
         await self._tell(reading.unread)
         if reading.fetching and isinstance(self._upstream, FetchesResults):
             await self._fetch(self._upstream, reading.fetching)

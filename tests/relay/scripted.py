@@ -1,13 +1,15 @@
 """An upstream without HTTP, for tests of what stands above it: it answers as it was told to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from relay.clock import Clock
+from relay.errors import UpstreamError
 from relay.observations import Answer, Observation
 from relay.upstreams.base import ExchangeListener
 
-__all__ = ["RUNNING", "OneStep", "TwoStep", "story"]
+__all__ = ["RUNNING", "Items", "OneStep", "TwoStep", "story"]
 
 RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
 
@@ -39,6 +41,42 @@ class OneStep:
     async def observe(self, tasks: Sequence[str]) -> Answer:
         self.asked.append(tuple(tasks))
         return _answer(self._script(tasks))
+
+
+class Items(OneStep):
+    """Is asked for each task by itself; *answer* is given one, and may take its time. Notes when it was asked, of what.
+
+    *token* is what its credential is made of.
+    """
+
+    item_type = True
+
+    def __init__(self, answer: Callable[[str], Awaitable[Observation | UpstreamError]], clock: Clock, **options: Any):
+        super().__init__(lambda _: {}, **options)
+        self.times: list[tuple[float, str]] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.token = "first"
+        self._answer = answer
+        self._clock = clock
+
+    def credential(self) -> object:
+        return hash(self.token)
+
+    async def observe(self, tasks: Sequence[str]) -> Answer:
+        (task,) = tasks
+        self.times.append((self._clock.monotonic(), task))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            said = await self._answer(task)
+        finally:
+            self.under_way -= 1
+        return Answer(listed=1, tasks={task: said})
+
+    def asked_at(self, task: str) -> list[float]:
+        """When *task* was asked for."""
+        return [at for at, asked in self.times if asked == task]
 
 
 class TwoStep(OneStep):

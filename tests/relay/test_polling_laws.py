@@ -1,0 +1,160 @@
+"""Whatever is answered and whatever the clocks do, a story has one end and no holes, and no poll is too early."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay import Pace, Record, Relay
+from relay.errors import UpstreamError
+from relay.events import Checking, Progress
+from relay.observations import Answer, Failure, Observation, Result
+from relay.testing import ManualClock
+from tests.relay.scripted import Items, OneStep, TwoStep
+
+INTERVAL = 2.5
+JOBS = 3
+
+
+class Jumping(ManualClock):
+    """A clock whose time of day can be set, as people and time servers do."""
+
+    offset = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.offset
+
+
+observations = st.builds(
+    Observation,
+    status=st.sampled_from(["queued", "running", "unknown", "succeeded"]),
+    percent=st.none() | st.integers(0, 100),
+    poll_after=st.sampled_from([None, None, None, 0.0, 1.0, 1e9]),
+    log=st.sampled_from([(), ("a line",)]),
+    result=st.sampled_from([None] * 12 + [Result(urls=("https://a/b",)), Result(urls=())]),
+    failure=st.sampled_from([None] * 12 + [Failure(kind="policy", message="no")]),
+)
+errors = st.builds(
+    UpstreamError,
+    st.sampled_from(["network", "timeout", "server", "rate-limit", "auth", "not-found", "malformed", "refused"]),
+    st.just("trouble"),
+    retry_after=st.sampled_from([None, None, 0.0, 5.0, 1e9]),
+)
+said = st.none() | observations | errors | st.just(KeyError("a fault of the adapter"))
+moves = st.tuples(
+    st.sampled_from([0.1, 1.0, 2.5, 7.0, 40.0, 3_600.0]),
+    st.sampled_from([0, 0, 0, 3_600, -3_600]),
+    st.sampled_from(["", "", "new token", "cancel"]),
+)
+paces = st.builds(
+    Pace,
+    interval=st.just(INTERVAL),
+    jitter=st.sampled_from([0.0, 0.1]),
+    adaptive=st.booleans(),
+    deadline=st.sampled_from([100.0, 100_000.0]),
+    deadlines=st.sampled_from([{}, {"queued": 20.0}]),
+    requests_per_second=st.sampled_from([0.0, 2.0]),
+    connections=st.integers(1, 3),
+)
+
+
+class Script:
+    """Says one thing after the other, then that the job runs."""
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        self._left = list(answers)
+
+    def next(self) -> Any:
+        return self._left.pop(0) if self._left else Observation(status="running")
+
+
+def upstream_of(kind: str, script: Script, clock: ManualClock) -> OneStep:
+    if kind == "items":
+
+        async def answer(_: str) -> Any:
+            await clock.sleep(0.3)
+            if isinstance(told := script.next(), KeyError):
+                raise told
+            return told if told is not None else Observation(status="running")
+
+        return Items(answer, clock)
+
+    def listed(tasks: Sequence[str]) -> Any:
+        told = {task: script.next() for task in tasks}
+        whole = next((one for one in told.values() if isinstance(one, Exception)), None)
+        return whole or {task: one for task, one in told.items() if one is not None}
+
+    class Lists(TwoStep):
+        token = ""
+
+        def credential(self) -> object:
+            return hash(self.token)
+
+        async def fetch_result(self, tasks: Sequence[str]) -> Answer:
+            told = script.next()
+            return Answer(listed=0, tasks={tasks[0]: told} if isinstance(told, Observation) else {})
+
+    return Lists(listed)
+
+
+async def live(kind: str, pace: Pace, answers: Sequence[Any], steps: Sequence[tuple[float, int, str]]) -> list[Record]:
+    clock = Jumping(auto=True)
+    records: list[Record] = []
+    upstream = upstream_of(kind, Script(answers), clock)
+    relay = Relay([upstream], sinks=[records.append], clock=clock, paces={"scripted": pace}, notify=lambda _: None)
+    started: list[tuple[str, float]] = []
+
+    def note(record: Record) -> None:
+        if isinstance(record.event, Checking):
+            started.append((record.job, clock.monotonic()))
+
+    async with relay:
+        relay.bus.subscribe(note)
+        jobs = [relay.follow("scripted", f"t{number}") for number in range(JOBS)]
+        for seconds, jump, action in steps:
+            await clock.sleep(min(seconds, 60.0))
+            # The machine sleeps for the rest: every clock has gone on, and nobody was woken.
+            clock._elapsed += max(0.0, seconds - 60.0)
+            clock.offset += timedelta(seconds=jump)
+            if action == "new token":
+                upstream.token = f"{upstream.token}+"  # type: ignore[attr-defined]
+            elif action == "cancel":
+                await relay.cancel(jobs[0].id)
+    shortest = 0.2 if any(isinstance(one, Observation) and one.poll_after is not None for one in answers) else None
+    check_distances(started, shortest if shortest is not None else bound(pace))
+    return records
+
+
+def bound(pace: Pace) -> float:
+    return (pace.fastest if pace.adaptive else pace.interval) * (1 - pace.jitter)
+
+
+def check_distances(started: Sequence[tuple[str, float]], shortest: float) -> None:
+    for job in {job for job, _ in started}:
+        times = [at for asked, at in started if asked == job]
+        assert all(later - earlier >= shortest - 1e-6 for earlier, later in pairwise(times)), times
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["items", "list"]),
+    paces,
+    st.lists(said, max_size=25),
+    st.lists(moves, min_size=1, max_size=8),
+)
+def test_any_interleaving_of_answers_errors_and_clock_moves_keeps_the_laws(
+    kind: str, pace: Pace, answers: list[Any], steps: list[tuple[float, int, str]]
+) -> None:
+    records = asyncio.run(live(kind, pace, answers, steps))
+
+    for job in {record.job for record in records}:
+        story = [record for record in records if record.job == job]
+        assert [record.seq for record in story] == list(range(1, len(story) + 1))
+        assert [record.seq for record in story if record.terminal] in ([], [len(story)])
+        shown = [record.event.percent for record in story if isinstance(record.event, Progress)]
+        figures = [percent for percent in shown if percent is not None]
+        assert figures == sorted(figures)
