@@ -16,13 +16,17 @@ __all__ = [
     "ConsoleSettings",
     "CustomSinkSettings",
     "DebugSettings",
+    "FalSettings",
     "ItemSettings",
     "JournalSettings",
+    "KlingSettings",
     "LogFormat",
     "LumaSettings",
+    "MiniMaxSettings",
     "NewApiSettings",
     "OpenAIVideosSettings",
     "PaceSettings",
+    "ReplicateSettings",
     "RunwaySettings",
     "ServerSettings",
     "Settings",
@@ -30,6 +34,7 @@ __all__ = [
     "SoraSettings",
     "StatusDeadlines",
     "UpstreamSettings",
+    "VeoSettings",
 ]
 
 LogFormat: TypeAlias = Literal["pretty", "json"]
@@ -39,6 +44,9 @@ _Port = Annotated[int, Meta(ge=0, le=65535, description="a port number from 0 to
 _HTTP_URL = Meta(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$", description="an http or https URL without user or query")
 _Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name of letters, digits, '.', '_' and '-'")
+]
+_Model = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$", description="a model such as fal-ai/fast-sdxl")
 ]
 _Level = Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")]
 
@@ -148,6 +156,42 @@ class LumaSettings(ItemSettings, frozen=True, kw_only=True):
     name: _Name = "luma"
 
 
+class ReplicateSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of Replicate."""
+
+    name: _Name = "replicate"
+    interval: _Seconds = 2.5
+
+
+class FalSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account in fal's queue. With a *model*, a request id alone is one of that model."""
+
+    name: _Name = "fal"
+    interval: _Seconds = 2.5
+    model: _Model | None = None
+
+
+class VeoSettings(ItemSettings, frozen=True, kw_only=True):
+    """One key of the Gemini API."""
+
+    name: _Name = "veo"
+    interval: _Seconds = 10.0
+
+
+class KlingSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of Kling's API."""
+
+    name: _Name = "kling"
+    interval: _Seconds = 10.0
+
+
+class MiniMaxSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of MiniMax, by version 1 of its API."""
+
+    name: _Name = "minimax"
+    interval: _Seconds = 10.0
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """Records on standard output; without *format*, pretty on a terminal and JSON lines elsewhere."""
 
@@ -178,6 +222,11 @@ UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
     "new-api": NewApiSettings,
     "runway": RunwaySettings,
     "luma": LumaSettings,
+    "replicate": ReplicateSettings,
+    "fal": FalSettings,
+    "veo": VeoSettings,
+    "kling": KlingSettings,
+    "minimax": MiniMaxSettings,
 }
 """What `kind` of [[upstreams]] may say."""
 

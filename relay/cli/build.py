@@ -17,19 +17,24 @@ from relay.settings import (
     ConsoleSettings,
     CustomSinkSettings,
     DebugSettings,
+    FalSettings,
     JournalSettings,
+    KlingSettings,
     LogFormat,
     LumaSettings,
+    MiniMaxSettings,
     NewApiSettings,
     OpenAIVideosSettings,
+    ReplicateSettings,
     RunwaySettings,
     Settings,
     SinkSettings,
     SoraSettings,
     UpstreamSettings,
+    VeoSettings,
 )
 from relay.subscription import Sink
-from relay.upstreams import Luma, NewApi, OpenAIVideos, Runway, Sora, Upstream
+from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Upstream, Veo
 from sinks import ConsoleSink, DebugSink
 
 __all__ = ["ADAPTERS", "build_pace", "build_relay", "build_sink", "build_upstream"]
@@ -40,6 +45,11 @@ ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
     NewApiSettings: NewApi,
     RunwaySettings: Runway,
     LumaSettings: Luma,
+    ReplicateSettings: Replicate,
+    FalSettings: Fal,
+    VeoSettings: Veo,
+    KlingSettings: Kling,
+    MiniMaxSettings: MiniMax,
 }
 """What is made of each upstream's settings: their keys are what it is called with."""
 

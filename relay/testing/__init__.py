@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relay.testing.checks import check_sink
     from relay.testing.clock import ManualClock
+    from relay.testing.dialects.fal import ScriptedFal
+    from relay.testing.dialects.kling import ScriptedKling
     from relay.testing.dialects.luma import ScriptedLuma
+    from relay.testing.dialects.minimax import ScriptedMiniMax
     from relay.testing.dialects.new_api import ScriptedNewApi
     from relay.testing.dialects.openai_videos import ScriptedOpenAIVideos
+    from relay.testing.dialects.replicate import ScriptedReplicate
     from relay.testing.dialects.runway import ScriptedRunway
+    from relay.testing.dialects.veo import ScriptedVeo
     from relay.testing.items import ScriptedItems
     from relay.testing.samples import sample_records
     from relay.testing.scenarios import SCENARIOS, Moment, Scenario
@@ -19,27 +24,37 @@ __all__ = [
     "ManualClock",
     "Moment",
     "Scenario",
+    "ScriptedFal",
     "ScriptedItems",
+    "ScriptedKling",
     "ScriptedLuma",
+    "ScriptedMiniMax",
     "ScriptedNewApi",
     "ScriptedOpenAIVideos",
+    "ScriptedReplicate",
     "ScriptedRunway",
     "ScriptedUpstream",
+    "ScriptedVeo",
     "check_sink",
     "sample_records",
 ]
 
 _HOMES = {
     "ManualClock": "relay.testing.clock",
-    "SCENARIOS": "relay.testing.scenarios",
     "Moment": "relay.testing.scenarios",
+    "SCENARIOS": "relay.testing.scenarios",
     "Scenario": "relay.testing.scenarios",
+    "ScriptedFal": "relay.testing.dialects.fal",
     "ScriptedItems": "relay.testing.items",
+    "ScriptedKling": "relay.testing.dialects.kling",
     "ScriptedLuma": "relay.testing.dialects.luma",
+    "ScriptedMiniMax": "relay.testing.dialects.minimax",
     "ScriptedNewApi": "relay.testing.dialects.new_api",
     "ScriptedOpenAIVideos": "relay.testing.dialects.openai_videos",
+    "ScriptedReplicate": "relay.testing.dialects.replicate",
     "ScriptedRunway": "relay.testing.dialects.runway",
     "ScriptedUpstream": "relay.testing.upstream",
+    "ScriptedVeo": "relay.testing.dialects.veo",
     "check_sink": "relay.testing.checks",
     "sample_records": "relay.testing.samples",
 }

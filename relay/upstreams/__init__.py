@@ -4,33 +4,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.upstreams.base import Cancels, FetchesResults, Submits, Upstream
+    from relay.upstreams.fal import Fal
     from relay.upstreams.items import ItemUpstream
+    from relay.upstreams.kling import Kling
     from relay.upstreams.luma import Luma
+    from relay.upstreams.minimax import MiniMax
     from relay.upstreams.new_api import NewApi
     from relay.upstreams.openai_videos import OpenAIVideos
+    from relay.upstreams.replicate import Replicate
     from relay.upstreams.runway import Runway
     from relay.upstreams.sora import Sora
+    from relay.upstreams.veo import Veo
 
 __all__ = [
     "Cancels",
+    "Fal",
     "FetchesResults",
     "ItemUpstream",
+    "Kling",
     "Luma",
+    "MiniMax",
     "NewApi",
     "OpenAIVideos",
+    "Replicate",
     "Runway",
     "Sora",
     "Submits",
     "Upstream",
+    "Veo",
 ]
 
 _HOMES = {
+    "Fal": "relay.upstreams.fal",
     "ItemUpstream": "relay.upstreams.items",
+    "Kling": "relay.upstreams.kling",
     "Luma": "relay.upstreams.luma",
+    "MiniMax": "relay.upstreams.minimax",
     "NewApi": "relay.upstreams.new_api",
     "OpenAIVideos": "relay.upstreams.openai_videos",
+    "Replicate": "relay.upstreams.replicate",
     "Runway": "relay.upstreams.runway",
     "Sora": "relay.upstreams.sora",
+    "Veo": "relay.upstreams.veo",
 }
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, as_object
 from relay.upstreams.outputs import files, links
 from relay.upstreams.wire import read_count
@@ -49,7 +49,7 @@ class Fal(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "fal",
         model: str | None = None,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.observations import Failure, Observation, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import TASK_LIMIT, ItemUpstream, as_object, segment
 from relay.upstreams.outputs import files
 
@@ -63,7 +63,7 @@ class Kling(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "kling",
         interval: float = 10.0,

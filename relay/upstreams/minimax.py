@@ -9,7 +9,7 @@ from msgspec import Struct
 from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError
 from relay.observations import Answer, Failure, Observation, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import TASK_LIMIT, ItemUpstream, as_object
 from relay.upstreams.outputs import files
 from relay.upstreams.wire import Figure
@@ -67,7 +67,7 @@ class MiniMax(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "minimax",
         interval: float = 10.0,

@@ -9,7 +9,7 @@ from msgspec import Struct
 from relay.clock import Clock
 from relay.errors import UsageError
 from relay.observations import Failure, Observation, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, segment
 from relay.upstreams.outputs import files, links
 
@@ -42,7 +42,7 @@ class Replicate(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "replicate",
         interval: float = 2.5,

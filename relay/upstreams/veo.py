@@ -10,7 +10,7 @@ from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
 from relay.events import FailureKind
 from relay.observations import Failure, Observation
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream
 from relay.upstreams.outputs import files
 from relay.upstreams.wire import read_count
@@ -79,7 +79,7 @@ class Veo(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "veo",
         interval: float = 10.0,

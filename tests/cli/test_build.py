@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.build import build_relay, build_sink
+from relay.cli.build import ADAPTERS, build_relay, build_sink, build_upstream
 from relay.cli.serving import own_names, run
 from relay.codec import stamp
 from relay.errors import ConfigError
@@ -18,13 +18,18 @@ from relay.events import Checking, Done, Event, Failed, Position, Progress, Reco
 from relay.journal import MemoryJournal, SqliteJournal
 from relay.secret import Secret
 from relay.settings import (
+    UPSTREAM_KINDS,
     ConsoleSettings,
     CustomSinkSettings,
     DebugSettings,
+    FalSettings,
     JournalSettings,
     Settings,
     SoraSettings,
 )
+from relay.tables import read_table
+from relay.testing import ManualClock
+from relay.upstreams import Fal, Upstream
 from sinks import ConsoleSink, DebugSink
 
 MODULE = '''
@@ -83,6 +88,22 @@ def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
     memory = JournalSettings(url="memory:")
     relay = build_relay(Settings(upstreams=(settings,), sinks=(DebugSettings(),), journal=memory))
     assert [(up.name, up.interval, up.deadline) for up in relay.upstreams.values()] == [("studio", 5.0, 60.0)]
+
+
+@pytest.mark.parametrize("kind", UPSTREAM_KINDS)
+def test_every_kind_of_upstream_is_built_and_has_the_defaults_of_its_class(kind: str) -> None:
+    settings = UPSTREAM_KINDS[kind](base_url="https://g/v1", token=Secret("t"), name=kind)
+    built, plain = build_upstream(settings, ManualClock()), ADAPTERS[type(settings)]("https://g/v1", "t")
+    assert isinstance(built, Upstream)
+    assert (built.name, built.interval, built.deadline) == (plain.name, plain.interval, plain.deadline)
+
+
+def test_a_model_of_relay_toml_is_that_of_the_adapter_and_one_that_is_none_is_refused() -> None:
+    table = {"base_url": "https://g", "token": "env:T", "model": "fal-ai/flux"}
+    settings = read_table(FalSettings, table, "[[upstreams]]", lambda _: Secret("t"))
+    assert isinstance(build_upstream(settings, ManualClock()), Fal)
+    with pytest.raises(ConfigError, match="model must be a model such as fal-ai/fast-sdxl"):
+        read_table(FalSettings, {**table, "model": "flux"}, "[[upstreams]]", lambda _: Secret("t"))
 
 
 @pytest.mark.parametrize(("url", "kind"), [("memory:", MemoryJournal), ("sqlite:jobs.db", SqliteJournal)])
