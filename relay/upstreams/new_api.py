@@ -9,7 +9,7 @@ from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.events import Status
 from relay.observations import Observation, Result, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, needing, segment
 from relay.upstreams.media import is_link, media_types
 from relay.upstreams.wire import read_percent
@@ -48,7 +48,7 @@ class NewApi(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "new-api",
         interval: float = 5.0,

@@ -10,7 +10,7 @@ from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.events import Status
 from relay.observations import Observation, Result, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, needing, segment
 from relay.upstreams.wire import read_percent, read_seconds
 
@@ -38,7 +38,7 @@ class OpenAIVideos(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "openai-videos",
         interval: float = 2.5,

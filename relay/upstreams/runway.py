@@ -9,7 +9,7 @@ from relay.clock import Clock
 from relay.errors import UsageError
 from relay.events import Status
 from relay.observations import Observation, Result, normalised
-from relay.upstreams.http import Reply
+from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, segment
 from relay.upstreams.media import is_link, media_types
 from relay.upstreams.wire import read_fraction
@@ -55,7 +55,7 @@ class Runway(ItemUpstream):
     def __init__(
         self,
         base_url: str,
-        token: str,
+        token: Token,
         *,
         name: str = "runway",
         interval: float = 5.0,

@@ -15,6 +15,7 @@ import pytest
 from relay.cli import main
 from relay.errors import UsageError
 from relay.journal import SqliteJournal
+from relay.settings import UPSTREAM_KINDS
 from tests.cli.running import SCRIPT, relay
 
 CANARY = "canary-9f31"
@@ -108,7 +109,8 @@ def test_what_is_not_understood_is_one_line_that_names_it(
         ("[server]\nprot = 1", "relay.toml: [server] has an unknown key 'prot'; did you mean 'port'?"),
         (
             "[[upstreams]]\nkind = 'soar'",
-            "relay.toml: [[upstreams]] has an unknown kind 'soar'; did you mean 'sora'? known are sora",
+            "relay.toml: [[upstreams]] has an unknown kind 'soar'; did you mean 'sora'?"
+            f" known are {', '.join(UPSTREAM_KINDS)}",
         ),
         ("[server]\nhost = '0.0.0.0'", NO_HOST),
         (

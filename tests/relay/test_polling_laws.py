@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay import Pace, Record, Relay
@@ -33,7 +33,7 @@ observations = st.builds(
     Observation,
     status=st.sampled_from(["queued", "running", "unknown", "succeeded"]),
     percent=st.none() | st.integers(0, 100),
-    poll_after=st.sampled_from([None, None, None, 0.0, 1.0, 1e9]),
+    poll_after=st.none(),
     log=st.sampled_from([(), ("a line",)]),
     result=st.sampled_from([None] * 12 + [Result(urls=("https://a/b",)), Result(urls=())]),
     failure=st.sampled_from([None] * 12 + [Failure(kind="policy", message="no")]),
@@ -45,6 +45,7 @@ errors = st.builds(
     retry_after=st.sampled_from([None, None, 0.0, 5.0, 1e9]),
 )
 said = st.none() | observations | errors | st.just(KeyError("a fault of the adapter"))
+asking = st.builds(Observation, status=st.just("running"), poll_after=st.sampled_from([0.0, 1.0, 1e9]))
 moves = st.tuples(
     st.sampled_from([0.1, 1.0, 2.5, 7.0, 40.0, 3_600.0]),
     st.sampled_from([0, 0, 0, 3_600, -3_600]),
@@ -139,11 +140,14 @@ def check_distances(started: Sequence[tuple[str, float]], shortest: float) -> No
         assert all(later - earlier >= shortest - 1e-6 for earlier, later in pairwise(times)), times
 
 
+@example("items", Pace(), [UpstreamError("auth", "refused")], [(1.0, 0, "new token"), (7.0, 0, "")])
+@example("list", Pace(), [UpstreamError("auth", "refused")], [(1.0, 0, "new token"), (7.0, 0, "")])
+@example("items", Pace(connections=3), [UpstreamError("server", "down")] * 5, [(60.0, 0, ""), (60.0, -3_600, "")])
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["items", "list"]),
     paces,
-    st.lists(said, max_size=25),
+    st.lists(said, max_size=25) | st.lists(said | asking, max_size=25),
     st.lists(moves, min_size=1, max_size=8),
 )
 def test_any_interleaving_of_answers_errors_and_clock_moves_keeps_the_laws(
