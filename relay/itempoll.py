@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from relay.breaker import Breaker, back_off, is_of_the_account
 from relay.budget import Budget
+from relay.cadence import SHORTEST
 from relay.errors import UpstreamError
 from relay.jobs import Job
 from relay.observations import Answer
@@ -56,6 +57,15 @@ class ItemPolls:
     def watch(self, job: Job, elapsed: float) -> None:
         self._newcomers.append(self._watches.add(job, elapsed))
         self._nudged.set()
+
+    def wake(self, job: Job) -> None:
+        watch = self._watches.of(job)
+        if watch is None or watch.news:
+            return
+        watch.news = True
+        if watch.turn >= 0 and self._hurries(watch):
+            self._put(watch, watch.due)
+            self._nudged.set()
 
     async def run(self) -> None:
         try:
@@ -115,7 +125,19 @@ class ItemPolls:
 
     def _put(self, watch: Watch, due: float) -> None:
         watch.due = due
-        heappush(self._heap, (min(due, watch.ends_at(self._watches.pace)), next(self._numbers), watch))
+        if self._hurries(watch):
+            watch.due = self._soonest(watch)
+        watch.turn = next(self._numbers)
+        heappush(self._heap, (min(watch.due, watch.ends_at(self._watches.pace)), watch.turn, watch))
+
+    def _hurries(self, watch: Watch) -> bool:
+        """Whether news of the job brings its poll forward: not while polls of it, or of the account, are held off."""
+        return (
+            watch.news and not watch.failures and self._breaker.state == "closed" and watch.due > self._soonest(watch)
+        )
+
+    def _soonest(self, watch: Watch) -> float:
+        return max(self._clock.monotonic(), watch.began + SHORTEST)
 
     def _ask_what_is_due(self) -> None:
         now = self._clock.monotonic()
@@ -124,8 +146,8 @@ class ItemPolls:
             self._spread(now)
         with self._watches.bus.batch():
             while self._heap and self._heap[0][0] <= now:
-                watch = self._heap[0][2]
-                if not self._watches.goes_on(watch):
+                _, turn, watch = self._heap[0]
+                if turn != watch.turn or not self._watches.goes_on(watch):
                     heappop(self._heap)
                     continue
                 if watch.due > now:
@@ -136,6 +158,7 @@ class ItemPolls:
                     break
                 heappop(self._heap)
                 self._breaker.try_out()
+                watch.turn, watch.news = -1, False
                 self._watches.checking(watch)
                 self._request(watch, self._upstream.observe, fetched=False)
 

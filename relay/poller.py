@@ -2,12 +2,12 @@
 
 import math
 import random
-from asyncio import Event
+from asyncio import FIRST_COMPLETED, Event, Task, create_task, gather, wait
 from collections.abc import Callable
 
 from relay.breaker import back_off
 from relay.bus import Bus
-from relay.cadence import Pace
+from relay.cadence import SHORTEST, Pace
 from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.itempoll import ItemPolls
@@ -44,6 +44,14 @@ class Poller:
         """Poll *job*, which has been running for *elapsed* seconds already, until it ends."""
         self._polls.watch(job, elapsed)
 
+    def wake(self, job: Job) -> None:
+        """Poll *job* as soon as may be: its upstream says that there is news.
+
+        That is at once, but SHORTEST after the start of its last poll at the earliest. News while a poll is under way
+        brings one more. While polls fail, the back-off holds: what was asked for in Retry-After comes first.
+        """
+        self._polls.wake(job)
+
     async def run(self) -> None:
         """Poll until cancelled. Whatever goes wrong in a round is said, and the next round comes."""
         await self._polls.run()
@@ -61,10 +69,16 @@ class ListPolls:
         self._began = self._next_at = -math.inf
         self._refused: object = None
         self._paused = False
+        self._news = Event()
+        self._failing = False
 
     def watch(self, job: Job, elapsed: float) -> None:
         self._watches.add(job, elapsed)
         self._arrived.set()
+
+    def wake(self, job: Job) -> None:
+        if self._watches.of(job) is not None:
+            self._news.set()
 
     async def run(self) -> None:
         while True:
@@ -74,6 +88,7 @@ class ListPolls:
             if not running:
                 self._arrived.clear()
                 continue
+            self._news.clear()
             self._began = self._clock.monotonic()
             self._next_at = self._began + self._watches.pace.interval
             try:
@@ -88,8 +103,20 @@ class ListPolls:
                 self._refused = credential
                 self._next_at = min(self._next_at, self._began + self._watches.pace.interval)
                 continue
+            if self._news.is_set() and not self._failing:
+                self._next_at = min(self._next_at, max(now, self._began + SHORTEST))
             wake = min(self._next_at, *(watch.ends_at(self._watches.pace) for watch in running))
-            await self._clock.sleep(min(wake - now, TOKEN_CHECK) if self._paused else wake - now)
+            seconds = min(wake - now, TOKEN_CHECK) if self._paused else wake - now
+            await (self._clock.sleep(seconds) if self._news.is_set() else self._sleep_or_news(seconds))
+
+    async def _sleep_or_news(self, seconds: float) -> None:
+        waits: list[Task[object]] = [create_task(self._clock.sleep(seconds)), create_task(self._news.wait())]
+        try:
+            await wait(waits, return_when=FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+            await gather(*waits, return_exceptions=True)
 
     async def _round(self, running: list[Watch]) -> None:
         """Ask once about every job; while the account's token is refused, about one, to see whether it still is."""
@@ -99,7 +126,7 @@ class ListPolls:
             answer, seconds = await self._watches.ask(self._upstream.observe, asked)
         except UpstreamError as error:
             return await self._back_off(asked, error)
-        self._paused = False
+        self._paused = self._failing = False
         reading = _Reading(lambda watch: self._watches.listed(watch, answer, seconds))
         await self._watches.for_each(asked, reading)
         chance = self._watches.chance()
@@ -132,6 +159,7 @@ class ListPolls:
         in_a_row = 1 + max(watch.failures for watch in asked)
         delay = back_off(self._watches.pace, in_a_row, error, self._watches.chance())
         self._next_at = self._clock.monotonic() + delay
+        self._failing = True
         told = asked
         if error.kind == "auth":
             told = asked if self._paused else self._watches.running()

@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -19,7 +20,7 @@ from relay.jobs import Job
 from relay.journal import Journal, MemoryJournal, StoredJob
 from relay.poller import Poller
 from relay.subscription import Notify, Sink, Subscription, notice
-from relay.upstreams.base import Cancels, Submits, Upstream
+from relay.upstreams.base import Cancels, Pushes, Submits, Upstream
 
 __all__ = ["Relay"]
 
@@ -91,6 +92,8 @@ class Relay:
                 await self._attach(stack, sink)
             for upstream in self.upstreams.values():
                 upstream.on_exchange = self._pass_on
+                if isinstance(upstream, Pushes):
+                    upstream.on_news = partial(self.wake, upstream.name)
                 await stack.enter_async_context(upstream)
             stack.push_async_callback(self.quiesce)
             for name, upstream in self.upstreams.items():
@@ -178,6 +181,17 @@ class Relay:
         if not job.ended:
             self.bus.publish(job, Cancelled(by="caller", message=message))
         return job
+
+    def wake(self, upstream: str, task: str) -> bool:
+        """Poll *task* as soon as may be, as there is news of it; return whether it is followed and has not ended.
+
+        However often this is called, a job is polled five times a second at most, and not while its polls fail.
+        """
+        job = self.followed(upstream, task)
+        if job is None or job.ended:
+            return False
+        self._pollers[upstream].wake(job)
+        return True
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises UnknownJobError."""

@@ -37,7 +37,20 @@ FINAL: Final[dict[ErrorKind, FailureKind]] = {"not-found": "not-found", "refused
 class Watch:
     """One job under watch, with what its records do not hold: times on the monotonic clock, and failures in a row."""
 
-    __slots__ = ("began", "deadline", "due", "entered", "eta", "failures", "final", "job", "poll_after", "status")
+    __slots__ = (
+        "began",
+        "deadline",
+        "due",
+        "entered",
+        "eta",
+        "failures",
+        "final",
+        "job",
+        "news",
+        "poll_after",
+        "status",
+        "turn",
+    )
 
     def __init__(self, job: Job, *, deadline: float, entered: float) -> None:
         self.job = job
@@ -50,6 +63,8 @@ class Watch:
         self.eta: float | None = None
         self.began = -math.inf
         self.due = -math.inf
+        self.turn = -1
+        self.news = False
 
     def ends_at(self, pace: Pace) -> float:
         """When the job is given up, as long as it stays as it is."""
@@ -92,6 +107,10 @@ class Watches:
         watch = Watch(job, deadline=now + self.pace.deadline - elapsed, entered=entered)
         self._watches[job] = watch
         return watch
+
+    def of(self, job: Job) -> Watch | None:
+        """The watch of *job*, while it is watched."""
+        return self._watches.get(job)
 
     def running(self) -> list[Watch]:
         """The jobs still to be polled. One past its deadline ends here."""

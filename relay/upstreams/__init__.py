@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relay.upstreams.base import Cancels, FetchesResults, Submits, Upstream
+    from relay.upstreams.base import Cancels, FetchesResults, Pushes, Submits, Upstream
     from relay.upstreams.fal import Fal
     from relay.upstreams.items import ItemUpstream
     from relay.upstreams.kling import Kling
@@ -26,6 +26,7 @@ __all__ = [
     "MiniMax",
     "NewApi",
     "OpenAIVideos",
+    "Pushes",
     "Replicate",
     "Runway",
     "Sora",

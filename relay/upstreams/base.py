@@ -12,7 +12,9 @@ __all__ = [
     "Cancels",
     "ExchangeListener",
     "FetchesResults",
+    "News",
     "Paced",
+    "Pushes",
     "Reauthorises",
     "Submits",
     "Upstream",
@@ -21,6 +23,9 @@ __all__ = [
 ]
 
 ExchangeListener = Callable[[Exchange], None]
+
+News = Callable[[str], bool]
+"""Hears that there is something new about a task; returns whether anybody follows it."""
 
 
 @runtime_checkable
@@ -83,6 +88,17 @@ class Cancels(Protocol):
     async def cancel(self, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError where it did not agree."""
         ...
+
+
+@runtime_checkable
+class Pushes(Protocol):
+    """An upstream that can tell by itself that a task has news.
+
+    Its adapter calls *on_news*, which the relay sets before it enters the adapter, on the loop's thread. Polling stays
+    the truth: all that news does is to bring the next poll forward. What listens ends where the adapter is left.
+    """
+
+    on_news: News | None
 
 
 @runtime_checkable
