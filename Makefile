@@ -37,9 +37,9 @@ check: dev-environment ## lint, check types, and see that imports point one way
 soak: dev-environment ## kill a relay 200 times while jobs run and ten clients read, and compare what each was told
 	@$(BIN)/python -m tests.faults $(ARGS)
 
-bench: bench-environment ## measure, beside nginx, the kernel and two libraries
+bench: bench-environment ## measure the relay, part by part, beside nginx, the kernel and two libraries
 	@scripts/system-parts bench
-	@$(BIN)/python -m tests.bench$(if $(wildcard tests/bench/__main__.py),,.fanout) $(ARGS)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 docs: dev-environment ## build the documentation into docs/_build
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build

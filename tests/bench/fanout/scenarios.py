@@ -14,7 +14,7 @@ from tests.bench.fanout.events import frame_size
 from tests.bench.fanout.servers import Server
 from tests.bench.fanout.tools import Load
 
-__all__ = ["SCENARIOS", "Fan", "Figures", "Idle", "Scenario", "Stuck"]
+__all__ = ["QUICK", "SCENARIOS", "Fan", "Figures", "Idle", "Scenario", "Stuck"]
 
 Figures: TypeAlias = dict[str, Any]
 """What one run of a scenario found, by name; times end in `_s`, `_ms` or `_us`, and so on."""
@@ -210,3 +210,22 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "S5": Stuck(title="one reader of 100 never reads, 10,000 events of 1.2 kB", clients=100, events=10_000, pad=800),
 }
 """Every scenario by name, as users of the harness know it."""
+
+QUICK: Final[dict[str, Scenario]] = {
+    "S1": Fan(title="20 readers of one job, 100 events a second", clients=20, events=20, rate=100),
+    "S1b": Fan(title="5 readers of one job, 100 events a second", clients=5, events=20, rate=100),
+    "S1d": Fan(title="50 readers of one job, 50 events a second", clients=50, events=10, rate=50),
+    "S2": Fan(
+        title="20 readers, a burst of 50 events within one turn of the loop", clients=20, events=50, mode="tight"
+    ),
+    "S2y": Fan(title="20 readers, 50 events, a turn of the loop after each", clients=20, events=50),
+    "S3y": Fan(
+        title="20 jobs with a reader each, 200 events, a turn of the loop after each",
+        clients=20,
+        topics=20,
+        events=200,
+    ),
+    "S4": Idle(title="40 idle readers", steps=(20, 40), watch=0),
+    "S5": Stuck(title="one reader of 5 never reads, 100 events of 1.2 kB", clients=5, events=100, pad=800),
+}
+"""The same in small, to see that they still work."""

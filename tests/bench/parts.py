@@ -1,0 +1,20 @@
+"""The parts of the benchmark, by name, each imported when it is asked for."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+from tests.bench.part import Measure
+
+__all__ = ["PARTS", "part"]
+
+PARTS: Final[Mapping[str, str]] = {
+    "fanout": "tests.bench.fanout.part",
+}
+"""The module of each, in the order in which they are run and shown."""
+
+
+def part(name: str) -> Measure:
+    """The function of the part of this name. Raises ModuleNotFoundError where this checkout has no such part."""
+    measure: Measure = import_module(PARTS[name]).measure
+    return measure
