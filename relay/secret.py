@@ -6,7 +6,7 @@ from typing import Final
 
 from relay.errors import ConfigError
 
-__all__ = ["SECRET_LIMIT", "Secret", "read_secret"]
+__all__ = ["NO_SECRET", "SECRET_LIMIT", "Secret", "read_secret"]
 
 SECRET_LIMIT: Final = 16 * 1024
 """The most bytes a secret's file holds."""
@@ -89,3 +89,7 @@ def _from_file(path: Path) -> str:
         return content.decode().strip()
     except UnicodeDecodeError:
         raise ConfigError(f"comes from the file {path}, which is not UTF-8 text") from None
+
+
+NO_SECRET: Final = Secret("")
+"""Stands where there may be a secret and is none: `read_secret` returns no empty one."""

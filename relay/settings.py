@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from relay.events import LEVELS, Level
 from relay.journal.base import Keep
-from relay.secret import Secret
+from relay.secret import NO_SECRET, Secret
 from relay.tables import DURATION
 
 __all__ = [
@@ -179,10 +179,13 @@ class VeoSettings(ItemSettings, frozen=True, kw_only=True):
 
 
 class KlingSettings(ItemSettings, frozen=True, kw_only=True):
-    """One account of Kling's API."""
+    """One account of Kling's API: with a *token*, or with the two keys of which the API's own tokens are made."""
 
+    token: Secret = NO_SECRET
     name: _Name = "kling"
     interval: _Seconds = 10.0
+    access_key: Secret = NO_SECRET
+    secret_key: Secret = NO_SECRET
 
 
 class MiniMaxSettings(ItemSettings, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from relay.errors import ConfigError, UsageError
 from relay.events import Level, Record, Status, at_least
 from relay.journal import Journal, MemoryJournal
 from relay.relay import Relay
+from relay.secret import NO_SECRET
 from relay.settings import (
     ConsoleSettings,
     CustomSinkSettings,
@@ -35,6 +36,7 @@ from relay.settings import (
 )
 from relay.subscription import Sink
 from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Upstream, Veo
+from relay.upstreams.signed import SignedToken
 from sinks import ConsoleSink, DebugSink
 
 __all__ = ["ADAPTERS", "build_pace", "build_relay", "build_sink", "build_upstream"]
@@ -73,13 +75,24 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
 
 def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
     """The adapter of one upstream."""
-    own = ("base_url", "token", "pace")
+    own = ("base_url", "token", "pace", "access_key", "secret_key")
     options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in own}
     try:
-        # The adapter reads the token before each request, so that the file it comes from can be replaced.
-        return ADAPTERS[type(settings)](settings.base_url, settings.token.reveal, clock=clock, **options)
+        return ADAPTERS[type(settings)](settings.base_url, _token(settings, clock), clock=clock, **options)
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
+
+
+def _token(settings: UpstreamSettings, clock: Clock) -> Callable[[], str]:
+    """What the adapter reads before each request, so that the file a secret comes from can be replaced."""
+    if not isinstance(settings, KlingSettings):
+        return settings.token.reveal
+    given = [secret is not NO_SECRET for secret in (settings.token, settings.access_key, settings.secret_key)]
+    if given == [True, False, False]:
+        return settings.token.reveal
+    if given == [False, True, True]:
+        return SignedToken(settings.access_key.reveal, settings.secret_key.reveal, clock=clock)
+    raise UsageError("give either token, or access_key and secret_key")
 
 
 def build_pace(settings: UpstreamSettings) -> Pace:

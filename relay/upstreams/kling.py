@@ -53,9 +53,10 @@ class Kling(ItemUpstream):
     """The video tasks of one account of Kling's API, or of a gateway that speaks its dialect.
 
     A task is its route and its id, `image2video/7581...`; an id alone is one of `text2video`. *base_url* is
-    `https://api-singapore.klingai.com`. The *token* is sent as it is: the API itself takes a JSON Web Token of half an
-    hour at most, which this adapter does not make. *interval*, *deadline* and *timeout* are in seconds. At most
-    *concurrency* polls are under way at once. Tasks have no figure of progress, and cannot be called off.
+    `https://api-singapore.klingai.com`. The *token* is sent as it is; the API itself takes a JSON Web Token of half an
+    hour at most, which a `relay.upstreams.signed.SignedToken` makes of the account's two keys. *interval*, *deadline*
+    and *timeout* are in seconds. At most *concurrency* polls are under way at once. Tasks have no figure of progress,
+    and cannot be called off.
 
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
