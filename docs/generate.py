@@ -47,7 +47,7 @@ block of a stream, a line of the page. `text` is worded once, in the event's cla
 | --- | --- | --- |
 {table}
 
-Sora's dialect has no `log` lines; readers should expect them.
+Sora's dialect has `log` lines only for warnings; readers should expect others.
 
 ## The envelope
 

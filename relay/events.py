@@ -209,9 +209,9 @@ class Stalled(_Event, frozen=True, kw_only=True, tag="stalled"):
 
 
 class Log(_Event, frozen=True, kw_only=True, tag="log"):
-    """A line of the upstream's own log."""
+    """A line of the upstream's own log; with severity `warning`, what is odd about its answer, told once a job."""
 
-    line: Annotated[str, Meta(description="The line, as the upstream wrote it.")]
+    line: Annotated[str, Meta(description="The line, as the upstream wrote it, or the warning.")]
     severity: Annotated[Level, Meta(description="The level of the line.")] = "info"
     number: Annotated[Nth | None, Meta(description="Which line of the upstream's log it is, from 1, where known.")] = (
         None

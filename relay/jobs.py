@@ -42,6 +42,9 @@ _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 LOG_LIMIT = 500
 """The most lines of a log that one answer leads to, the newest: one wordy job must not push out the others' records."""
 
+WARNINGS_LIMIT = 8
+"""The most different warnings that are told of one job."""
+
 URL_LIMIT = 4_096
 URLS_LIMIT = 32
 
@@ -60,7 +63,8 @@ class Patience(Struct, frozen=True, kw_only=True):
 class JobState(Struct, frozen=True, kw_only=True):
     """What is known of a job: the fold of its records.
 
-    *entered* is when it came to its present status, *marks* when each figure was first shown.
+    *logged* is how many lines of the upstream's log were told, and *warned* which warnings. *entered* is when it
+    came to its present status, *marks* when each figure was first shown.
     """
 
     upstream: str = ""
@@ -76,6 +80,7 @@ class JobState(Struct, frozen=True, kw_only=True):
     misses: int = 0
     fetches: int = 0
     logged: int = 0
+    warned: tuple[str, ...] = ()
     started: datetime | None = None
     updated: datetime | None = None
     entered: datetime | None = None
@@ -153,6 +158,8 @@ def evolve(state: JobState, record: Record) -> JobState:
             return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
         case Stalled():
             return replace(state, rhythm=replace(state.rhythm, stalled=True))
+        case Log(severity="warning", line=line):
+            return replace(state, warned=(*state.warned, line))
         case Log(number=number):
             return replace(state, logged=max(state.logged, number or 0), rhythm=state.rhythm.alive(record.at))
         case Done():
@@ -234,7 +241,14 @@ def _not_listed(state: JobState, patience: Patience, *, two_step: bool) -> Event
 
 
 def _log(state: JobState, seen: Observation) -> tuple[Log, ...]:
-    """The lines that were not told yet; without numbers, all that came."""
+    """The warning and the lines that were not told yet; without numbers, all lines that came."""
+    warning = seen.warning
+    if warning is None or warning in state.warned or len(state.warned) >= WARNINGS_LIMIT:
+        return _lines(state, seen)
+    return (Log(line=warning, severity="warning"), *_lines(state, seen))
+
+
+def _lines(state: JobState, seen: Observation) -> tuple[Log, ...]:
     if seen.log_offset is None:
         return tuple(Log(line=line) for line in seen.log[-LOG_LIMIT:])
     numbered = zip(range(seen.log_offset + 1, seen.log_offset + len(seen.log) + 1), seen.log, strict=True)

@@ -34,8 +34,9 @@ class Observation(Struct, frozen=True, kw_only=True):
     *percent* is 0 to 100, rounded; *raw_percent* is what was sent, where that could not be used as it was.
     *log* is what the upstream's log has gained, or, with a *log_offset*, all of it but for that many lines before: then
     only those lines are told that were not told yet, so that an adapter need not remember what it has read.
-    A *result* or a *failure* ends the job; a `succeeded` without a result has its result fetched. *poll_after* is in
-    seconds, where the upstream said when to ask again.
+    *warning* is what is odd about an answer that can be read all the same; of a job it is told once. A *result* or a
+    *failure* ends the job; a `succeeded` without a result has its result fetched. *poll_after* is in seconds, where the
+    upstream said when to ask again.
     """
 
     status: Status
@@ -50,6 +51,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     result: Result | None = None
     failure: Failure | None = None
     poll_after: float | None = None
+    warning: str | None = None
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -1,23 +1,23 @@
 """HTTP as every dialect needs it: one request, one bounded answer or one typed error, and no secret in either."""
 
 import json as jsonlib
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from relay.clock import Clock, SystemClock
-from relay.errors import ErrorKind, RelayError, UpstreamError, UsageError
+from relay.errors import RelayError, UpstreamError, UsageError
 from relay.events import Exchange
 from relay.secret import SECRET_LIMIT
 from relay.text import bounded, inert
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.masking import Masker, masked_headers
+from relay.upstreams.resolving import PinnedResolver, PrivateAddressError
+from relay.upstreams.statuses import kind_of, retry_after
 from relay.upstreams.wire import is_html, read_json
 
 __all__ = ["BODY_LIMIT", "HttpClient", "Reply", "Token"]
@@ -30,9 +30,6 @@ EXCHANGE_LIMIT: Final = 4096
 
 QUOTE_LIMIT: Final = 200
 """How many characters of the upstream's own words an error message repeats."""
-
-RETRY_AFTER: Final = (0.2, 60.0)
-"""The shortest and the longest wait, in seconds, that a Retry-After can ask for."""
 
 _CHUNK = 64 * 1024
 
@@ -69,7 +66,8 @@ class HttpClient:
     *base_url* may have a path; the token is sent in *header*, after *scheme*, and appears nowhere else. A *token* that
     is a function is read before each request, so that it can be replaced while jobs run. *headers* go with every
     request. *timeout* is in seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy
-    variables of the environment are not read. Enter it before use, leave it after.
+    variables of the environment are not read. A host name that led to a public address is not followed to a private
+    one later; *resolver* looks names up in place of that. Enter it before use, leave it after.
     """
 
     def __init__(
@@ -84,6 +82,7 @@ class HttpClient:
         scheme: str = "Bearer",
         header: str = "Authorization",
         headers: Mapping[str, str] | None = None,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self._base = _checked_base(base_url)
         self._host = urlsplit(self._base).netloc
@@ -99,6 +98,7 @@ class HttpClient:
         self._timeout = timeout
         self._body_limit = body_limit
         self._clock: Clock = clock or SystemClock()
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
     def credential(self) -> object:
@@ -113,6 +113,7 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=self._resolver or PinnedResolver(aiohttp.ThreadedResolver())),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -209,6 +210,9 @@ class HttpClient:
         match error:
             case TimeoutError():
                 return UpstreamError("timeout", f"no whole answer from {self._host} within {self._timeout:g} s")
+            case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError()):
+                problem = f"{self._host} led to a public address and now leads to a private one, which is not asked"
+                return UpstreamError("network", f"{problem}; restart the relay if that is meant")
             case aiohttp.ClientConnectorDNSError():
                 return UpstreamError("network", f"the name of {self._host} could not be resolved")
             case aiohttp.ClientSSLError():
@@ -236,9 +240,9 @@ class HttpClient:
             )
         if quoted := self._quoted(body):
             said += f": {quoted}"
-        kind = _kind_of(status)
+        kind = kind_of(status)
         patient = kind in ("rate-limit", "server", "timeout")
-        wait = _retry_after(headers.get("Retry-After"), self._clock.now()) if patient else None
+        wait = retry_after(headers.get("Retry-After"), self._clock.now()) if patient else None
         return UpstreamError(kind, said, retry_after=wait)
 
     def _quoted(self, body: bytes) -> str:
@@ -282,36 +286,6 @@ class HttpClient:
         self._tokens = (*self._tokens, token)[-_TOKENS_KEPT:]
         self._changes += 1
         self.mask = Masker(self._tokens)
-
-
-def _kind_of(status: int) -> ErrorKind:
-    match status:
-        case 401 | 403:
-            return "auth"
-        case 404 | 410:
-            return "not-found"
-        case 408:
-            return "timeout"
-        case 409 | 425:
-            return "server"
-        case 429:
-            return "rate-limit"
-        case _:
-            return "server" if status >= 500 else "refused"
-
-
-def _retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, by Retry-After as seconds or as a date (RFC 9110, 10.2.3), within RETRY_AFTER."""
-    value = (value or "").strip()
-    try:
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-            seconds = float(value)
-        else:
-            date = parsedate_to_datetime(value)
-            seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
-    except ValueError:
-        return None
-    return min(max(seconds, RETRY_AFTER[0]), RETRY_AFTER[1])
 
 
 def _object(value: object) -> dict[str, Any]:

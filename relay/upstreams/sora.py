@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
@@ -26,6 +27,8 @@ LIST_LIMIT: Final = 16 * 1024 * 1024
 """The most bytes of the list of pending tasks: some 12,000 of them."""
 
 _LONG: Final = 256 * 1024
+_TWICE_PENDING: Final = "the list of pending tasks holds this task more than once; the last counts"
+_TWO_DRAFTS: Final = "there is more than one draft of this task; the first counts"
 _CREATE: Final = "nf/create"
 _PENDING: Final = "nf/pending/v2"
 _DRAFTS: Final = ("project_y/profile/drafts/v2?limit=15", "project_y/profile/drafts?limit=15")
@@ -125,7 +128,7 @@ class Sora:
         return self._http.credential()
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
-        """What the list of pending tasks says about *tasks*. A task listed twice is taken as listed last.
+        """What the list of pending tasks says about *tasks*. A task listed twice counts as listed last.
 
         Raises UpstreamError; an answer that is no list is malformed, and never taken for an empty one.
         """
@@ -140,7 +143,9 @@ class Sora:
         if not isinstance(body, list):
             raise UpstreamError("malformed", f"the list of pending tasks is {_named(body)}, not a list")
         items = cast("list[object]", body)
-        found = {task: self._observed(item) for task, item in _about(items, tasks, "id")}
+        found: dict[str, Observation | UpstreamError] = {}
+        for task, item in _about(items, tasks, "id"):
+            found[task] = self._observed(item, _TWICE_PENDING if task in found else None)
         return Answer(listed=len(items), tasks=found)
 
     async def fetch_result(self, tasks: Sequence[str]) -> Answer:
@@ -157,6 +162,8 @@ class Sora:
         for task, item in _about(drafts, tasks, "task_id"):
             if task not in found:
                 found[task] = self._fetched(item)
+            elif isinstance(first := found[task], Observation):
+                found[task] = replace(first, warning=_TWO_DRAFTS)
         return Answer(listed=len(drafts), tasks=found)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
@@ -185,7 +192,7 @@ class Sora:
         self._drafts = (other, path)
         return reply
 
-    def _observed(self, item: dict[str, Any]) -> Observation | UpstreamError:
+    def _observed(self, item: dict[str, Any], warning: str | None) -> Observation | UpstreamError:
         try:
             task = msgspec.convert(item, _Pending)
         except msgspec.ValidationError as error:
@@ -201,6 +208,7 @@ class Sora:
             queue_position=read_count(task.progress_pos_in_queue),
             eta=read_seconds(task.estimated_queue_wait_time),
             failure=self._ended(status, task),
+            warning=warning,
         )
 
     def _ended(self, status: str, task: _Pending) -> Failure | None:

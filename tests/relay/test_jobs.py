@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.codec import stamp
 from relay.errors import UsageError
@@ -164,6 +165,29 @@ def test_of_a_very_long_log_the_newest_lines_are_told_and_none_of_the_others_lat
 
     assert [event.line for event in told if isinstance(event, Log)] == list(lines[-500:])
     assert [event.line for event in later if isinstance(event, Log)] == ["last"]
+
+
+def test_a_warning_is_told_once_a_job_also_after_a_restart_and_before_the_end() -> None:
+    story = Story()
+    odd = replace(RUNNING, warning="listed twice")
+    first, again = story.listed(odd), story.listed(odd)
+    story.state = recall(story.records)
+    after_restart = story.listed(odd)
+    other = story.fetched(Observation(status="succeeded", result=Result(urls=("https://a/b",)), warning="two drafts"))
+
+    assert [event for event in (*first, *again, *after_restart) if isinstance(event, Log)] == [
+        Log(line="listed twice", severity="warning")
+    ]
+    assert other == (Log(line="two drafts", severity="warning"), Done(urls=("https://a/b",)))
+
+
+def test_an_upstream_that_makes_up_warnings_is_listened_to_for_a_while() -> None:
+    story = Story()
+    told = [story.listed(replace(RUNNING, warning=f"odd {number}")) for number in range(20)]
+
+    assert [event.line for events in told for event in events if isinstance(event, Log)] == [
+        f"odd {number}" for number in range(8)
+    ]
 
 
 def test_the_last_lines_of_a_log_come_before_the_end() -> None:

@@ -133,6 +133,7 @@ def http_date(offset: float) -> str:
         ("nan", None),
         ("soon", None),
         ("Thu, 99 Jan 2026 00:00:07 GMT", None),
+        (f"Thu, 01 Jan {'9' * 20} 00:00:07 GMT", None),
         ("", None),
     ],
 )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Exchange
@@ -197,9 +198,13 @@ async def test_an_answer_that_is_no_list_is_an_error_and_never_an_empty_list(bod
     assert said(caught.value) == ("malformed", f"the list of pending tasks is {what}, not a list")
 
 
-async def test_of_a_task_listed_twice_the_last_counts() -> None:
-    body = [{"id": "t", "status": "queued"}, {"id": "t", "status": "running"}]
-    assert (await observed(body, "t")).tasks == {"t": Observation(status="running", raw_status="running")}
+async def test_of_a_task_listed_twice_the_last_counts_and_a_warning_says_so() -> None:
+    body = [{"id": "t", "status": "queued"}, {"id": "u"}, {"id": "t", "status": "running"}]
+    warning = "the list of pending tasks holds this task more than once; the last counts"
+    assert (await observed(body, "t", "u")).tasks == {
+        "t": Observation(status="running", raw_status="running", warning=warning),
+        "u": Observation(status="unknown"),
+    }
 
 
 async def test_what_cannot_be_read_costs_no_other_task() -> None:
@@ -317,11 +322,12 @@ async def test_a_reason_that_repeats_the_token_does_not_give_it_away() -> None:
     assert answer.failure == Failure(kind="upstream", message="bad token ***", retryable=True)
 
 
-async def test_of_two_drafts_of_one_task_the_first_counts() -> None:
+async def test_of_two_drafts_of_one_task_the_first_counts_and_a_warning_says_so() -> None:
     first, second = ({"task_id": "t", "kind": "sora_draft", "url": f"https://v/{n}"} for n in (1, 2))
-    assert await fetched(first, second) == {
-        "t": Observation(status="succeeded", raw_status="sora_draft", result=Result(urls=("https://v/1",)))
-    }
+    result = Observation(status="succeeded", raw_status="sora_draft", result=Result(urls=("https://v/1",)))
+    warning = "there is more than one draft of this task; the first counts"
+    assert await fetched(first, second) == {"t": replace(result, warning=warning)}
+    assert await fetched(first) == {"t": result}
 
 
 async def test_a_draft_that_cannot_be_read_costs_no_other() -> None:
