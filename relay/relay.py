@@ -13,12 +13,14 @@ import msgspec
 
 from relay.bus import Bus
 from relay.cadence import Pace
+from relay.callbacks import Callbacks
 from relay.clock import Clock, SystemClock
-from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
-from relay.events import Accepted, Cancelled, Exchange, Failed, FailureKind
+from relay.errors import BusyError, ConflictError, UnknownJobError, UsageError
+from relay.events import Accepted, Cancelled, Exchange, Failed
 from relay.jobs import Job
 from relay.journal import Journal, MemoryJournal, StoredJob
 from relay.poller import Poller
+from relay.submission import INTERRUPTED, hand_in
 from relay.subscription import Notify, Sink, Subscription, notice
 from relay.upstreams.base import Cancels, Pushes, Submits, Upstream
 
@@ -29,7 +31,6 @@ MAX_TASK_ID: Final = 256
 SUBMIT_GRACE: Final = 1.0
 WRITE_AGAIN_AFTER: Final = 1.0
 SWEEP_FROM: Final = 1_024
-INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
 
 
 def _new_job_id() -> str:
@@ -42,7 +43,7 @@ class Relay:
     An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
     life hangs on no client. A sink that is itself an async context manager is entered and left with the relay; one that
     has a method `exchange` also hears raw exchanges. *paces* says by name when an upstream may be asked, in place of
-    what its adapter says.
+    what its adapter says. *callbacks* are the addresses that upstreams are asked to call.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Relay:
         *,
         sinks: Iterable[Sink] = (),
         paces: Mapping[str, Pace] | None = None,
+        callbacks: Callbacks | None = None,
         journal: Journal | None = None,
         clock: Clock | None = None,
         notify: Notify = notice,
@@ -62,6 +64,7 @@ class Relay:
         self.journal = journal or MemoryJournal()
         self.bus = Bus(self.journal, clock=self.clock, notify=notify)
         self.upstreams = _by_name(upstreams)
+        self.callbacks = callbacks
         self.subscriptions: list[Subscription] = []
         self._paces = dict(paces or {})
         self._sinks = list(sinks)
@@ -236,18 +239,14 @@ class Relay:
 
     async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
         name = job.state.upstream
+        url = self.callbacks.url(name, job.id) if self.callbacks is not None else None
         try:
-            task = await upstream.submit(input)
+            task = await hand_in(upstream, name, input, url, self._notify)
         except asyncio.CancelledError:
             self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
             raise
-        except UpstreamError as error:
-            self.bus.publish(job, _not_taken(error))
-        except UsageError as error:
-            self.bus.publish(job, Failed(kind="upstream", message=str(error)))
-        except Exception as error:
-            self._notify(f"the adapter of upstream {name} failed to submit: {error!r}")
-            self.bus.publish(job, Failed(kind="internal", message=f"the adapter failed with {type(error).__name__}"))
+        if isinstance(task, Failed):
+            self.bus.publish(job, task)
         else:
             self._by_task[name, task] = job
             self.bus.publish(job, Accepted(upstream=name, task=task))
@@ -327,22 +326,3 @@ def _start(group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], name
     task = asyncio.create_task(work, name=name)
     group.add(task)
     task.add_done_callback(group.discard)
-
-
-def _not_taken(error: UpstreamError) -> Failed:
-    """A submission that failed is not repeated: only a refusal proves that the upstream did not take the work."""
-    kinds: dict[str, FailureKind] = {
-        "auth": "auth",
-        "rate-limit": "rate-limit",
-        "not-found": "not-found",
-        "timeout": "timeout",
-        "malformed": "malformed",
-        "internal": "internal",
-    }
-    sure = error.kind in ("auth", "rate-limit", "not-found", "refused")
-    doubt = "" if sure else "; whether the upstream took the job is not known, and it is not submitted again"
-    return Failed(
-        kind=kinds.get(error.kind, "upstream"),
-        message=f"not submitted: {error.message}{doubt}",
-        retryable=error.kind in ("rate-limit", "auth"),
-    )

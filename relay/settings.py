@@ -13,6 +13,7 @@ from relay.tables import DURATION
 __all__ = [
     "SINK_KINDS",
     "UPSTREAM_KINDS",
+    "CallingSettings",
     "ConsoleSettings",
     "CustomSinkSettings",
     "DebugSettings",
@@ -35,6 +36,7 @@ __all__ = [
     "StatusDeadlines",
     "UpstreamSettings",
     "VeoSettings",
+    "WebhookSettings",
 ]
 
 LogFormat: TypeAlias = Literal["pretty", "json"]
@@ -131,6 +133,19 @@ class ItemSettings(Struct, frozen=True, kw_only=True):
     pace: PaceSettings = PaceSettings()
 
 
+class WebhookSettings(Struct, frozen=True, kw_only=True):
+    """How an upstream is asked to call the relay, as `relay.callbacks.CallbackKeys` has it."""
+
+    secret: Secret
+    signing_secret: Secret = NO_SECRET
+
+
+class CallingSettings(ItemSettings, frozen=True, kw_only=True):
+    """One account of an upstream that can call the relay: with *webhook* it is asked to."""
+
+    webhook: WebhookSettings | None = None
+
+
 class OpenAIVideosSettings(ItemSettings, frozen=True, kw_only=True):
     """One account of an API in the dialect of OpenAI's videos."""
 
@@ -150,20 +165,20 @@ class RunwaySettings(ItemSettings, frozen=True, kw_only=True):
     name: _Name = "runway"
 
 
-class LumaSettings(ItemSettings, frozen=True, kw_only=True):
+class LumaSettings(CallingSettings, frozen=True, kw_only=True):
     """One account of Luma's Dream Machine."""
 
     name: _Name = "luma"
 
 
-class ReplicateSettings(ItemSettings, frozen=True, kw_only=True):
+class ReplicateSettings(CallingSettings, frozen=True, kw_only=True):
     """One account of Replicate."""
 
     name: _Name = "replicate"
     interval: _Seconds = 2.5
 
 
-class FalSettings(ItemSettings, frozen=True, kw_only=True):
+class FalSettings(CallingSettings, frozen=True, kw_only=True):
     """One account in fal's queue. With a *model*, a request id alone is one of that model."""
 
     name: _Name = "fal"
@@ -178,7 +193,7 @@ class VeoSettings(ItemSettings, frozen=True, kw_only=True):
     interval: _Seconds = 10.0
 
 
-class KlingSettings(ItemSettings, frozen=True, kw_only=True):
+class KlingSettings(CallingSettings, frozen=True, kw_only=True):
     """One account of Kling's API: with a *token*, or with the two keys of which the API's own tokens are made."""
 
     token: Secret = NO_SECRET
@@ -188,7 +203,7 @@ class KlingSettings(ItemSettings, frozen=True, kw_only=True):
     secret_key: Secret = NO_SECRET
 
 
-class MiniMaxSettings(ItemSettings, frozen=True, kw_only=True):
+class MiniMaxSettings(CallingSettings, frozen=True, kw_only=True):
     """One account of MiniMax, by version 1 of its API."""
 
     name: _Name = "minimax"

@@ -14,6 +14,7 @@ from web.live import LiveStreams
 from web.page import STATIC, page, secure
 from web.problems import problems
 from web.streams import stream_all, stream_job
+from web.webhooks import take_call
 
 __all__ = ["create_app"]
 
@@ -64,6 +65,7 @@ def create_app(
     app.router.add_post("/v1/jobs/{job}/cancel", cancel_job)
     app.router.add_get("/v1/jobs/{job}/events", stream_job)
     app.router.add_get("/v1/events", stream_all)
+    app.router.add_post("/v1/webhooks/{upstream}/{job}/{token}", take_call)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)

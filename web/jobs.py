@@ -1,6 +1,5 @@
 """Jobs over HTTP: follow, submit, look at, call off."""
 
-import asyncio
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,13 +8,12 @@ from aiohttp.web import Request, Response
 
 from relay.events import Position
 from relay.jobs import Job
+from web.bodies import read_body
 from web.keys import RELAY
 from web.problems import RequestError
 
 __all__ = ["cancel_job", "create_job", "list_jobs", "show_job"]
 
-BODY_LIMIT: Final = 1024 * 1024
-BODY_SECONDS: Final = 30.0
 KEY_LIMIT: Final = 255
 
 
@@ -76,28 +74,11 @@ async def _read(request: Request) -> NewJob:
         # A page of another origin cannot send this type without being asked first, so a form cannot start paid work.
         raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body as Content-Type: application/json")
     try:
-        return msgspec.json.decode(await _body(request), type=NewJob)
+        return msgspec.json.decode(await read_body(request), type=NewJob)
     except msgspec.ValidationError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, f"the body does not fit: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
-
-
-async def _body(request: Request) -> bytes:
-    """The body, at most BODY_LIMIT bytes of it, whatever limit the application around this one has."""
-    too_large = RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {BODY_LIMIT:,} bytes")
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise too_large
-    except TimeoutError:
-        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive in {BODY_SECONDS:.0f} s") from None
-    return bytes(body)
 
 
 def _snapshot(job: Job, status: HTTPStatus, headers: dict[str, str] | None = None) -> Response:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, cast
 
 from relay.cadence import Pace
+from relay.callbacks import CallbackKeys, Callbacks
 from relay.clock import Clock, SystemClock
 from relay.errors import ConfigError, UsageError
 from relay.events import Level, Record, Status, at_least
@@ -15,6 +16,7 @@ from relay.journal import Journal, MemoryJournal
 from relay.relay import Relay
 from relay.secret import NO_SECRET
 from relay.settings import (
+    CallingSettings,
     ConsoleSettings,
     CustomSinkSettings,
     DebugSettings,
@@ -39,7 +41,7 @@ from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Rep
 from relay.upstreams.signed import SignedToken
 from sinks import ConsoleSink, DebugSink
 
-__all__ = ["ADAPTERS", "build_pace", "build_relay", "build_sink", "build_upstream"]
+__all__ = ["ADAPTERS", "build_callbacks", "build_pace", "build_relay", "build_sink", "build_upstream"]
 
 ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
     SoraSettings: Sora,
@@ -63,19 +65,38 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     where the journal cannot be had. The journal is open: close it, if the relay is not entered.
     """
     clock = SystemClock()
+    callbacks = build_callbacks(settings, clock)
     sinks = settings.sinks or (ConsoleSettings(),)
     return Relay(
         [build_upstream(upstream, clock) for upstream in settings.upstreams],
         paces={upstream.name: build_pace(upstream) for upstream in settings.upstreams},
         sinks=[build_sink(sink, log_format) for sink in sinks],
+        callbacks=callbacks,
         journal=_build_journal(settings.journal),
         clock=clock,
     )
 
 
+def build_callbacks(settings: Settings, clock: Clock) -> Callbacks | None:
+    """The addresses that upstreams are asked to call; None where none is. Raises ConfigError."""
+    hooks = {one.name: one.webhook for one in settings.upstreams if isinstance(one, CallingSettings) and one.webhook}
+    if not hooks:
+        return None
+    if settings.server.public_url is None:
+        raise ConfigError(f"upstream {next(iter(hooks))} webhook needs an address to call: say public_url in [server]")
+    keys = {
+        name: CallbackKeys(hook.secret.reveal, None if hook.signing_secret is NO_SECRET else hook.signing_secret.reveal)
+        for name, hook in hooks.items()
+    }
+    try:
+        return Callbacks(settings.server.public_url, keys, clock=clock)
+    except UsageError as error:
+        raise ConfigError(str(error)) from None
+
+
 def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
     """The adapter of one upstream."""
-    own = ("base_url", "token", "pace", "access_key", "secret_key")
+    own = ("base_url", "token", "pace", "access_key", "secret_key", "webhook")
     options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in own}
     try:
         return ADAPTERS[type(settings)](settings.base_url, _token(settings, clock), clock=clock, **options)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relay.upstreams.base import Cancels, FetchesResults, Pushes, Submits, Upstream
+    from relay.upstreams.base import CallsBack, Cancels, FetchesResults, Pushes, Submits, Upstream
     from relay.upstreams.fal import Fal
     from relay.upstreams.items import ItemUpstream
     from relay.upstreams.kling import Kling
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relay.upstreams.veo import Veo
 
 __all__ = [
+    "CallsBack",
     "Cancels",
     "Fal",
     "FetchesResults",

@@ -9,6 +9,7 @@ from relay.events import Exchange
 from relay.observations import Answer
 
 __all__ = [
+    "CallsBack",
     "Cancels",
     "ExchangeListener",
     "FetchesResults",
@@ -87,6 +88,15 @@ class Cancels(Protocol):
 
     async def cancel(self, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError where it did not agree."""
+        ...
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """An upstream that calls an address when a task has news, if it is asked to when the task is submitted."""
+
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """*input*, asking to call *url*. Where *input* itself says whom to call, that stays."""
         ...
 
 

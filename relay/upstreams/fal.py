@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, normalised
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, as_object
+from relay.upstreams.media import is_link
 from relay.upstreams.outputs import files, links
 from relay.upstreams.wire import read_count
 
@@ -75,14 +76,20 @@ class Fal(ItemUpstream):
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Put a request of *input*, the body of the request, into the queue and return its task id.
 
-        Its key `model`, which is not sent, says of which model; it may be left out where the upstream has one. Raises
-        UsageError where there is no model, UpstreamError where the upstream does not take it.
+        Two of its keys are not sent: `model` says of which model, and may be left out where the upstream has one;
+        `fal_webhook` is an address that fal calls at the end. Raises UsageError where there is no model or no such
+        address, UpstreamError where the upstream does not take it.
         """
         body = dict(input)
         model = body.pop("model", self._model)
         if model is None:
             raise UsageError("the input needs the key 'model', such as fal-ai/fast-sdxl")
-        return _task(await self._create(_checked(model), body, key="response_url"))
+        path = _checked(model)
+        if (called := body.pop("fal_webhook", None)) is not None:
+            if not is_link(called):
+                raise UsageError("the key 'fal_webhook' of the input is an http or https address")
+            path += f"?fal_webhook={quote(called, safe='')}"
+        return _task(await self._create(path, body, key="response_url"))
 
     async def cancel(self, task: str) -> None:
         """Ask fal to stop *task*. Raises UpstreamError, also for a request that is completed."""
@@ -94,6 +101,10 @@ class Fal(ItemUpstream):
         Raises UpstreamError as `observe` does.
         """
         return await self._each(tasks, self._fetched)
+
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.CallsBack`."""
+        return {"fal_webhook": url, **input}
 
     def _request_path(self, task: str) -> str:
         if "/" not in task and self._model is not None and (application := _APPLICATION.match(self._model)):

@@ -100,6 +100,10 @@ class Kling(ItemUpstream):
             raise UpstreamError("malformed", "the task may have been created, but the answer names no task")
         return f"{route}/{task}"
 
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.CallsBack`."""
+        return {"callback_url": url, **input}
+
     def _path(self, task: str) -> str:
         route, slash, id = task.partition("/")
         if not slash:

@@ -73,6 +73,10 @@ class Luma(ItemUpstream):
             raise UsageError(f"the input has an unknown generation_type {kind!r}; known are video, image")
         return await self._create(f"generations/{kind}", needing(input, "model"))
 
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.CallsBack`."""
+        return {"callback_url": url, **input}
+
     def _path(self, task: str) -> str:
         return f"generations/{segment(task)}"
 

@@ -31,6 +31,9 @@ _JSON_FIELD = re.compile(
     re.IGNORECASE,
 )
 
+_CALLBACK = re.compile(r"cb_[A-Za-z0-9_-]{43}")
+"""What proves that a call comes from an upstream (`relay.callbacks`)."""
+
 
 class Masker:
     """Masks one upstream's secrets in any text, however they got there.
@@ -54,6 +57,7 @@ class Masker:
             text = text.replace(form, MASK)
         if limit is not None:
             text = text[:limit]
+        text = _CALLBACK.sub(f"cb_{MASK}", text)
         return _JSON_FIELD.sub(rf"\1{MASK}", _QUERY.sub(rf"\1{MASK}", text))
 
 

@@ -104,6 +104,10 @@ class MiniMax(ItemUpstream):
         """Where the files of *tasks* are; a task without a file is left out. Raises UpstreamError as `observe` does."""
         return await self._each(tasks, self._fetched)
 
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.CallsBack`."""
+        return {"callback_url": url, **input}
+
     def _path(self, task: str) -> str:
         return f"v1/query/video_generation?task_id={quote(task, safe='')}"
 

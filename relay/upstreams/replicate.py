@@ -21,6 +21,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]
 # Replicate's own code for it, and what its models say of themselves; neither need hold a word of `ItemUpstream`'s list.
 _FLAGGED: Final = re.compile(r"\(E005\)|flagged as sensitive|NSFW", re.IGNORECASE)
 
+_CALLS: Final = ("start", "logs", "completed")
+
 
 class _Prediction(Struct):
     status: str
@@ -79,6 +81,10 @@ class Replicate(ItemUpstream):
     async def cancel(self, task: str) -> None:
         """Ask Replicate to stop *task*. Raises UpstreamError."""
         await self._request("POST", f"{self._path(task)}/cancel", jobs=(task,))
+
+    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.CallsBack`. Output that grows is not told before the end, so it brings no call."""
+        return input if "webhook" in input else {**input, "webhook": url, "webhook_events_filter": list(_CALLS)}
 
     def _path(self, task: str) -> str:
         return f"v1/predictions/{segment(task)}"

@@ -13,6 +13,7 @@ import pytest
 from relay.cli.build import ADAPTERS, build_relay, build_sink, build_upstream
 from relay.cli.serving import own_names, run
 from relay.codec import stamp
+from relay.config import load
 from relay.errors import ConfigError
 from relay.events import Checking, Done, Event, Failed, Position, Progress, Record, Retrying
 from relay.journal import MemoryJournal, SqliteJournal
@@ -206,3 +207,41 @@ def test_the_first_interrupt_asks_and_the_second_is_the_systems_own() -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert run(work) == 7
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+CALLED = (
+    '[[upstreams]]\nkind = "luma"\nbase_url = "https://g"\ntoken = "env:T"\n[upstreams.webhook]\nsecret = "env:S"\n'
+)
+SERVED = '[server]\npublic_url = "https://relay.example"\n[journal]\nurl = "memory:"\n'
+LONG = "sixteen-or-more-of-them"
+
+
+def configured(tmp_path: Path, text: str, secret: str) -> Settings:
+    (tmp_path / "relay.toml").write_text(text)
+    return load(tmp_path / "relay.toml", {"T": "token", "S": secret})
+
+
+def test_an_upstream_with_a_webhook_is_asked_to_call_where_the_relay_is_reached(tmp_path: Path) -> None:
+    callbacks = build_relay(configured(tmp_path, SERVED + CALLED, LONG)).callbacks
+    assert callbacks is not None
+    assert (callbacks.url("luma", "job_1") or "").startswith("https://relay.example/v1/webhooks/luma/job_1/cb_")
+
+
+@pytest.mark.parametrize(
+    ("text", "secret", "problem"),
+    [
+        (CALLED, LONG, "upstream luma webhook needs an address to call: say public_url in"),
+        (SERVED + CALLED, "too-short", "the webhook secret of upstream luma has fewer than 16 characters"),
+        (
+            SERVED + CALLED + 'signing_secret = "env:T"',
+            "sixteen-or-more-of-them",
+            "the signing secret of upstream luma",
+        ),
+    ],
+)
+def test_a_webhook_that_cannot_work_is_refused_at_the_start(
+    tmp_path: Path, text: str, secret: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem) as error:
+        build_relay(configured(tmp_path, text, secret))
+    assert secret not in str(error.value)

@@ -19,7 +19,12 @@ from tests.docs.terminal import Terminal, matches
 
 __all__ = ["PARSERS", "close_workbench", "open_workbench"]
 
-ENVIRON: Final = {"SORA_TOKEN": "made-up-token"}
+ENVIRON: Final = {
+    "SORA_TOKEN": "made-up-token",
+    "REPLICATE_API_TOKEN": "made-up-token",
+    "REPLICATE_WEBHOOK_SECRET": "whsec_bWFkZSB1cA==",
+    "WEBHOOK_SECRET": "made-up-secret-of-the-relay",
+}
 """What the documentation's examples expect in the environment."""
 
 

@@ -19,7 +19,7 @@ import web
 from relay.cli import _relay
 from relay.codec import read_record
 from relay.events import EVENTS, Position
-from relay.settings import SINK_KINDS, UPSTREAM_KINDS, JournalSettings, PaceSettings, ServerSettings
+from relay.settings import SINK_KINDS, UPSTREAM_KINDS, JournalSettings, PaceSettings, ServerSettings, WebhookSettings
 from web import create_app
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,7 @@ TABLES: dict[str, type[Struct]] = {
     "## [server]": ServerSettings,
     "## [journal]": JournalSettings,
     "### pace": PaceSettings,
+    "### webhook": WebhookSettings,
     **{f'### kind = "{kind}"': settings for kind, settings in UPSTREAM_KINDS.items()},
     **{f'### kind = "{kind}"': settings for kind, settings in SINK_KINDS.items()},
 }

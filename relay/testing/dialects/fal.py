@@ -50,6 +50,8 @@ class ScriptedFal(ScriptedItems):
         task = await self.take(request, required=False)
         if isinstance(task, Response):
             return task
+        if (called := request.query.get("fal_webhook")) is not None:
+            task.input = {**task.input, "fal_webhook": called}
         application = _APPLICATION.match(request.match_info["model"])
         return answer({"status": "IN_QUEUE", "queue_position": 0, **self._addresses(task, application)})
 
