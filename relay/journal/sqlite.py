@@ -4,6 +4,7 @@ import heapq
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,7 @@ class SqliteJournal:
         self._notify = notify
         self._pending: list[Record] = []
         self._unwritten: list[Entry] = []
+        self._oldest_since: datetime | None = None
         self._keys: dict[str, tuple[str, bytes]] = {}
         with ExitStack() as stack:
             self._file = JournalFile(path, notify)
@@ -90,7 +92,8 @@ class SqliteJournal:
             return
         with self._file.transaction() as sql:
             self._insert(sql)
-            if (overdue := self._overdue(sql)).count:
+            overdue = self._overdue(sql) if self._may_be_overdue() else _Overdue()
+            if overdue.count:
                 self._drop(sql, overdue)
         self._note(overdue)
         written, self._pending, self._unwritten, self._keys = self._pending, [], [], {}
@@ -134,18 +137,31 @@ class SqliteJournal:
     def _row(self, record: Record) -> Row:
         return record.position.offset, self._index.jobs[record.job].number, crc32(record.json), record.json
 
+    def _may_be_overdue(self) -> bool:
+        """Whether a bound may be exceeded: to ask the file costs as much as to write a record."""
+        count, size = self._with_pending()
+        since, now = self._oldest_since, self._pending[-1].at
+        aged = since is None or (now - since).total_seconds() > self._keep.age
+        return aged or count > self._keep.records or size > self._keep.bytes
+
+    def _with_pending(self) -> tuple[int, int]:
+        added = sum(size_of(record.json) for record in self._pending)
+        return self._index.count + len(self._pending), self._index.bytes + added
+
     def _overdue(self, sql: sqlite3.Connection) -> "_Overdue":
         """What is to go: the oldest records, while a bound is exceeded. The newest always stays."""
         index, keep, now = self._index, self._keep, self._pending[-1].at
-        count = index.count + len(self._pending)
-        size = index.bytes + sum(size_of(record.json) for record in self._pending)
+        count, size = self._with_pending()
         most = min(count - 1, max(SLICE, 2 * len(self._pending)))
         overdue = _Overdue()
+        self._oldest_since = None
         with closing(sql.execute("SELECT offset, job, body FROM records ORDER BY offset LIMIT ?", (most,))) as rows:
             for offset, number, body in rows:
                 entry = index.numbered.get(number)
                 over = count - overdue.count > keep.records or size - overdue.bytes > keep.bytes
                 if not over and entry is not None and entry.age(now) <= keep.age:
+                    # A running job can only have ended from now on.
+                    self._oldest_since = entry.state.updated if entry.state.terminal is not None else now
                     break
                 overdue.add(offset, entry, size_of(body))
         return overdue
