@@ -92,6 +92,11 @@ class SseSink:
         self._wake()
 
     @property
+    def unended(self) -> frozenset[str] | None:
+        """Of the jobs that the stream was opened *until* the end of, those whose terminal record is still to come."""
+        return None if self._until is None else frozenset(self._until)
+
+    @property
     def ended(self) -> bool:
         """Whether every job that the stream was opened *until* the end of has had its terminal record taken."""
         return self._until is not None and not self._until

@@ -67,7 +67,8 @@ class Telling:
         """
         if notice := next(self._notices, b""):
             return notice
-        if not self._journal.complete(self._reader.cursor, self._ids):
+        # Who was told of a job's end misses nothing where the journal forgets the job as a whole.
+        if not self._journal.complete(self._reader.cursor, self._reader.unended):
             # So slow that the journal forgot what comes next: it goes on from now.
             opening = open_at(self._relay.bus, self._jobs, str(self.position))
             self._reader.restart(after=opening.after, until=opening.until)

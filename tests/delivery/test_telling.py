@@ -141,3 +141,17 @@ def test_while_the_journal_cannot_be_written_nobody_is_told_that_a_job_has_ended
     relay.bus.publish(Job("job_2"), Log(line="there is room again"))
     assert [block.event for block in blocks(resumed.take() + new.take())] == ["done", "done"]
     assert (resumed.ended, new.ended) == (True, True)
+
+
+def test_who_was_told_of_a_jobs_end_is_told_of_no_gap_when_the_journal_forgets_that_job(relay: Relay) -> None:
+    ended, running, other = job_of(relay, 1), job_of(relay, 1), job_of(relay, 1)
+    told = telling(relay, None, [ended, running])
+    relay.bus.publish(ended, Done(urls=("https://a/b",)))
+    while told.take():
+        pass
+    for number in range(9):
+        relay.bus.publish(other, Log(line=f"elsewhere {number}"))
+    relay.bus.publish(running, Log(line="still here"))
+
+    assert not relay.journal.keeps(ended.id)
+    assert [block.event for block in blocks(told.take())] == ["log"]
