@@ -31,6 +31,7 @@ from relay.events import (
     Record,
     Retrying,
     Stalled,
+    Status,
 )
 from relay.jobs import Job
 from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
@@ -40,7 +41,7 @@ from web.cursor import open_at
 from web.telling import Telling
 from web.wire import SSE
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 
 figures = st.integers(0, 100)
 statuses = st.sampled_from(["queued", "running"])
@@ -155,9 +156,9 @@ class Delivery(RuleBasedStateMachine):
         self.publish([(job, event) for job, (_, event) in zip(jobs, said, strict=False)], batch=batch)
 
     @rule(which=picks, count=st.sampled_from([30, 90, 700]), status=statuses, first=events)
-    def say_much_of_one_state(self, which: int, count: int, status: str, first: Event) -> None:
+    def say_much_of_one_state(self, which: int, count: int, status: Status, first: Event) -> None:
         for job in self.jobs([which]):
-            figures = [Progress(percent=n * 100 // count, status="running") for n in range(count)]
+            figures = [Progress(percent=n * 100 // count, status=status) for n in range(count)]
             self.publish([(job, event) for event in (first, *figures)], batch=True)
 
     @rule(which=picks, count=st.integers(1, 4))
@@ -182,7 +183,11 @@ class Delivery(RuleBasedStateMachine):
 
     # Who hears it
 
-    @rule(which=st.none() | st.lists(picks, min_size=1, max_size=3), level=st.sampled_from(LEVELS), target=served)
+    @rule(
+        which=st.none() | st.lists(picks, min_size=1, max_size=3),
+        level=st.sampled_from(["debug", "debug", *LEVELS]),
+        target=served,
+    )
     def come(self, which: list[int] | None, level: Level) -> Served:
         known = self.relay.jobs()
         chosen = None if which is None or not known else frozenset(known[n % len(known)].id for n in which)
@@ -245,6 +250,12 @@ class Delivery(RuleBasedStateMachine):
         client.claims(str(telling.position))
         assert page or (client.awaits, client.lacks(self.story.head)) == (None, [])
         return page
+
+    @rule(served=served, which=picks, count=st.sampled_from([70, 200]), cut=st.none() | st.floats(0, 1))
+    def fall_behind(self, served: Served, which: int, count: int, cut: float | None) -> None:
+        self.read_all(served)
+        self.say_much_of_one_state(which, count, "running", Progress(percent=0, status="queued"))
+        self.read(served, slow=True, cut=cut)
 
     @rule(served=served)
     def hear_with_the_others(self, served: Served) -> None:
@@ -316,5 +327,5 @@ TestMemory = Delivery.TestCase
 TestMemory.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 TestSqlite = SqliteDelivery.TestCase
 TestSqlite.settings = settings(
-    max_examples=EXAMPLES // 3, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=EXAMPLES // 4, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
