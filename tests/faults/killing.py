@@ -138,6 +138,7 @@ class Reader:
         self.story: list[Block] = []
         self.notices: list[Block] = []
         self.connections = 0
+        self.done = False
         self._relay = relay
         self._client = client
         self._leaves_after = leaves_after
@@ -170,6 +171,7 @@ class Reader:
             await self._relay.ready.wait()
             with suppress(*GIVES_UP):
                 if not await self._connect():
+                    self.done = True
                     return
 
     async def _connect(self) -> bool:

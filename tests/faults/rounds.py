@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, closing
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from msgspec import Struct
 
 from relay.clock import SystemClock
-from relay.events import Failed, Record
+from relay.events import TERMINALS, Failed, Record
 from relay.journal import SqliteJournal
 from tests.faults.killing import Block, KilledRelay, Reader, Submitter, Upstream
 
@@ -93,7 +93,8 @@ async def run_rounds(folder: Path, rounds: int, seed: int) -> Verdict:
                     await relay.kill()
             async with asyncio.timeout(PATIENCE):
                 await relay.start()
-                await crowd.settle()
+            await crowd.settled()
+            async with asyncio.timeout(PATIENCE):
                 assert await relay.stop() == 0
         return _verdict(folder, rounds, crowd, upstream)
 
@@ -150,8 +151,24 @@ class _Crowd:
         self._upstream.on_taken = strike
         await taken
 
-    async def settle(self) -> None:
-        """Return when every job has ended, and everybody has been told all there is."""
+    async def settled(self) -> None:
+        """Return when every job has ended, and everybody has been told all there is.
+
+        How long that takes depends on the machine and on what still runs, so time alone is no failure: it is one if in
+        PATIENCE seconds nobody is told anything, or if that many turns bring no end as there are jobs to end, and one.
+        """
+        settling = self._tasks.create_task(self._settle())
+        turns = 1 + len(self._unended())
+        for _ in range(turns):
+            told = self._told()
+            await asyncio.wait([settling], timeout=PATIENCE)
+            if settling.done() or self._told() == told:
+                break
+        if not settling.done():
+            settling.cancel()
+            raise AssertionError(f"it does not settle: {'; '.join(self._behind())}")
+
+    async def _settle(self) -> None:
         await asyncio.gather(*self._submissions)
         await self._to_read.join()
         head = await self.submitter.position()
@@ -159,6 +176,26 @@ class _Crowd:
             await reader.reaches(head)
         for task in self._reading:
             task.cancel()
+
+    def _told(self) -> int:
+        """How much all readers have been told so far."""
+        return sum(len(reader.story) for reader in (*self.of_all, *self.of_one.values()))
+
+    def _unended(self) -> set[str]:
+        """The jobs of which the first reader of all was not told the end."""
+        ends = {json.loads(block.data)["job"] for block in self.of_all[0].story if block.event in _ENDS}
+        return set(self.submitter.jobs.values()) - ends
+
+    def _behind(self) -> Iterator[str]:
+        """Who waits for what, in words."""
+        unended = sorted(self._unended())
+        yield f"{len(unended)} jobs have no end ({', '.join(unended[:5]) or 'none'})"
+        yield f"{sum(not task.done() for task in self._submissions)} submissions have no answer"
+        yield f"{self._to_read.qsize()} jobs wait for a reader"
+        furthest = max(reader.offset for reader in self.of_all)
+        for reader in (*self.of_all, *self.of_one.values()):
+            if not reader.done and (reader.offset < furthest or reader not in self.of_all):
+                yield f"{reader.path} is told up to {reader.offset} of {furthest} in {reader.connections} connections"
 
     def _submit(self, key: str, scenario: str | None = None) -> asyncio.Task[None]:
         if scenario is not None:
@@ -179,6 +216,9 @@ class _Crowd:
             self.of_one[job] = Reader(self.relay, self._client, path, leaves_after=turn * 5 or None)
             await self.of_one[job].run()
             self._to_read.task_done()
+
+
+_ENDS: Final = frozenset(kind.__struct_config__.tag for kind in TERMINALS)
 
 
 def _is_being_submitted(block: Block) -> bool:
