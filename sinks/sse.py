@@ -74,12 +74,14 @@ class SseSink:
         level: Level = "debug",
         until: Iterable[str] | None = None,
         encode: Callable[[Record], bytes] = frame,
+        caught_up: bool = False,
     ) -> None:
+        """*read* gives the records behind an offset; *caught_up* says that the client has been up to date before."""
         self._read = read
         self._wake = wake
         self._level: Level = level
         self._encode = encode
-        self._caught_up = False
+        self._caught_up = caught_up
         self.skipped = 0
         self.restart(after=after, until=until)
 

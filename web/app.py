@@ -30,6 +30,7 @@ def create_app(
     debug: bool = False,
     hosts: Collection[str] | None = None,
     origins: Collection[str] = (),
+    take_over: bool = True,
 ) -> Application:
     """The relay's routes as an application. It enters and leaves *relay*, unless that runs already.
 
@@ -40,10 +41,13 @@ def create_app(
 
     *hosts*: the names this relay answers to, without port; None for any, which is for applications that check it
     themselves. *origins*: further origins whose pages are this relay's own, such as its address behind a proxy.
+
+    *take_over*: whether a stream's connection is taken out of aiohttp's hands once it is up to date; its handler has
+    returned then, and each costs a fifth of the memory. It stays where the connection is not as it is expected to be.
     """
     app = Application(middlewares=[problems, guard])
     app[RELAY] = relay
-    app[STREAMS] = LiveStreams()
+    app[STREAMS] = LiveStreams(max_age)
     app[FAN_OUT] = FanOut(relay.bus, heartbeat)
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
@@ -52,6 +56,7 @@ def create_app(
         max_streams=max_streams,
         max_streams_per_client=max_streams_per_client,
         debug=debug,
+        take_over=take_over,
         hosts=None if hosts is None else frozenset(name.lower() for name in hosts),
         origins=frozenset(origin.rstrip("/").lower() for origin in origins),
     )

@@ -10,7 +10,7 @@ from relay.events import Position
 from relay.jobs import Job
 from relay.journal import Journal
 
-__all__ = ["UNKNOWN", "Gap", "Opening", "open_at", "still_to_end"]
+__all__ = ["UNKNOWN", "Gap", "Opening", "open_at", "resumed_at"]
 
 UNKNOWN: Final = Position("unknown", 0)
 """What a client that named nothing we can read is to name until it has been told where the jobs stand."""
@@ -44,6 +44,11 @@ class Opening(Struct, frozen=True, kw_only=True):
     until: frozenset[str] | None = None
     finished: bool = False
 
+    @property
+    def live(self) -> bool:
+        """Whether something is still to come when all that there is has been told."""
+        return self.until is None or bool(self.until)
+
 
 def open_at(bus: Bus, jobs: Sequence[Job] | None, last_event_id: str | None) -> Opening:
     """How to serve a client that names *last_event_id*, or that is new, a stream of *jobs* or of all."""
@@ -56,7 +61,7 @@ def open_at(bus: Bus, jobs: Sequence[Job] | None, last_event_id: str | None) -> 
     else:
         after, snapshot = journal.head, True
         gap = _gap(journal, ids, claimed, known) if last_event_id else None
-    until = still_to_end(bus, jobs, after)
+    until = _still_to_end(bus, jobs, after)
     return Opening(
         after=after,
         known=known or UNKNOWN,
@@ -65,6 +70,11 @@ def open_at(bus: Bus, jobs: Sequence[Job] | None, last_event_id: str | None) -> 
         until=until,
         finished=until is not None and not until and bool(last_event_id) and gap is None,
     )
+
+
+def resumed_at(bus: Bus, jobs: Sequence[Job] | None, after: int) -> Opening:
+    """How to go on serving a client that was told everything up to the offset *after*."""
+    return Opening(after=after, known=Position(bus.journal.epoch, after), until=_still_to_end(bus, jobs, after))
 
 
 def _is_of(journal: Journal, position: Position) -> bool:
@@ -77,7 +87,7 @@ def _gap(journal: Journal, ids: Collection[str] | None, claimed: Position | None
     return Gap(start=claimed, to=Position(journal.epoch, journal.head), missed=missed)
 
 
-def still_to_end(bus: Bus, jobs: Sequence[Job] | None, after: int) -> frozenset[str] | None:
+def _still_to_end(bus: Bus, jobs: Sequence[Job] | None, after: int) -> frozenset[str] | None:
     """The jobs whose terminal record a client that has everything up to *after* still lacks; None for all jobs."""
     if jobs is None:
         return None

@@ -1,21 +1,22 @@
 """One client being served: what it is to hear, and the connection it hears it on."""
 
 import asyncio
-import random
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
 from relay.events import Exchange, Level
 from relay.jobs import Job
-from web.cursor import Opening
-from web.fanout import Seat
-from web.keys import FAN_OUT, OPTIONS, RELAY
+from web.cursor import Opening, resumed_at
+from web.fanout import Group
+from web.keys import FAN_OUT, OPTIONS, RELAY, STREAMS
+from web.links import HandlerLink, Link, Writer
 from web.live import OpenStream
 from web.sockets import tune
+from web.takeover import can_be_taken_over, take_over
 from web.telling import Telling
 from web.wire import Wire
 
@@ -26,116 +27,164 @@ RENEWAL_PAUSE: Final = 250
 """Milliseconds until a stream that was ended for its age comes back: nobody should see it."""
 
 
-class Delivery:
-    """Serves one stream: reads behind the client's cursor as fast as the client takes it, and no faster."""
+class Delivery(OpenStream):
+    """Serves one stream: reads behind the client's cursor as fast as the client takes it, and no faster.
+
+    Most of its life it is up to date, and only has a seat among others: it hears of *slow* when the kernel did not take
+    all that was written there, and of *reached*, the offset of the last record that was. What it needs for telling the
+    client anything else is made when that happens.
+    """
+
+    __slots__ = (
+        "_app",
+        "_group",
+        "_jobs",
+        "_level",
+        "_overheard",
+        "_telling",
+        "_wire",
+        "link",
+        "reached",
+        "slow",
+        "writer",
+    )
 
     def __init__(
         self, request: Request, wire: Wire, jobs: Sequence[Job] | None, opening: Opening, level: Level
     ) -> None:
         """Await nothing between finding *opening* and this, so that all of what is told first is of one moment."""
-        self._relay = request.app[RELAY]
-        self._options = request.app[OPTIONS]
-        self._fan_out = request.app[FAN_OUT]
-        self._debug = self._options.debug and request.query.get("debug") == "1"
-        self._request = request
+        super().__init__(request.remote or "")
+        self._app = request.app
         self._wire = wire
         self._jobs = jobs
         self._level: Level = level
-        self._telling = Telling(self._relay, wire, jobs, opening, level=level)
-        self._news = asyncio.Event()
-        self._exchanges: list[Exchange] = []
-        self.stream = OpenStream(peer=request.remote or "", wake=self._news.set, cut=self._cut)
+        self._telling: Telling | None = Telling(self._app[RELAY], wire, jobs, opening, level=level)
+        self._group: Group | None = None
+        debug = self._app[OPTIONS].debug and request.query.get("debug") == "1"
+        self._overheard = _Overheard(jobs, self.wake) if debug else None
+        self.reached = 0
+        self.slow = False
 
-    async def run(self, response: StreamResponse) -> None:
-        """Serve until the story ends, the relay closes the stream, or the client leaves (ConnectionError)."""
-        self._response = response
-        tune(self._request)
-        stop_debug = self._relay.bus.subscribe_exchanges(self._overhear) if self._debug else None
+    def may_be_taken(self, request: Request) -> bool:
+        """Whether this stream is one to be taken out of aiohttp's hands, once it is up to date."""
+        return self._app[OPTIONS].take_over and self._overheard is None and can_be_taken_over(request)
+
+    async def run(self, request: Request, response: StreamResponse, *, take: bool) -> None:
+        """Serve until the story ends, the relay closes the stream, the client leaves, or, with *take*, it is taken.
+
+        A stream that is taken goes on by itself: the handler has to return *response*, and is done.
+        """
+        send_timeout = self._app[OPTIONS].send_timeout
+        link = HandlerLink(request, response, self, send_timeout)
+        self.link: Link = link
+        if request.transport is not None:
+            tune(request.transport)
+        self._app[STREAMS].add(self)
+        stop_debug = None
+        if self._overheard is not None:
+            stop_debug = self._app[RELAY].bus.subscribe_exchanges(self._overheard)
+        taken = None
         try:
-            await self._write(self._wire.heartbeat)
-            await self._follow()
+            over = await self._catch_up(self._wire.heartbeat)
+            while not over:
+                if take and (taken := take_over(request, self, send_timeout)):
+                    self.link = taken
+                    return self._sit()
+                self._sit()
+                await link.news.wait()
+                link.news.clear()
+                over = await self._catch_up()
         finally:
             if stop_debug is not None:
                 stop_debug()
+            if taken is None:
+                self.end()
 
-    async def _follow(self) -> None:
-        now = asyncio.get_running_loop().time
-        expires = now() + self._options.max_age * random.uniform(0.8, 1.2)  # noqa: S311
-        slow = False
-        while True:
-            self._news.clear()
-            await self._catch_up(slow=slow)
-            if self._telling.ended:
-                return
-            if self.stream.closing:
-                return await self._write(self._notice("bye", {"reason": "the relay is shutting down"}))
-            if now() >= expires:
-                renewal = self._notice("bye", {"reason": "this stream is renewed"}, retry=RENEWAL_PAUSE)
-                return await self._write(renewal)
-            slow = await self._sit(until=expires)
+    async def serve(self) -> bool:
+        """Bring the client up to date and give it a seat again. Returns whether there is no need to: it is over."""
+        if await self._catch_up():
+            return True
+        self._sit()
+        return False
 
-    async def _sit(self, *, until: float) -> bool:
-        """Be up to date together with others, until there is something to do for this client alone.
+    def wake(self) -> None:
+        self.link.wake()
 
-        Returns whether the client has turned out to be too slow for that; then what it was sent is on its way.
+    def cut(self) -> None:
+        self.link.cut()
+
+    def end(self) -> None:
+        if self._group is not None:
+            self._group.leave(self)
+            self._group = None
+        self._telling = None
+        self._app[STREAMS].remove(self)
+
+    async def _catch_up(self, lead: bytes = b"") -> bool:
+        """Write *lead* and all that is behind the cursor; others have their turn between two pages.
+
+        Returns whether the stream is over. Await nothing between that and taking a seat, or a record falls in between.
         """
-        seat = Seat(self._transport(), chunked=self._request.version >= HttpVersion11, call_away=self._news.set)
-        with self._fan_out.seated(seat, self._wire, self._level, self._jobs):
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-        self._telling.told(seat.reached)
-        if seat.slow:
-            await self._drained()
-        return seat.slow
+        slow, telling = self.slow, self._rise()
+        if slow:
+            await self.link.drained()
+        page = lead + self._next(telling, slow=slow)
+        while page:
+            await self.link.send(page)
+            if page := self._next(telling, slow=slow):
+                await asyncio.sleep(0)
+        if telling.ended:
+            return True
+        last = None
+        if self.closing:
+            last = self._wire.notice("bye", {"reason": "the relay is shutting down"}, telling.position)
+        elif asyncio.get_running_loop().time() >= self.expires:
+            why = {"reason": "this stream is renewed"}
+            last = self._wire.notice("bye", why, telling.position, retry=RENEWAL_PAUSE)
+        if last is not None:
+            await self.link.send(last)
+        return last is not None
 
-    async def _catch_up(self, *, slow: bool) -> None:
-        """Write all that is behind the cursor, a page at a time; other clients have their turn between two pages."""
-        while True:
-            self._transport()
-            page = self._telling.take(slow=slow)
-            for exchange in self._overheard():
-                page += self._notice("exchange", exchange)
-            if not page:
-                return
-            await self._write(page)
-            await asyncio.sleep(0)
+    def _sit(self) -> None:
+        """Be up to date together with others, until there is something to do for this client alone."""
+        self.slow = False
+        self.writer: Writer = self.link.writer
+        self._group = self._app[FAN_OUT].seat(self, self._wire, self._level, self._jobs, chunked=self.link.chunked)
+        self._jobs = self._group.jobs
 
-    def _overhear(self, exchange: Exchange) -> None:
-        if self._jobs is None or not {job.id for job in self._jobs}.isdisjoint(exchange.jobs):
-            del self._exchanges[: -PENDING_EXCHANGES + 1]
+    def _rise(self) -> Telling:
+        """Leave the seat, if it has one, and go on alone from where that has got to."""
+        if self._group is not None:
+            self._group.leave(self)
+            self._group = None
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            return telling
+        relay = self._app[RELAY]
+        opening = resumed_at(relay.bus, self._jobs, self.reached)
+        return Telling(relay, self._wire, self._jobs, opening, level=self._level, caught_up=True)
+
+    def _next(self, telling: Telling, *, slow: bool) -> bytes:
+        page = telling.take(slow=slow)
+        if self._overheard is not None:
+            for exchange in self._overheard.take():
+                page += self._wire.notice("exchange", exchange, telling.position)
+        return page
+
+
+class _Overheard:
+    """Raw exchanges about some jobs, or all, that one client is still to be told of."""
+
+    def __init__(self, jobs: Sequence[Job] | None, wake: Callable[[], None]) -> None:
+        self._jobs = None if jobs is None else {job.id for job in jobs}
+        self._wake = wake
+        self._exchanges: deque[Exchange] = deque(maxlen=PENDING_EXCHANGES)
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self._jobs is None or not self._jobs.isdisjoint(exchange.jobs):
             self._exchanges.append(exchange)
-            self._news.set()
+            self._wake()
 
-    def _overheard(self) -> Iterator[dict[str, Any]]:
-        exchanges, self._exchanges = self._exchanges, []
-        for exchange in exchanges:
-            yield msgspec.to_builtins(exchange)
-
-    def _notice(self, event: str, data: dict[str, Any], **options: int) -> bytes:
-        return self._wire.notice(event, data, self._telling.position, **options)
-
-    def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionError("the client has left")
-        return transport
-
-    async def _write(self, data: bytes) -> None:
-        await self._response.write(data)
-        await self._drained()
-
-    async def _drained(self) -> None:
-        """Return when the kernel has taken all that was written. Raises ConnectionError where it takes too long."""
-        try:
-            async with asyncio.timeout(self._options.send_timeout):
-                await self._request.writer.drain()
-        except TimeoutError:
-            self._cut()
-            raise ConnectionError("the client takes nothing") from None
-
-    def _cut(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()
+    def take(self) -> Iterator[dict[str, Any]]:
+        while self._exchanges:
+            yield msgspec.to_builtins(self._exchanges.popleft())

@@ -1,7 +1,7 @@
 """Connections that ask for nothing: aiohttp waits for a first request for ever, and each of them holds a descriptor."""
 
 import asyncio
-from asyncio import BaseTransport
+from asyncio import Transport
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -21,15 +21,18 @@ class Doorman:
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._asked: WeakSet[BaseTransport] = WeakSet()
-        self._since: WeakKeyDictionary[BaseTransport, float] = WeakKeyDictionary()
+        self._asked: WeakSet[Transport] = WeakSet()
+        self._since: WeakKeyDictionary[Transport, float] = WeakKeyDictionary()
 
-    def asked(self, connection: BaseTransport) -> None:
+    def asked(self, connection: Transport) -> None:
         """This one has asked for something."""
         self._asked.add(connection)
 
-    def overdue(self, connections: Iterable[BaseTransport], now: float) -> list[BaseTransport]:
+    def overdue(self, connections: Iterable[Transport], now: float) -> list[Transport]:
         """Those of *connections* that were first seen here at least the patience ago, and have asked for nothing."""
+        connections = list(connections)
+        # Whose connection is a stream's by now is none of them, and stays; ten thousand references to those would too.
+        self._asked.intersection_update(connections)
         silent = [connection for connection in connections if connection not in self._asked]
         return [connection for connection in silent if now - self._since.setdefault(connection, now) >= self._patience]
 
@@ -64,6 +67,5 @@ async def _go_round(runner: AppRunner, door: Doorman, pause: float) -> None:
         handlers = runner.server.connections if runner.server is not None else []
         connections = [handler.transport for handler in handlers if handler.transport is not None]
         for connection in door.overdue(connections, now()):
-            if isinstance(connection, asyncio.WriteTransport):
-                connection.abort()
+            connection.abort()
         await asyncio.sleep(pause)

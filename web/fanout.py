@@ -6,42 +6,37 @@ this room, and catches up from the journal in its own time.
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeAlias
 
 from relay.bus import Bus
 from relay.events import Level, Record, at_least
 from relay.jobs import Job
 from relay.subscription import Subscription
+from web.links import CHUNK, Writer
 from web.wire import Wire
 
-__all__ = ["FanOut", "Seat"]
+__all__ = ["FanOut", "Group", "Seat"]
 
-GroupKey: TypeAlias = tuple[str, Level, tuple[str, ...] | None]
+GroupKey: TypeAlias = tuple[str, Level, bool, tuple[str, ...] | None]
 
 FLUSH_BYTES: Final = 64 * 1024
 """How much may wait for the end of the loop's turn: a long burst must not fill the memory of every slow reader."""
 
-_CHUNK: Final = b"%x\r\n%b\r\n"
-"""[spec] RFC 9112, 7.1: a chunk is its size in hexadecimal, and its data, each ended by CRLF."""
 
-
-class Seat:
-    """One reader that is up to date: its connection, and how to call it away.
+class Seat(Protocol):
+    """One reader that is up to date.
 
     *slow* is set where the kernel did not take all that was written; nothing more is written from then on. *reached* is
     the offset of the last record that was.
     """
 
-    __slots__ = ("call_away", "chunked", "reached", "slow", "transport")
+    writer: Writer
+    slow: bool
+    reached: int
 
-    def __init__(self, transport: asyncio.WriteTransport, *, chunked: bool, call_away: Callable[[], None]) -> None:
-        self.transport = transport
-        self.chunked = chunked
-        self.call_away = call_away
-        self.reached = 0
-        self.slow = False
+    def wake(self) -> None:
+        """Have it leave its seat: there is something to do for it alone."""
 
 
 class FanOut:
@@ -50,33 +45,29 @@ class FanOut:
     def __init__(self, bus: Bus, heartbeat: float) -> None:
         self._bus = bus
         self._heartbeat = heartbeat
-        self._groups: dict[GroupKey, _Group] = {}
+        self._groups: dict[GroupKey, Group] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._latest: dict[str, tuple[Record, bytes]] = {}
 
-    @contextmanager
-    def seated(self, seat: Seat, wire: Wire, level: Level, jobs: Sequence[Job] | None) -> Generator[None]:
-        """While this is entered, *seat* is written whatever is new. Afterwards *seat.reached* says up to where.
+    def seat(self, seat: Seat, wire: Wire, level: Level, jobs: Sequence[Job] | None, *, chunked: bool) -> "Group":
+        """Write *seat* whatever is new, until it leaves the group that this returns.
 
-        Enter it without awaiting anything after the journal was read to its end: then nothing is missed or repeated.
+        Call it without awaiting anything after the journal was read to its end: then nothing is missed or repeated.
         """
-        key = (wire.content_type, level, None if jobs is None else tuple(job.id for job in jobs))
+        key = (wire.content_type, level, chunked, None if jobs is None else tuple([job.id for job in jobs]))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(self, wire, level, jobs)
+            group = self._groups[key] = Group(self, key, wire, jobs)
         group.flush()
         group.seats[seat] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
-        try:
-            yield
-        finally:
-            del group.seats[seat]
-            if not seat.slow:
-                seat.reached = group.cursor
-            if not group.seats:
-                del self._groups[key]
-                group.close()
+        return group
+
+    def close(self, group: "Group") -> None:
+        """Nobody sits in *group* any more. Twice does nothing."""
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
 
     def encoded(self, record: Record, wire: Wire) -> bytes:
         """*record* on this wire: made once, however many groups hear it."""
@@ -87,7 +78,7 @@ class FanOut:
         self._latest[wire.content_type] = (record, data)
         return data
 
-    def listen(self, group: "_Group", jobs: Sequence[Job] | None) -> Subscription:
+    def listen(self, group: "Group", jobs: Sequence[Job] | None) -> Subscription:
         return self._bus.subscribe(group, jobs)
 
     @property
@@ -102,16 +93,36 @@ class FanOut:
             self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
 
 
-class _Group:
+class Group:
     """Readers of the same jobs at the same level on the same wire: one sink on the bus for all of them."""
 
-    def __init__(self, room: FanOut, wire: Wire, level: Level, jobs: Sequence[Job] | None) -> None:
+    __slots__ = (
+        "_chunked",
+        "_flushing",
+        "_level",
+        "_over",
+        "_pending",
+        "_pending_bytes",
+        "_reached",
+        "_room",
+        "_spoke",
+        "_subscription",
+        "_wire",
+        "cursor",
+        "jobs",
+        "key",
+        "seats",
+    )
+
+    def __init__(self, room: FanOut, key: GroupKey, wire: Wire, jobs: Sequence[Job] | None) -> None:
         self.seats: dict[Seat, None] = {}
         self.cursor = room.head
+        self.jobs = jobs
         self._room = room
+        self.key = key
         self._wire = wire
-        self._level: Level = level
-        self._jobs = jobs
+        self._level: Level = key[1]
+        self._chunked = key[2]
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._reached = self.cursor
@@ -126,17 +137,23 @@ class _Group:
             data = self._room.encoded(record, self._wire)
             self._pending.append(data)
             self._pending_bytes += len(data)
-        if record.terminal and self._jobs is not None:
-            self._over = all(job.ended for job in self._jobs)
+        if record.terminal and self.jobs is not None:
+            self._over = all(job.ended for job in self.jobs)
         if self._pending_bytes >= FLUSH_BYTES:
             self.flush()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self.flush)
 
-    def close(self) -> None:
-        self._subscription.close()
-        if self._flushing is not None:
-            self._flushing.cancel()
+    def leave(self, seat: Seat) -> None:
+        """Write *seat* nothing more; *seat.reached* says up to where it has been."""
+        if seat in self.seats:
+            del self.seats[seat]
+            seat.reached = self.cursor
+        if not self.seats:
+            self._room.close(self)
+            self._subscription.close()
+            if self._flushing is not None:
+                self._flushing.cancel()
 
     def flush(self) -> None:
         """Write what has come up since the last time to every seat."""
@@ -150,8 +167,8 @@ class _Group:
             self._spoke = True
             self._write(data)
         if self._over:
-            for seat in self.seats:
-                seat.call_away()
+            for seat in tuple(self.seats):
+                seat.wake()
 
     def beat(self) -> None:
         """A sign of life, unless there was one since the last time."""
@@ -160,14 +177,14 @@ class _Group:
         self._spoke = False
 
     def _write(self, data: bytes) -> None:
-        chunk = _CHUNK % (len(data), data)
+        if self._chunked:
+            data = CHUNK % (len(data), data)
+        late = []
         for seat in self.seats:
-            transport = seat.transport
+            seat.writer.write(data)
             if seat.slow:
-                continue
-            if not transport.is_closing():
-                transport.write(chunk if seat.chunked else data)
-                if not transport.get_write_buffer_size():
-                    continue
-            seat.slow, seat.reached = True, self.cursor
-            seat.call_away()
+                late.append(seat)
+        for seat in late:
+            del self.seats[seat]
+            seat.reached = self.cursor
+            seat.wake()

@@ -19,6 +19,7 @@ class Options(Struct, frozen=True, kw_only=True):
     max_streams: int = 10_000
     max_streams_per_client: int = 0
     debug: bool = False
+    take_over: bool = True
     hosts: frozenset[str] | None = None
     origins: frozenset[str] = frozenset()
 

@@ -1,9 +1,8 @@
 """What the kernel is told about the connection of a stream."""
 
+import asyncio
 import socket
 from typing import Final
-
-from aiohttp.web import Request
 
 __all__ = ["tune"]
 
@@ -22,13 +21,13 @@ _OPTIONS: Final = tuple(
 )
 
 
-def tune(request: Request) -> None:
+def tune(transport: asyncio.Transport) -> None:
     """Let the kernel notice a peer that is gone, and let us notice one that does not read."""
-    transport = request.transport
-    if transport is not None:
-        # Then "drained" means that the kernel has taken everything, and anything less is a client to wait for.
-        transport.set_write_buffer_limits(high=0)
-    sock = transport.get_extra_info("socket") if transport is not None else None
+    # Then "drained" means that the kernel has taken everything, and anything less is a client to wait for. TLS counts
+    # otherwise: its transport is full at the limit, so that with 0 it is never anything else.
+    tls = transport.get_extra_info("sslcontext") is not None
+    transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
+    sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         for option, value in _OPTIONS:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,6 +1,7 @@
 """Live streams of one job, of several, or of all: Server-Sent Events, or JSON lines for who asks for them."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -62,12 +63,11 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
         return _turned_away(request, wire, headers, said, word)
     delivery = Delivery(request, wire, jobs, opening, level)
     response = StreamResponse(headers=headers)
+    if take := opening.live and delivery.may_be_taken(request):
+        response.force_close()
     await response.prepare(request)
-    try:
-        with request.app[STREAMS].opened(delivery.stream):
-            await delivery.run(response)
-    except ConnectionError:
-        pass  # the client has left; a job's life hangs on no connection
+    with suppress(ConnectionError):  # the client has left; a job's life hangs on no connection
+        await delivery.run(request, response, take=take)
     return response
 
 

@@ -10,7 +10,7 @@ from relay.events import Level, Position
 from relay.jobs import Job, Snapshot
 from relay.relay import Relay
 from sinks.sse import SseSink
-from web.cursor import Gap, Opening, open_at, still_to_end
+from web.cursor import Gap, Opening, open_at
 from web.wire import Wire
 
 __all__ = ["Telling"]
@@ -34,7 +34,9 @@ class Telling:
         opening: Opening,
         *,
         level: Level = "debug",
+        caught_up: bool = False,
     ) -> None:
+        """*caught_up*: the client has been up to date before, so that it is told when it has become slow."""
         self._relay = relay
         self._journal = relay.journal
         self._wire = wire
@@ -47,6 +49,7 @@ class Telling:
             level=level,
             until=opening.until,
             encode=wire.record,
+            caught_up=caught_up,
         )
         self._begin(opening)
 
@@ -80,11 +83,6 @@ class Telling:
             # First, or a client that is cut off in between has a hole that nobody told it of.
             page = self._wire.notice("skipped", {"missed": self._reader.skipped}, before) + page
         return page
-
-    def told(self, to: int) -> None:
-        """The client was told what follows up to offset *to* in another way."""
-        if to > self._reader.cursor:
-            self._reader.restart(after=to, until=still_to_end(self._relay.bus, self._jobs, to))
 
     def _begin(self, opening: Opening) -> None:
         """Find what is said instead of records: what is missing, and where the jobs stand at this very moment."""

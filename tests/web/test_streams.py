@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
-from aiohttp.web import AppRunner, TCPSite
+from aiohttp.web import Application, AppRunner, TCPSite
 
 from relay import Relay
 from relay.events import Done, Exchange, Failed, Log, Position
@@ -22,8 +22,12 @@ from sinks.sse import frame
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 from tests.web.serving import serve, serve_app
 from web import create_app
+from web.delivery import Delivery
 from web.doorman import doorman
 from web.keys import STREAMS
+from web.links import Link
+
+pytestmark = pytest.mark.usefixtures("take_over")
 
 
 @pytest.fixture
@@ -39,6 +43,13 @@ def job_of(relay: Relay, records: int = 1) -> Job:
     for number in range(records):
         relay.bus.publish(job, Log(line=f"line {number + 1}"))
     return job
+
+
+def served(app: Application) -> Link:
+    """The connection of the only stream that is open."""
+    (stream,) = app[STREAMS]
+    assert isinstance(stream, Delivery)
+    return stream.link
 
 
 async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
@@ -420,23 +431,14 @@ async def test_a_stream_is_renewed_in_time_and_the_resume_loses_nothing(relay: R
 
 
 async def test_the_kernel_is_told_to_notice_a_dead_peer_and_a_stalled_one(relay: Relay) -> None:
-    runner = AppRunner(create_app(relay), access_log=None)
-    await runner.setup()
-    await TCPSite(runner, "127.0.0.1", 0).start()
-    async with (
-        ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client,
-        client.get("/v1/events") as response,
-    ):
+    app = create_app(relay)
+    async with serve_app(app) as client, client.get("/v1/events") as response:
         await response.content.readline()
-        assert runner.server is not None
-        (handler,) = runner.server.connections
-        assert handler.transport is not None
-        sock = handler.transport.get_extra_info("socket")
+        sock = served(app).transport.get_extra_info("socket")
         options = [
             sock.getsockopt(socket.IPPROTO_TCP, option)
             for option in (socket.TCP_USER_TIMEOUT, socket.TCP_NOTSENT_LOWAT)
         ]
-    await runner.cleanup()
 
     assert options == [12_000, 16_384]
 
