@@ -44,11 +44,6 @@ class Opening(Struct, frozen=True, kw_only=True):
     until: frozenset[str] | None = None
     finished: bool = False
 
-    @property
-    def live(self) -> bool:
-        """Whether something is still to come when all that there is has been told."""
-        return self.until is None or bool(self.until)
-
 
 def open_at(bus: Bus, jobs: Sequence[Job] | None, last_event_id: str | None) -> Opening:
     """How to serve a client that names *last_event_id*, or that is new, a stream of *jobs* or of all."""

@@ -66,8 +66,15 @@ class Delivery(OpenStream):
         self.slow = False
 
     def may_be_taken(self, request: Request) -> bool:
-        """Whether this stream is one to be taken out of aiohttp's hands, once it is up to date."""
-        return self._app[OPTIONS].take_over and self._overheard is None and can_be_taken_over(request)
+        """Whether this stream is to be taken out of aiohttp's hands, once it is up to date.
+
+        A story that has ended is told by aiohttp, which keeps the connection for the next request.
+        """
+        if not self._app[OPTIONS].take_over or self._overheard is not None:
+            return False
+        bus = self._app[RELAY].bus
+        live = self._jobs is None or not all(bus.as_told(job).ended for job in self._jobs)
+        return live and can_be_taken_over(request)
 
     async def run(self, request: Request, response: StreamResponse, *, take: bool) -> None:
         """Serve until the story ends, the relay closes the stream, the client leaves, or, with *take*, it is taken.

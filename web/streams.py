@@ -63,7 +63,7 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
         return _turned_away(request, wire, headers, said, word)
     delivery = Delivery(request, wire, jobs, opening, level)
     response = StreamResponse(headers=headers)
-    if take := opening.live and delivery.may_be_taken(request):
+    if take := delivery.may_be_taken(request):
         response.force_close()
     await response.prepare(request)
     with suppress(ConnectionError):  # the client has left; a job's life hangs on no connection

@@ -106,11 +106,13 @@ class TakenOver(asyncio.Protocol):
             self.cut()
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self._task is not None:
-            self._task.cancel()
         stream = self._stream
         del self._stream  # or the two hold each other until the next collection, which may be far away
-        stream.end()
+        if self._task is None:
+            stream.end()
+        else:
+            self._task.add_done_callback(lambda _: stream.end())
+            self._task.cancel()
 
     async def _serve(self) -> None:
         stream, over = self._stream, True
