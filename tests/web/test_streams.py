@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
@@ -295,9 +295,7 @@ class Mute:
         reader, self._writer = await asyncio.open_connection(*self._address)
         self._writer.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"\r\n:\n")
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
-        transport.pause_reading()
+        cast(asyncio.ReadTransport, self._writer.transport).pause_reading()
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.transport.abort()
