@@ -179,7 +179,7 @@ class Group:
     def _write(self, data: bytes) -> None:
         if self._chunked:
             data = CHUNK % (len(data), data)
-        late = []
+        late: list[Seat] = []
         for seat in self.seats:
             seat.writer.write(data)
             if seat.slow:

@@ -24,14 +24,17 @@ class Link(Protocol):
     @property
     def transport(self) -> asyncio.Transport:
         """Raises ConnectionError where there is none any more."""
+        ...
 
     @property
     def writer(self) -> Writer:
         """Where framed data goes. Who is not given all of it to the kernel is marked as slow."""
+        ...
 
     @property
     def chunked(self) -> bool:
         """Whether what the writer takes is to be framed as chunks."""
+        ...
 
     async def send(self, data: bytes) -> None:
         """Frame and write *data*; return when the kernel has taken all. Raises ConnectionError where it does not."""
@@ -54,6 +57,7 @@ class Served(Protocol):
 
     async def serve(self) -> bool:
         """Do what there is to do for this client alone. Returns whether the stream is over then."""
+        ...
 
     def end(self) -> None:
         """The client has left, or the stream is over: let go of everything. Twice does nothing."""

@@ -25,11 +25,10 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 def can_be_taken_over(request: Request) -> bool:
     """Whether the connection of *request* looks as it is expected to, and nothing more is to be read of the request."""
-    handler: object = request.protocol
-    transport = request.transport
-    if not isinstance(handler, RequestHandler) or transport is None or request.body_exists:
+    handler, transport = request.protocol, request.transport
+    if transport is None or request.body_exists or transport.get_protocol() is not handler:
         return False
-    return handler.transport is transport and transport.get_protocol() is handler
+    return _holds(handler, transport)
 
 
 def take_over(request: Request, stream: Served, send_timeout: float) -> "TakenOver | None":
@@ -48,6 +47,10 @@ def take_over(request: Request, stream: Served, send_timeout: float) -> "TakenOv
     # Not before its task has ended, for with `handler_cancellation` it would be cancelled, and middlewares with it.
     request.task.add_done_callback(lambda _: handler.connection_lost(None))
     return taken
+
+
+def _holds(handler: object, transport: asyncio.Transport) -> bool:
+    return isinstance(handler, RequestHandler) and handler.transport is transport
 
 
 class TakenOver(asyncio.Protocol):
@@ -105,7 +108,7 @@ class TakenOver(asyncio.Protocol):
         if self._ignored > IGNORED_BYTES:
             self.cut()
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         stream = self._stream
         del self._stream  # or the two hold each other until the next collection, which may be far away
         if self._task is None:
