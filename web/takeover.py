@@ -108,7 +108,7 @@ class TakenOver(asyncio.Protocol):
         if self._ignored > IGNORED_BYTES:
             self.cut()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         stream = self._stream
         del self._stream  # or the two hold each other until the next collection, which may be far away
         if self._task is None:
