@@ -37,7 +37,7 @@ from relay.jobs import Job
 from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
 from relay.testing import ManualClock
 from tests.delivery.client import Client, Story
-from web.cursor import open_at
+from web.cursor import open_at, resumed_at
 from web.telling import Telling
 from web.wire import SSE
 
@@ -86,6 +86,7 @@ class Served:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.jobs: list[Job] | None = None
         self.telling: Telling | None = None
         self.live = False
 
@@ -222,6 +223,7 @@ class Delivery(RuleBasedStateMachine):
         assert opening.finished == client.has_all
         client.is_given(state=opening.snapshot)
         if not opening.finished:
+            served.jobs = jobs
             served.telling = Telling(self.relay, SSE, jobs, opening, level=client.level)
 
     @rule(served=served, slow=st.booleans(), cut=st.none() | st.floats(0, 1))
@@ -266,7 +268,8 @@ class Delivery(RuleBasedStateMachine):
     def hear_alone(self, served: Served) -> None:
         if served.live and served.telling is not None:
             served.live = False
-            served.telling.told(self.story.head)
+            opening = resumed_at(self.relay.bus, served.jobs, self.story.head)
+            served.telling = Telling(self.relay, SSE, served.jobs, opening, level=served.client.level, caught_up=True)
             self.read_all(served)
 
     def cut_off(self, served: Served) -> None:
