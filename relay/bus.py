@@ -1,6 +1,7 @@
 """The bus: each event is stamped, stored and sent once, and every sink hears every record in the same order."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, MutableSet
 from contextlib import contextmanager
@@ -39,13 +40,20 @@ class Bus:
         self._sending = False
         self._batches = 0
         self._unsent: list[tuple[Job, Record]] = []
+        self._urgent = False
+        self._flushed_at = -math.inf
+        self._flushing: asyncio.TimerHandle | None = None
         self._as_told: dict[Job, JobState] = {}
         self.unwritten = asyncio.Event()
         """Set while the journal cannot be written, and records wait."""
 
     @contextmanager
-    def batch(self) -> Generator[None]:
+    def batch(self, *, soon: bool = False) -> Generator[None]:
         """Publish what is published within as one: one commit of the journal, then each record in order.
+
+        That happens on leaving it. With *soon* it may also wait for others, and share a commit with them: not longer
+        than `journal.gather` seconds after the last one, and not at all without a running loop. So a lone record is
+        told at once, and many that come one by one cost hardly more than one batch.
 
         What an earlier commit could not write is part of it, so an empty batch is another try.
         """
@@ -54,8 +62,9 @@ class Bus:
             yield
         finally:
             self._batches -= 1
+            self._urgent = self._urgent or not soon
             if not self._batches:
-                self._flush()
+                self._flush() if self._urgent else self._flush_soon()
 
     def publish(self, job: Job, event: Event) -> Record:
         """Make *event* the next record of *job*, commit it, and let every sink hear it, in the order of subscription.
@@ -120,22 +129,40 @@ class Bus:
         self._exchanges.connect(receive, weak=False)
         return lambda: self._exchanges.disconnect(receive)
 
+    def _flush_soon(self) -> None:
+        """Commit as soon as the journal has rested since its last commit."""
+        rest = self._flushed_at + self.journal.gather - self._clock.monotonic()
+        if rest <= 0 or (loop := _running_loop()) is None:
+            self._flush()
+        elif self._flushing is None:
+            self._flushing = loop.call_later(rest, self._flush)
+
     def _flush(self) -> None:
         """Commit, then send. While the journal cannot be written nothing is sent, and nothing is lost."""
+        self._urgent = False
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._commit()
+        if self.unwritten.is_set():
+            return
+        unsent, self._unsent = self._unsent, []
+        self._as_told.clear()
+        raised = [self._send(self._records, job, record=record) for job, record in unsent]
+        _let_through(*raised)
+
+    def _commit(self) -> None:
         try:
             self.journal.commit()
         except JournalError as error:
             if not self.unwritten.is_set():
                 self._notify(f"{error}; records wait in memory until it can be written")
             self.unwritten.set()
-            return
-        if self.unwritten.is_set():
-            self.unwritten.clear()
-            self._notify("the journal can be written again")
-        unsent, self._unsent = self._unsent, []
-        self._as_told.clear()
-        raised = [self._send(self._records, job, record=record) for job, record in unsent]
-        _let_through(*raised)
+        else:
+            self._flushed_at = self._clock.monotonic()
+            if self.unwritten.is_set():
+                self.unwritten.clear()
+                self._notify("the journal can be written again")
 
     def _send(self, signal: Signal, sender: object, **what: Any) -> BaseException | None:
         """Send to all; return what a sink raised that must not be held back: Ctrl-C or an exit."""
@@ -225,6 +252,13 @@ class _OrderedSet(MutableSet[Any]):
 
 class _OrderedSignal(Signal):
     set_class = _OrderedSet  # type: ignore[assignment]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _let_through(*raised: BaseException | None) -> None:

@@ -144,7 +144,7 @@ class ItemPolls:
         if self._breaker.state == "open" and self._refused not in (None, self._watches.credential()):
             self._breaker.try_now(now)
             self._spread(now)
-        with self._watches.bus.batch():
+        with self._watches.bus.batch(soon=True):
             while self._heap and self._heap[0][0] <= now:
                 _, turn, watch = self._heap[0]
                 if turn != watch.turn or not self._watches.goes_on(watch):
@@ -186,7 +186,7 @@ class ItemPolls:
         self._asking.difference_update(one.watch for one in heard)
         was_closed = self._breaker.state == "closed"
         trouble: UpstreamError | None = None
-        with self._watches.bus.batch():
+        with self._watches.bus.batch(soon=True):
             for one in heard:
                 trouble = self._say(one) or trouble
         if trouble is not None:

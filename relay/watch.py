@@ -197,7 +197,7 @@ class Watches:
         for start in range(0, len(items), SLICE):
             if start:
                 await self.clock.sleep(0)
-            with self.bus.batch():
+            with self.bus.batch(soon=True):
                 for item in items[start : start + SLICE]:
                     act(item)
 

@@ -50,6 +50,11 @@ class Journal(Protocol):
         """The offset of the newest record committed, kept or not; 0 where there never was one."""
         ...
 
+    @property
+    def gather(self) -> float:
+        """Seconds after a commit in which what can wait is gathered for the next; 0 where a commit costs nothing."""
+        ...
+
     def append(self, record: Record) -> None:
         """Take *record*, whose offset follows that of the last one taken, for the next `commit`."""
         ...

@@ -43,6 +43,10 @@ class MemoryJournal:
     def head(self) -> int:
         return self._head
 
+    @property
+    def gather(self) -> float:
+        return 0.0
+
     def append(self, record: Record) -> None:
         self._pending.append(record)
 

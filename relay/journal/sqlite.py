@@ -31,6 +31,9 @@ RECENT_BYTES: Final = 16 * 1024 * 1024
 SLICE: Final = 512
 """The most records a commit drops, unless it adds more: a bound that was lowered is reached over many commits."""
 
+GATHER: Final = 0.005
+"""A commit of one record costs 34 us in SQLite, one of ten 82 us, one of a hundred 410 us. Nobody sees 5 ms."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,6 +77,10 @@ class SqliteJournal:
     @property
     def head(self) -> int:
         return self._index.head
+
+    @property
+    def gather(self) -> float:
+        return GATHER
 
     def append(self, record: Record) -> None:
         entry = self._index.jobs.get(record.job)

@@ -341,6 +341,75 @@ async def test_a_batch_is_committed_once_and_then_goes_out_in_order() -> None:
     assert ear.heard == [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
 
 
+class Resting(MemoryJournal):
+    """A journal whose commits are dear: what can wait is gathered."""
+
+    def __init__(self, gather: float) -> None:
+        super().__init__()
+        self.commits: list[int] = []
+        self._gather = gather
+
+    @property
+    def gather(self) -> float:
+        return self._gather
+
+    def commit(self) -> None:
+        super().commit()
+        self.commits.append(self.head)
+
+
+AGES = 1_000.0
+
+
+async def test_a_lone_batch_is_told_at_once_and_those_close_behind_it_share_a_commit() -> None:
+    journal = Resting(gather=AGES)
+    bus, a, b, ear = Bus(journal), Job("a"), Job("b"), Ear()
+    bus.subscribe(ear)
+    for job in (a, b, a):
+        with bus.batch(soon=True):
+            tell(bus, job)
+
+    assert (journal.commits, ear.heard) == ([1], [("a", 1)])
+    assert (bus.as_told(a).state.seq, bus.as_told(b).state.seq) == (1, 0)
+    tell(bus, b)
+    assert (journal.commits, ear.heard) == ([1, 4], [("a", 1), ("b", 1), ("a", 2), ("b", 2)])
+
+
+async def test_what_waits_for_others_waits_no_longer_than_the_journal_asks() -> None:
+    journal = Resting(gather=0.001)
+    bus, job, ear = Bus(journal), Job("a"), Ear()
+    told = asyncio.Event()
+    bus.subscribe(ear)
+    bus.subscribe(lambda record: told.set() if record.seq == 3 else None)
+    for _ in range(3):
+        with bus.batch(soon=True):
+            tell(bus, job)
+
+    await told.wait()
+    assert ear.heard == [("a", 1), ("a", 2), ("a", 3)]
+    assert journal.commits == [1, 3]
+
+
+def test_without_a_loop_no_batch_waits() -> None:
+    journal = Resting(gather=AGES)
+    bus, job = Bus(journal), Job("a")
+    for _ in range(2):
+        with bus.batch(soon=True):
+            tell(bus, job)
+
+    assert journal.commits == [1, 2]
+
+
+async def test_a_batch_that_must_be_kept_at_once_makes_the_one_around_it_so() -> None:
+    journal = Resting(gather=AGES)
+    bus, job = Bus(journal), Job("a")
+    tell(bus, job)
+    with bus.batch(soon=True), bus.batch():
+        tell(bus, job)
+
+    assert journal.commits == [1, 2]
+
+
 async def test_while_the_journal_cannot_be_written_nothing_is_sent_and_nothing_is_lost(notices: list[str]) -> None:
     class Failing(MemoryJournal):
         full = True
