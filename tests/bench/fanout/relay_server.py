@@ -76,7 +76,9 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
         def publish(topic: str, seq: int, pad: int) -> None:
             relay.bus.publish(jobs[topic], progress(seq, pad))
 
-        control = await serve_control(options.control, publish, together=options.together, batch=partial(relay.bus.batch, soon=True))
+        control = await serve_control(
+            options.control, publish, together=options.together, batch=partial(relay.bus.batch, soon=True)
+        )
         await stop.wait()
         control.close()
     return 0
