@@ -132,12 +132,13 @@ class HttpClient:
         path: str,
         *,
         json: Any = None,
+        headers: Mapping[str, str] | None = None,
         jobs: Sequence[str] = (),
         answers: Collection[int] = (),
         limit: int | None = None,
         on_exchange: ExchangeListener | None = None,
     ) -> Reply:
-        """Ask once. *path* is joined to the base URL, its query already encoded.
+        """Ask once. *path* is joined to the base URL, its query already encoded. *headers* go with this request alone.
 
         *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about. *answers* are the
         statuses, besides 2xx, with which this API answers the question: those are returned, not raised. *limit* is the
@@ -148,8 +149,11 @@ class HttpClient:
         url = f"{self._base}/{path.lstrip('/')}"
         body = None if json is None else _encoded(json)
         self._refresh_token()
+        sent = {**self._headers, **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
         started = self._clock.monotonic()
-        status, headers, content, problem = await self._ask(method, url, body, limit or self._body_limit)
+        status, received, content, problem = await self._ask(method, url, sent, body, limit or self._body_limit)
         if on_exchange is not None:
             on_exchange(
                 Exchange(
@@ -159,23 +163,23 @@ class HttpClient:
                     url=self.mask(url),
                     status=status,
                     seconds=max(0.0, self._clock.monotonic() - started),
-                    request=self._shown(self._headers, body or b""),
-                    response=self._shown(headers, content) if status is not None else "",
+                    request=self._shown(sent, body or b""),
+                    response=self._shown(received, content) if status is not None else "",
                     at=self._clock.now(),
                 )
             )
         if (
             status is not None
             and status not in answers
-            and (declined := self._declined(status, headers, content)) is not None
+            and (declined := self._declined(status, received, content)) is not None
         ):
             raise declined
         if status is None or problem is not None:
             raise problem or UpstreamError("network", f"no answer from {self._host}")
-        return Reply(status, headers, content)
+        return Reply(status, received, content)
 
     async def _ask(
-        self, method: str, url: str, body: bytes | None, limit: int
+        self, method: str, url: str, sent: Mapping[str, str], body: bytes | None, limit: int
     ) -> tuple[int | None, Mapping[str, str], bytes, UpstreamError | None]:
         """Status, headers and body as far as they came, and what went wrong.
 
@@ -192,7 +196,7 @@ class HttpClient:
                 method,
                 url,
                 data=body,
-                headers=self._headers if body is None else {**self._headers, "Content-Type": "application/json"},
+                headers=sent,
                 allow_redirects=False,
             ) as response:
                 status, headers = response.status, response.headers

@@ -156,10 +156,25 @@ class ItemUpstream(ABC):
         return self._read(task, as_object(reply.json()), reply)
 
     async def _request(
-        self, method: str, path: str, *, json: Any = None, jobs: Sequence[str] = (), answers: Collection[int] = ()
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        jobs: Sequence[str] = (),
+        answers: Collection[int] = (),
+        limit: int | None = None,
     ) -> Reply:
         return await self._http.request(
-            method, path, json=json, jobs=jobs, answers=answers, on_exchange=self.on_exchange
+            method,
+            path,
+            json=json,
+            headers=headers,
+            jobs=jobs,
+            answers=answers,
+            limit=limit,
+            on_exchange=self.on_exchange,
         )
 
     async def _create(self, path: str, body: Mapping[str, Any], *, key: str = "id") -> str:

@@ -11,6 +11,7 @@ from relay.errors import UsageError
 from relay.observations import Failure, Observation, normalised
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, segment
+from relay.upstreams.logs import lines
 from relay.upstreams.outputs import files, links
 
 __all__ = ["Replicate"]
@@ -93,7 +94,7 @@ class Replicate(ItemUpstream):
         said = self._typed(body, _Prediction)
         status = normalised(said.status)
         ended = status in ("succeeded", "failed", "cancelled")
-        log = _lines(self._words(said.logs), whole=ended)
+        log = lines(self._words(said.logs), whole=ended)
         failure = self._ended(status, said.status, reason=said.error)
         if failure is not None and failure.kind == "upstream" and _FLAGGED.search(failure.message):
             failure = Failure(kind="policy", message=failure.message)
@@ -114,17 +115,6 @@ def _percent(logs: str) -> int | None:
     """The last figure that a progress bar in *logs* shows; None where there is none."""
     figures = _PERCENT.findall(logs)
     return min(100, int(figures[-1])) if figures else None
-
-
-def _lines(logs: str, *, whole: bool) -> tuple[str, ...]:
-    """The lines of *logs* as a terminal would show them: of a bar that is drawn again and again, the last state.
-
-    Unless the log is *whole*, its last line may still grow, and is left for later.
-    """
-    *lines, last = logs.split("\n")
-    if whole and last:
-        lines.append(last)
-    return tuple(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def _checked(key: str, name: object) -> str:

@@ -13,6 +13,7 @@ from relay.text import bounded
 __all__ = [
     "DEPTH_LIMIT",
     "Figure",
+    "as_sent",
     "is_html",
     "read_count",
     "read_fraction",
@@ -86,16 +87,16 @@ def read_fraction(wire: object) -> tuple[int | None, ProgressSource | None, str 
     What is over or under is clamped, a text such as `42%` is taken at its word, and anything else is no figure.
     """
     if isinstance(wire, int | float) and not isinstance(wire, bool) and math.isfinite(wire):
-        return round(min(1, max(0, wire)) * 100), "reported", None if 0 <= wire <= 1 else _raw(wire)
+        return round(min(1, max(0, wire)) * 100), "reported", None if 0 <= wire <= 1 else as_sent(wire)
     if isinstance(wire, str) and (match := _PERCENT.fullmatch(wire)):
-        return round(min(100, max(0, float(match[1])))), "parsed", _raw(wire)
-    return None, None, None if wire is None else _raw(wire)
+        return round(min(100, max(0, float(match[1])))), "parsed", as_sent(wire)
+    return None, None, None if wire is None else as_sent(wire)
 
 
 def read_percent(wire: object) -> tuple[int | None, ProgressSource | None, str | None]:
     """A figure of 0..100 as `read_fraction` has one of 0..1."""
     if isinstance(wire, int | float) and not isinstance(wire, bool) and math.isfinite(wire):
-        return round(min(100, max(0, wire))), "reported", None if 0 <= wire <= 100 else _raw(wire)
+        return round(min(100, max(0, wire))), "reported", None if 0 <= wire <= 100 else as_sent(wire)
     return read_fraction(wire)
 
 
@@ -111,8 +112,8 @@ def read_seconds(wire: object) -> float | None:
     return None
 
 
-def _raw(wire: object) -> str:
-    """How *wire* was written, a text without its quotes."""
+def as_sent(wire: object) -> str:
+    """How *wire* was written, a text without its quotes, and cut where it is long."""
     match wire:
         case str():
             text = wire
