@@ -43,7 +43,7 @@ class ItemUpstream(ABC):
     *on_exchange*, where set, hears every raw exchange, secrets masked; its `jobs` is the task asked for.
     """
 
-    item_type: Final = True
+    item_type: bool = True
 
     def __init__(
         self,

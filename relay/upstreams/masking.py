@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["MASK", "Masker", "masked_headers"]
+__all__ = ["MASK", "Masker", "is_secret_header", "masked_headers"]
 
 MASK: Final = "***"
 
@@ -63,7 +63,12 @@ class Masker:
 
 def masked_headers(headers: Mapping[str, str]) -> str:
     """Headers as lines of text, the values of those that carry secrets masked."""
-    return "".join(f"{name}: {MASK if name.lower() in _SECRET_HEADERS else value}\n" for name, value in headers.items())
+    return "".join(f"{name}: {MASK if is_secret_header(name) else value}\n" for name, value in headers.items())
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header of this name carries a secret, whatever it holds."""
+    return name.lower() in _SECRET_HEADERS
 
 
 def _spellings(secret: str) -> set[str]:

@@ -360,7 +360,8 @@ async def test_each_exchange_is_told_whole() -> None:
         url="/jobs",
         status=200,
         seconds=0.0,
-        request="Accept: application/json\nUser-Agent: progress-relay\nAuthorization: ***\n\n" + '{"prompt": "a cat"}',
+        request="Accept: application/json\nUser-Agent: progress-relay\nAuthorization: ***\n"
+        'Content-Type: application/json\n\n{"prompt": "a cat"}',
         response="Content-Type: application/json\nContent-Length: 11\nSet-Cookie: ***\n\n" + '{"id": "a"}',
         at=ManualClock().now(),
     )

@@ -1,0 +1,1 @@
+"""Any JSON API by declaration: requests with placeholders, and expressions that find what the answers say."""
