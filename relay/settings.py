@@ -9,6 +9,7 @@ from relay.events import LEVELS, Level
 from relay.journal.base import Keep
 from relay.secret import NO_SECRET, Secret
 from relay.tables import DURATION
+from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
 
 __all__ = [
     "SINK_KINDS",
@@ -18,6 +19,7 @@ __all__ = [
     "CustomSinkSettings",
     "DebugSettings",
     "FalSettings",
+    "HttpSettings",
     "ItemSettings",
     "JournalSettings",
     "KlingSettings",
@@ -210,6 +212,28 @@ class MiniMaxSettings(CallingSettings, frozen=True, kw_only=True):
     interval: _Seconds = 10.0
 
 
+class HttpSettings(Struct, frozen=True, kw_only=True):
+    """One account of an API that is declared here, as `relay.upstreams.Declared` has it."""
+
+    base_url: Annotated[str, _HTTP_URL]
+    poll: PollRequest
+    token: Secret = NO_SECRET
+    auth_header: str = "Authorization"
+    auth_scheme: str = "Bearer"
+    headers: Annotated[Mapping[str, str], Meta(description="a table of texts")] = {}
+    states: Annotated[Mapping[str, str], Meta(description="a table of texts")] = {}
+    codes: Annotated[Mapping[str, str], Meta(description="a table of texts")] = {}
+    submit: SubmitRequest | None = None
+    result: ResultRequest | None = None
+    cancel: CancelRequest | None = None
+    name: _Name = "http"
+    interval: _Seconds = 5.0
+    deadline: _Seconds = 1500.0
+    timeout: _Seconds = 30.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000, description="a number of requests from 1 to 1000")] = 8
+    pace: PaceSettings = PaceSettings()
+
+
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """Records on standard output; without *format*, pretty on a terminal and JSON lines elsewhere."""
 
@@ -231,7 +255,7 @@ class CustomSinkSettings(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
 
 
-UpstreamSettings: TypeAlias = SoraSettings | ItemSettings
+UpstreamSettings: TypeAlias = SoraSettings | ItemSettings | HttpSettings
 SinkSettings: TypeAlias = ConsoleSettings | DebugSettings | CustomSinkSettings
 
 UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
@@ -245,6 +269,7 @@ UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
     "veo": VeoSettings,
     "kling": KlingSettings,
     "minimax": MiniMaxSettings,
+    "http": HttpSettings,
 }
 """What `kind` of [[upstreams]] may say."""
 

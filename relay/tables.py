@@ -111,7 +111,10 @@ def _seconds(text: str, *, plain: bool) -> float | str:
 def _given(annotation: Any) -> Any:
     """*annotation* without its None: TOML has no word for it, so what is given is the other."""
     if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
-        return next(kind for kind in get_args(annotation) if kind is not NoneType)
+        given, *others = (kind for kind in get_args(annotation) if kind is not NoneType)
+        for kind in others:
+            given = given | kind
+        return given
     return annotation
 
 

@@ -21,6 +21,7 @@ from relay.settings import (
     CustomSinkSettings,
     DebugSettings,
     FalSettings,
+    HttpSettings,
     JournalSettings,
     KlingSettings,
     LogFormat,
@@ -37,7 +38,20 @@ from relay.settings import (
     VeoSettings,
 )
 from relay.subscription import Sink
-from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Upstream, Veo
+from relay.upstreams import (
+    Declared,
+    Fal,
+    Kling,
+    Luma,
+    MiniMax,
+    NewApi,
+    OpenAIVideos,
+    Replicate,
+    Runway,
+    Sora,
+    Upstream,
+    Veo,
+)
 from relay.upstreams.signed import SignedToken
 from sinks import ConsoleSink, DebugSink
 
@@ -54,6 +68,7 @@ ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
     VeoSettings: Veo,
     KlingSettings: Kling,
     MiniMaxSettings: MiniMax,
+    HttpSettings: Declared,
 }
 """What is made of each upstream's settings: their keys are what it is called with."""
 
@@ -104,10 +119,10 @@ def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
 
 
-def _token(settings: UpstreamSettings, clock: Clock) -> Callable[[], str]:
+def _token(settings: UpstreamSettings, clock: Clock) -> Callable[[], str] | None:
     """What the adapter reads before each request, so that the file a secret comes from can be replaced."""
     if not isinstance(settings, KlingSettings):
-        return settings.token.reveal
+        return None if settings.token is NO_SECRET else settings.token.reveal
     given = [secret is not NO_SECRET for secret in (settings.token, settings.access_key, settings.secret_key)]
     if given == [True, False, False]:
         return settings.token.reveal

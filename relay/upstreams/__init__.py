@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.upstreams.base import CallsBack, Cancels, FetchesResults, Pushes, Submits, Upstream
+    from relay.upstreams.declared.adapter import Declared
+    from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
     from relay.upstreams.fal import Fal
     from relay.upstreams.items import ItemUpstream
     from relay.upstreams.kling import Kling
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallsBack",
+    "CancelRequest",
     "Cancels",
+    "Declared",
     "Fal",
     "FetchesResults",
     "ItemUpstream",
@@ -27,16 +31,21 @@ __all__ = [
     "MiniMax",
     "NewApi",
     "OpenAIVideos",
+    "PollRequest",
     "Pushes",
     "Replicate",
+    "ResultRequest",
     "Runway",
     "Sora",
+    "SubmitRequest",
     "Submits",
     "Upstream",
     "Veo",
 ]
 
 _HOMES = {
+    "CancelRequest": "relay.upstreams.declared.declaration",
+    "Declared": "relay.upstreams.declared.adapter",
     "Fal": "relay.upstreams.fal",
     "ItemUpstream": "relay.upstreams.items",
     "Kling": "relay.upstreams.kling",
@@ -44,9 +53,12 @@ _HOMES = {
     "MiniMax": "relay.upstreams.minimax",
     "NewApi": "relay.upstreams.new_api",
     "OpenAIVideos": "relay.upstreams.openai_videos",
+    "PollRequest": "relay.upstreams.declared.declaration",
     "Replicate": "relay.upstreams.replicate",
+    "ResultRequest": "relay.upstreams.declared.declaration",
     "Runway": "relay.upstreams.runway",
     "Sora": "relay.upstreams.sora",
+    "SubmitRequest": "relay.upstreams.declared.declaration",
     "Veo": "relay.upstreams.veo",
 }
 

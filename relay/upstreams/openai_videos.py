@@ -1,7 +1,6 @@
 """The dialect of OpenAI's Videos API, which many gateways speak: `/videos`, whole percent, the file at `/content`."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, cast
 
 from msgspec import Struct
@@ -12,7 +11,7 @@ from relay.events import Status
 from relay.observations import Observation, Result, normalised
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, needing, segment
-from relay.upstreams.wire import read_percent, read_seconds
+from relay.upstreams.wire import read_date, read_percent
 
 __all__ = ["OpenAIVideos"]
 
@@ -93,7 +92,7 @@ class OpenAIVideos(ItemUpstream):
 
     def _result(self, task: str, video: _Video) -> Result:
         url = f"{self._http.base_url}/{self._path(task)}/content"
-        return Result(urls=(url,), expires=_date(video.expires_at))
+        return Result(urls=(url,), expires=read_date(video.expires_at))
 
 
 def _status(video: _Video) -> Status:
@@ -114,12 +113,3 @@ def _poll_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that `openai-poll-after-ms` asks to wait."""
     wait = headers.get("openai-poll-after-ms", "").strip()
     return int(wait) / 1000 if wait.isascii() and wait.isdigit() and len(wait) < 10 else None
-
-
-def _date(seconds: object) -> datetime | None:
-    """A time in seconds since 1970, None for anything that is none."""
-    stamp = read_seconds(seconds)
-    try:
-        return datetime.fromtimestamp(stamp, UTC) if stamp else None
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final, Self, cast
 
 from relay.errors import UpstreamError
@@ -16,6 +17,7 @@ __all__ = [
     "as_sent",
     "is_html",
     "read_count",
+    "read_date",
     "read_fraction",
     "read_json",
     "read_percent",
@@ -110,6 +112,18 @@ def read_seconds(wire: object) -> float | None:
     if isinstance(wire, int | float) and not isinstance(wire, bool) and math.isfinite(wire) and wire >= 0:
         return float(wire)
     return None
+
+
+def read_date(wire: object) -> datetime | None:
+    """A time as seconds since 1970, or as text in ISO 8601, UTC where it names no zone; None for anything else."""
+    stamp = read_seconds(wire)
+    try:
+        if isinstance(wire, str):
+            date = datetime.fromisoformat(wire)
+            return date if date.tzinfo else date.replace(tzinfo=UTC)
+        return datetime.fromtimestamp(stamp, UTC) if stamp else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def as_sent(wire: object) -> str:

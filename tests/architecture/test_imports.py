@@ -26,6 +26,7 @@ HOMES = {
     "aiohttp": ("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
     "aiohttp.web": ("relay/testing/", "relay/cli/", "web/"),
     "click": ("relay/cli/",),
+    "jmespath": ("relay/upstreams/declared/",),
     "rich": ("relay/cli/",),
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),

@@ -5,6 +5,7 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -102,8 +103,9 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
         if field.name == "pace":
             continue  # it is the same for all kinds, and has a section of its own
         yield f"{prefix}{field.name}", field.default
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
-            yield from keys(field.type, f"{field.name}.")
+        for inner in get_args(field.type) or [field.type]:
+            if isinstance(inner, type) and issubclass(inner, Struct):
+                yield from keys(inner, f"{field.name}.")
 
 
 TABLES: dict[str, type[Struct]] = {

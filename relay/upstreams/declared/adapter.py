@@ -1,19 +1,23 @@
 """Any JSON API, by declaration: requests with placeholders, and expressions that find what the answers say."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from relay.clock import Clock, SystemClock
-from relay.errors import UpstreamError, UsageError
+from relay.errors import UpstreamError
 from relay.events import Status
-from relay.observations import Answer, Observation, Result
+from relay.observations import Answer, Failure, Observation, Result
+from relay.upstreams.declared.api import Api
 from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
-from relay.upstreams.declared.expressions import Evaluation
-from relay.upstreams.declared.questions import FindingsListener, Order, Question, checked_states
-from relay.upstreams.declared.readings import Finding, Reading, compiled, found, identifier, is_something
-from relay.upstreams.declared.requests import DeclaredRequest, check_header_name, checked_headers, naming
-from relay.upstreams.declared.templates import PathTemplate, Values
+from relay.upstreams.declared.expressions import Evaluation, Expression
+from relay.upstreams.declared.questions import FindingsListener, Order, Question
+from relay.upstreams.declared.readings import Finding, Reading, found, identifier, is_something
+from relay.upstreams.declared.requests import DeclaredRequest, check_header_name, checked_headers
+from relay.upstreams.declared.templates import Values
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import TASK_LIMIT, ItemUpstream
 from relay.upstreams.logs import lines
@@ -34,11 +38,13 @@ class Declared(ItemUpstream):
 
     With `items` in *poll*, one request answers for all tasks; without, each is asked for by itself, at most
     *concurrency* at once. *states* are the API's own words, in any case, for the relay's; words that the relay knows
-    need none. The token is sent in *auth_header*, after *auth_scheme*; *headers* go with every request. *interval*,
-    *deadline* and *timeout* are in seconds.
+    need none. *codes* are its error codes, and which kind of error each is. The token is sent in *auth_header*, after
+    *auth_scheme*; *headers* go with every request. *interval*, *deadline* and *timeout* are in seconds.
 
     `submit`, `cancel` and `fetch_result` are there where their requests are. Raises UsageError, which names the key,
     for whatever cannot work: an expression, a placeholder, a key that is missing or of no use.
+
+    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Declared(ItemUpstream):
         result: ResultRequest | None = None,
         cancel: CancelRequest | None = None,
         states: Mapping[str, str] | None = None,
+        codes: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         auth_header: str = "Authorization",
         auth_scheme: str = "Bearer",
@@ -77,103 +84,89 @@ class Declared(ItemUpstream):
         check_header_name("auth_header", auth_header)
         self.on_findings: FindingsListener | None = None
         self._clock = clock or SystemClock()
-        self._content = None if poll.content is None else _content_path(poll.content)
-        words = checked_states(states or {})
-        self._poll = Question("poll", poll, words)
-        self._ref = None if result is None or result.ref is None else compiled("result.ref", result.ref)
-        if result is None and poll.urls is None and poll.content is None:
-            raise UsageError("poll needs the key 'urls' or 'content', unless there is a result: where its files are")
-        if self._ref is not None and self._poll.items is not None:
-            raise UsageError("result.ref is for a poll of one task, and poll.items makes it one of all")
-        self.item_type = self._poll.items is None
+        self._api = Api(poll, submit=submit, result=result, cancel=cancel, states=states, codes=codes)
+        self.item_type = self._api.poll.items is None
         # The relay asks an adapter which of these it has, and each declaration has others.
-        self._result = None
-        if result is not None:
-            self._result = Question("result", result, words)
-            self.fetch_result = self._fetch_result
-        if submit is not None:
-            self._handing_in = Order("submit", submit, "input")
-            self._id = compiled("submit.id", submit.id)
-            self.submit = self._submit
-        if cancel is not None:
-            self._calling_off = Order("cancel", cancel, "task")
-            self.cancel = self._cancel
+        if self._api.result is not None:
+            self.fetch_result = partial(self._fetch_result, self._api.result)
+        if self._api.submit is not None and self._api.id is not None:
+            self.submit = partial(self._submit, self._api.submit, self._api.id)
+        if self._api.cancel is not None:
+            self.cancel = partial(self._cancel, self._api.cancel)
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         """What the upstream says about *tasks*: in one request where the poll has `items`, else as in `ItemUpstream`.
 
         A task listed twice is taken as listed last. Raises UpstreamError.
         """
-        if self._poll.items is None:
+        if self._api.poll.items is None:
             return await super().observe(tasks)
-        return await self._ask_for_all(self._poll, tasks)
+        return await self._ask_for_all(self._api.poll, tasks)
 
-    async def _fetch_result(self, tasks: Sequence[str]) -> Answer:
+    async def _fetch_result(self, question: Question, tasks: Sequence[str]) -> Answer:
         """What the upstream says about the results of *tasks*; a task without one is left out. Raises UpstreamError."""
-        question = cast(Question, self._result)
         if question.items is None:
-            return await self._each(tasks, self._fetched)
+            return await self._each(tasks, partial(self._fetched, question))
         return await self._ask_for_all(question, tasks)
 
-    async def _submit(self, input: Mapping[str, Any]) -> str:
+    async def _submit(self, order: Order, id: Expression, input: Mapping[str, Any]) -> str:
         """Hand in *input*, once, and return the task's id.
 
         Raises UsageError where *input* has not what the request needs, or what it does not send; UpstreamError.
         """
-        order = self._handing_in
         order.request.check_input(input)
         document = (await self._send(order.request, {"input": input})).json()
         evaluation = Evaluation()
-        findings = (found("id", self._id, document, evaluation), *order.errors(document, evaluation))
+        findings = (found("id", id, document, evaluation), *order.errors(document, evaluation))
         self._tell("submit", None, findings)
         task = identifier(findings[0].value)
-        if task is None or len(task) > TASK_LIMIT:
-            self._check(findings[1:])
-            raise UpstreamError("malformed", "the task may have been created, but submit.id finds none in the answer")
-        return task
+        if task is not None and len(task) <= TASK_LIMIT:
+            return task
+        self._check(findings[1:])
+        raise UpstreamError("malformed", "the task may have been created, but submit.id finds none in the answer")
 
-    async def _cancel(self, task: str) -> None:
+    async def _cancel(self, order: Order, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError."""
-        reply = await self._send(self._calling_off.request, {"task": task}, jobs=(task,))
-        if reply.body.strip():
-            findings = self._calling_off.errors(reply.json(), Evaluation()) if self._calling_off.error else ()
+        reply = await self._send(order.request, {"task": task}, jobs=(task,))
+        if order.error is not None and reply.body.strip():
+            findings = order.errors(reply.json(), Evaluation())
             self._tell("cancel", task, findings)
             self._check(findings)
+            for finding in findings:
+                if finding.problem is not None:
+                    raise UpstreamError("malformed", f"cancel.error cannot be read: {finding.problem}")
 
     def _check(self, findings: Sequence[Finding]) -> None:
         """Raise UpstreamError where one of *findings* is an error, which comes with status 2xx all the same."""
         for finding in findings:
-            if finding.problem is not None:
-                raise UpstreamError("malformed", f"{finding.key} cannot be read: {finding.problem}")
             if is_something(finding.value):
                 raise UpstreamError("refused", f"the upstream answered: {self._words(finding.value)}")
 
     def _path(self, task: str) -> str:
-        return self._poll.request.filled({"task": task}).path
+        return self._api.poll.request.filled({"task": task}).path
 
     def _read(self, task: str, body: object, reply: Reply) -> Observation:
-        return self._judged(self._poll, task, self._reading(self._poll, task, body, Evaluation()), reply)
+        return self._judged(self._api.poll, task, self._reading(self._api.poll, task, body, Evaluation()), reply)
 
     async def _observe(self, task: str) -> Observation:
-        reply = await self._send(self._poll.request, {"task": task}, jobs=(task,))
+        reply = await self._ask(self._api.poll, {"task": task}, task)
         return self._read(task, reply.json(), reply)
 
-    async def _fetched(self, task: str) -> Observation | None:
-        question = cast(Question, self._result)
+    async def _fetched(self, question: Question, task: str) -> Observation | None:
         values = {"task": task}
-        if self._ref is not None:
+        if self._api.ref is not None:
             # The task is asked for again: an adapter remembers nothing, and only this answer says where to look.
-            reply = await self._send(self._poll.request, values, jobs=(task,))
+            reply = await self._ask(self._api.poll, values, task)
             document = reply.json()
             seen = self._read(task, document, reply)
             if seen.status != "succeeded":
                 return seen if seen.failure is not None else None
-            finding = found("ref", self._ref, document, Evaluation())
+            finding = found("ref", self._api.ref, document, Evaluation())
             self._tell("result", task, (finding,))
             if (ref := identifier(finding.value)) is None:
                 return Observation(status="succeeded", raw_status=seen.raw_status, result=files(()))
             values["ref"] = ref
-        reply = await self._send(question.request, values, jobs=(task,))
+        reply = await self._ask(question, values, task)
         if reply.status == _NOT_YET:
             return None
         reading = self._reading(question, task, reply.json(), Evaluation())
@@ -194,23 +187,38 @@ class Declared(ItemUpstream):
         told: dict[str, Observation | UpstreamError] = {}
         for item in listed:
             task = question.task_of(item, evaluation)
-            if task is None or task not in wanted or (question is self._result and task in told):
+            if task is None or task not in wanted or (question is self._api.result and task in told):
                 continue
             try:
                 seen = self._judged(question, task, self._reading(question, task, item, evaluation), reply)
-                if question is self._poll or _if_ended(seen) is not None:
+                if question is self._api.poll or _if_ended(seen) is not None:
                     told[task] = seen
             except UpstreamError as error:
                 told[task] = error
         return Answer(listed=len(listed), tasks=told)
 
     async def _send(
-        self, request: DeclaredRequest, values: Values, *, jobs: Sequence[str] = (), limit: int | None = None
+        self,
+        request: DeclaredRequest,
+        values: Values,
+        *,
+        jobs: Sequence[str] = (),
+        answers: Collection[int] = (),
+        limit: int | None = None,
     ) -> Reply:
         filled = request.filled(values)
         return await self._request(
-            filled.method, filled.path, json=filled.body, headers=filled.headers, jobs=jobs, limit=limit
+            filled.method,
+            filled.path,
+            json=filled.body,
+            headers=filled.headers,
+            jobs=jobs,
+            answers=answers,
+            limit=limit,
         )
+
+    async def _ask(self, question: Question, values: Values, task: str) -> Reply:
+        return await self._send(question.request, values, jobs=(task,), answers=question.answers)
 
     def _tell(self, name: str, task: str | None, findings: tuple[Finding, ...]) -> None:
         if self.on_findings is not None:
@@ -223,6 +231,8 @@ class Declared(ItemUpstream):
 
     def _judged(self, question: Question, task: str, reading: Reading, reply: Reply) -> Observation:
         """What *reading* says about *task*. Raises UpstreamError where it is about none."""
+        if not 200 <= reply.status < 300 and not is_something(reading.error):
+            reading = replace(reading, error=f"the upstream answered {reply.status}")
         status = self._status(question, reading)
         ended = status in ("succeeded", "failed", "cancelled")
         succeeded = status == "succeeded"
@@ -237,7 +247,7 @@ class Declared(ItemUpstream):
             log=() if reading.log is None else lines(self._words(reading.log), whole=ended),
             log_offset=None if reading.log is None else 0,
             result=self._found(question, task, reading) if succeeded else None,
-            failure=self._ended(status, reading.word, reason=_given(reading.error), code=_given(reading.code)),
+            failure=self._failed(status, reading),
             poll_after=None if ended else retry_after(reply.headers.get("Retry-After"), self._clock.now()),
         )
 
@@ -245,24 +255,34 @@ class Declared(ItemUpstream):
         error = _given(reading.error) or _given(reading.code)
         if reading.word is not None:
             return "failed" if reading.status == "succeeded" and error else reading.status
-        if question is self._result and (error or not question.says_status):
-            return "failed" if error else "succeeded"
+        meaning = self._api.codes.get(identifier(reading.code) or "")
+        if error and meaning is not None and meaning not in ("policy", "refused"):
+            raise UpstreamError(meaning, f"the upstream answered: {self._words(error)}")
+        if error and (meaning == "policy" or question is self._api.result):
+            return "failed"
         if error:
             raise UpstreamError("refused", f"the upstream tells of no task: {self._words(error)}")
+        if question is self._api.result and not question.says_status:
+            return "succeeded"
         raise UpstreamError("malformed", f"{question.name}.status finds nothing in the answer")
+
+    def _failed(self, status: Status, reading: Reading) -> Failure | None:
+        ended = self._ended(status, reading.word, reason=_given(reading.error), code=_given(reading.code))
+        meaning = self._api.codes.get(identifier(reading.code) or "")
+        if ended is None or ended.kind == "cancelled" or meaning is None:
+            return ended
+        if meaning == "server" or meaning == "refused":
+            return Failure(kind="upstream", message=ended.message, retryable=meaning == "server")
+        return Failure(kind=meaning, message=ended.message, retryable=meaning in ("rate-limit", "timeout"))
 
     def _found(self, question: Question, task: str, reading: Reading) -> Result | None:
         """The files of a task that has succeeded; None where another request asks for them."""
-        if reading.urls:
-            return files(reading.urls)
-        if question is self._poll and self._content is not None:
-            return files((f"{self._http.base_url}/{self._content.filled({'task': task})}",))
-        return None if question is self._poll and self._result is not None else files(())
-
-
-def _content_path(path: str) -> PathTemplate:
-    with naming("poll.content"):
-        return PathTemplate(path, ("task",))
+        urls = reading.urls
+        if not urls and question is self._api.poll and self._api.content is not None:
+            urls = (f"{self._http.base_url}/{self._api.content.filled({'task': task})}",)
+        if not urls and question is self._api.poll and self._api.result is not None:
+            return None
+        return replace(files(urls), expires=reading.expires)
 
 
 def _given(error: object) -> object:

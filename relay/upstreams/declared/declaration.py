@@ -20,6 +20,9 @@ _Path = Annotated[str, Meta(min_length=1, description="a path below base_url, su
 _Query = Annotated[Mapping[str, str | int | float | bool], Meta(description="a table of texts and numbers")]
 _Headers = Annotated[Mapping[str, str], Meta(description="a table of texts")]
 _Body = Annotated[Any, Meta(description="a table, which is sent as JSON")]
+_Statuses = Annotated[
+    tuple[Annotated[int, Meta(ge=400, le=499)], ...], Meta(description="a list of HTTP statuses from 400 to 499")
+]
 _Scale = Annotated[float | str, Meta(description="a number such as 1 or 100, or a JMESPath expression, as text")]
 
 
@@ -49,6 +52,7 @@ class CancelRequest(Struct, frozen=True, kw_only=True):
 class AnswerRequest(Struct, frozen=True, kw_only=True):
     """A request whose answer tells of tasks; `items` and `id` make it one request for all of them.
 
+    *answers* are the HTTP statuses, besides 2xx, that come with an answer and not only with an error.
     *scale* is what *progress* is out of: a number, or an expression that finds one.
     """
 
@@ -57,6 +61,7 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
     query: _Query = {}
     headers: _Headers = {}
     body: _Body = None
+    answers: _Statuses = ()
     items: Expression | None = None
     id: Expression | None = None
     progress: Expression | None = None
@@ -64,6 +69,7 @@ class AnswerRequest(Struct, frozen=True, kw_only=True):
     queue_position: Expression | None = None
     eta: Expression | None = None
     log: Expression | None = None
+    expires: Expression | None = None
     error: Expression | None = None
     code: Expression | None = None
 

@@ -1,7 +1,7 @@
 """What is asked of an API that was declared, and what it is told: a request, and how its answer is read."""
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias, cast, get_args
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Status
@@ -11,11 +11,16 @@ from relay.upstreams.declared.expressions import Evaluation
 from relay.upstreams.declared.readings import Finding, Reader, compiled, found, identifier
 from relay.upstreams.declared.requests import DeclaredRequest
 
-__all__ = ["FindingsListener", "Order", "Question", "checked_states"]
+__all__ = ["FindingsListener", "Meaning", "Order", "Question", "checked_codes", "checked_states"]
 
 FindingsListener: TypeAlias = Callable[[str, str | None, tuple[Finding, ...]], None]
 """Hears the name of a request, the task it was about, and what each of its expressions found."""
 
+Meaning: TypeAlias = Literal["policy", "auth", "rate-limit", "not-found", "timeout", "server", "refused"]
+"""What an error code of an API can mean to the relay."""
+
+_MEANINGS: Final[tuple[Meaning, ...]] = get_args(Meaning)
+_ABOUT_ASKING: Final = (401, 403, 407, 408, 425, 429)
 _STATES: Final[tuple[Status, ...]] = get_args(Status)
 
 
@@ -28,6 +33,7 @@ class Question:
             raise UsageError(f"{name} needs the key {missing!r} beside {given!r}: together they are a list of tasks")
         self.name = name
         self.items = None if request.items is None else compiled(f"{name}.items", request.items)
+        self.answers = _checked_answers(name, request.answers)
         self.says_status = request.status is not None
         self._id = None if request.id is None else compiled(f"{name}.id", request.id)
         refers = isinstance(request, ResultRequest) and request.ref is not None
@@ -66,9 +72,24 @@ class Order:
         return () if self.error is None else (found("error", self.error, document, evaluation),)
 
 
+def _checked_answers(name: str, answers: Collection[int]) -> Collection[int]:
+    for status in answers:
+        if status in _ABOUT_ASKING:
+            raise UsageError(f"{name}.answers has {status}, which is about the asking and tells of no task")
+    return answers
+
+
 def checked_states(states: Mapping[str, str]) -> dict[str, Status]:
     """*states* with their words in lower case. Raises UsageError for what is no state of the relay."""
     for word, state in states.items():
         if state not in _STATES:
             raise UsageError(f"states.{word} is {state!r}, which is no state; {nearest(state, _STATES)}")
     return {word.strip().lower(): cast(Status, state) for word, state in states.items()}
+
+
+def checked_codes(codes: Mapping[str, str]) -> dict[str, Meaning]:
+    """*codes* themselves. Raises UsageError for a meaning that the relay does not know."""
+    for code, meaning in codes.items():
+        if meaning not in _MEANINGS:
+            raise UsageError(f"codes.{code} is {meaning!r}, which is no kind of error; {nearest(meaning, _MEANINGS)}")
+    return {code: cast(Meaning, meaning) for code, meaning in codes.items()}

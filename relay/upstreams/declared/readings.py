@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, cast
 
 from msgspec import Struct
@@ -15,11 +16,11 @@ from relay.upstreams.declared.declaration import AnswerRequest
 from relay.upstreams.declared.expressions import Evaluation, Expression
 from relay.upstreams.declared.requests import naming
 from relay.upstreams.outputs import links
-from relay.upstreams.wire import Figure, as_sent, read_count, read_fraction, read_percent, read_seconds
+from relay.upstreams.wire import Figure, as_sent, read_count, read_date, read_fraction, read_percent, read_seconds
 
 __all__ = ["Finding", "Reader", "Reading", "compiled", "found", "identifier", "is_something"]
 
-KEYS: Final = ("status", "progress", "scale", "queue_position", "eta", "log", "urls", "error", "code")
+KEYS: Final = ("status", "progress", "scale", "queue_position", "eta", "log", "urls", "expires", "error", "code")
 """What is looked for in an answer about a task, in this order."""
 
 _DECISIVE: Final = frozenset({"status", "urls", "error", "code"})
@@ -39,7 +40,7 @@ class Finding(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What the findings in one answer mean. *urls* is None where nothing was to be found, not where nothing was."""
+    """What the findings in one answer mean."""
 
     word: str | None
     status: Status
@@ -49,7 +50,8 @@ class Reading(Struct, frozen=True, kw_only=True):
     queue_position: int | None = None
     eta: float | None = None
     log: str | None = None
-    urls: tuple[str, ...] | None = None
+    urls: tuple[str, ...] = ()
+    expires: datetime | None = None
     error: object = None
     code: object = None
 
@@ -90,7 +92,8 @@ class Reader:
             queue_position=read_count(found.get("queue_position")),
             eta=read_seconds(found.get("eta")),
             log=_log(log) if "log" in found else None,
-            urls=links(found["urls"]) if "urls" in found else None,
+            urls=links(found.get("urls")),
+            expires=read_date(found.get("expires")),
             error=found.get("error"),
             code=found.get("code"),
         )
@@ -167,9 +170,11 @@ def _progress_in(text: str, scale: object) -> tuple[int | None, ProgressSource |
         percent, source, _ = read_fraction(share)
         return percent, source and "parsed", as_sent(text)
     percent, source, raw = read_fraction(text)
-    if percent is not None or not (figures := _PERCENT.findall(text)):
+    if percent is not None:
         return percent, source, raw
-    return min(100, int(figures[-1])), "parsed", None
+    if figures := _PERCENT.findall(text):
+        return min(100, int(figures[-1])), "parsed", None
+    return None, None, None if "\n" in text or not text else raw
 
 
 def _log(value: object) -> str:
