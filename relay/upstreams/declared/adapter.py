@@ -15,7 +15,7 @@ from relay.upstreams.declared.api import Api
 from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
 from relay.upstreams.declared.expressions import Evaluation, Expression
 from relay.upstreams.declared.questions import FindingsListener, Order, Question
-from relay.upstreams.declared.readings import Finding, Reading, found, identifier, is_something
+from relay.upstreams.declared.readings import Finding, Reading, found, identifier, is_something, masked
 from relay.upstreams.declared.requests import DeclaredRequest, check_header_name, checked_headers
 from relay.upstreams.declared.templates import Values
 from relay.upstreams.http import Reply, Token
@@ -44,7 +44,7 @@ class Declared(ItemUpstream):
     `submit`, `cancel` and `fetch_result` are there where their requests are. Raises UsageError, which names the key,
     for whatever cannot work: an expression, a placeholder, a key that is missing or of no use.
 
-    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found.
+    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found, secrets masked.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Declared(ItemUpstream):
 
     def _tell(self, name: str, task: str | None, findings: tuple[Finding, ...]) -> None:
         if self.on_findings is not None:
-            self.on_findings(name, task, findings)
+            self.on_findings(name, task, tuple(masked(finding, self._http.mask) for finding in findings))
 
     def _reading(self, question: Question, task: str, document: object, evaluation: Evaluation) -> Reading:
         findings = question.reader.findings(document, evaluation)
@@ -256,7 +256,7 @@ class Declared(ItemUpstream):
         if reading.word is not None:
             return "failed" if reading.status == "succeeded" and error else reading.status
         meaning = self._api.codes.get(identifier(reading.code) or "")
-        if error and meaning is not None and meaning not in ("policy", "refused"):
+        if error and meaning is not None and meaning != "policy" and meaning != "refused":
             raise UpstreamError(meaning, f"the upstream answered: {self._words(error)}")
         if error and (meaning == "policy" or question is self._api.result):
             return "failed"

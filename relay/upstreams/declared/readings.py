@@ -3,11 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import ProgressSource, Status
@@ -18,7 +19,7 @@ from relay.upstreams.declared.requests import naming
 from relay.upstreams.outputs import links
 from relay.upstreams.wire import Figure, as_sent, read_count, read_date, read_fraction, read_percent, read_seconds
 
-__all__ = ["Finding", "Reader", "Reading", "compiled", "found", "identifier", "is_something"]
+__all__ = ["Finding", "Reader", "Reading", "compiled", "found", "identifier", "is_something", "masked"]
 
 KEYS: Final = ("status", "progress", "scale", "queue_position", "eta", "log", "urls", "expires", "error", "code")
 """What is looked for in an answer about a task, in this order."""
@@ -139,6 +140,11 @@ def found(key: str, expression: Expression, document: object, evaluation: Evalua
         return Finding(key, expression.text, expression.find(document, evaluation))
     except ValueError as error:
         return Finding(key, expression.text, problem=str(error))
+
+
+def masked(finding: Finding, mask: Callable[[str], str]) -> Finding:
+    """*finding* without secrets."""
+    return replace(finding, value=None if finding.value is None else json.loads(mask(json.dumps(finding.value))))
 
 
 def _checked_scale(name: str, request: AnswerRequest) -> float | None:
