@@ -24,6 +24,7 @@ from relay.settings import (
     CustomSinkSettings,
     DebugSettings,
     FalSettings,
+    HttpSettings,
     JournalSettings,
     Settings,
     SoraSettings,
@@ -31,7 +32,7 @@ from relay.settings import (
 )
 from relay.tables import read_table
 from relay.testing import ManualClock
-from relay.upstreams import Fal
+from relay.upstreams import Fal, PollRequest
 from sinks import ConsoleSink, DebugSink
 
 MODULE = '''
@@ -94,8 +95,11 @@ def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
 
 @pytest.mark.parametrize("settings", ADAPTERS, ids=lambda settings: settings.__name__)
 def test_each_kind_of_upstream_is_built_with_the_defaults_of_its_adapter(settings: type[UpstreamSettings]) -> None:
-    built = build_upstream(settings(base_url="http://g:1", token=Secret("t")), ManualClock())  # type: ignore[call-arg]
-    made = ADAPTERS[settings]("http://g:1", "t")
+    more: dict[str, Any] = (
+        {"poll": PollRequest(path="{task}", status="s", content="{task}")} if settings is HttpSettings else {}
+    )
+    built = build_upstream(settings(base_url="http://g:1", token=Secret("t"), **more), ManualClock())
+    made = ADAPTERS[settings]("http://g:1", "t", **more)
     assert (built.name, built.interval, built.deadline) == (made.name, made.interval, made.deadline)
 
 

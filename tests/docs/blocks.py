@@ -21,6 +21,7 @@ __all__ = ["PARSERS", "close_workbench", "open_workbench"]
 
 ENVIRON: Final = {
     "SORA_TOKEN": "made-up-token",
+    "STUDIO_TOKEN": "made-up-token",
     "REPLICATE_API_TOKEN": "made-up-token",
     "REPLICATE_WEBHOOK_SECRET": "whsec_bWFkZSB1cA==",
     "WEBHOOK_SECRET": "made-up-secret-of-the-relay",

@@ -44,7 +44,8 @@ class Declared(ItemUpstream):
     `submit`, `cancel` and `fetch_result` are there where their requests are. Raises UsageError, which names the key,
     for whatever cannot work: an expression, a placeholder, a key that is missing or of no use.
 
-    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found, secrets masked.
+    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found. In both,
+    secrets are masked.
     """
 
     def __init__(
