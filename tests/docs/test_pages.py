@@ -104,7 +104,8 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
             continue  # it is the same for all kinds, and has a section of its own
         yield f"{prefix}{field.name}", field.default
         for inner in get_args(field.type) or [field.type]:
-            if isinstance(inner, type) and issubclass(inner, Struct):
+            # What several kinds have in common has a section of its own.
+            if isinstance(inner, type) and issubclass(inner, Struct) and inner is not WebhookSettings:
                 yield from keys(inner, f"{field.name}.")
 
 

@@ -370,6 +370,8 @@ async def test_one_request_answers_for_all_tasks_and_the_last_of_two_alike_count
     answer = await listed(tmp_path, {"data": items}, "a", "7", "gone")
     seen = {task: said.percent for task, said in answer.tasks.items() if isinstance(said, Observation)}
     assert (answer.listed, seen) == (6, {"a": 20, "7": None})
+    odd = {task: said.warning for task, said in answer.tasks.items() if isinstance(said, Observation)}
+    assert odd == {"a": "the upstream lists this task twice; the last entry counts", "7": None}
 
 
 async def test_an_item_that_cannot_be_read_is_that_task_s_trouble_alone(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ LIST_LIMIT: Final = 16 * 1024 * 1024
 
 _LONG: Final = 256 * 1024
 _NOT_YET: Final = 202
+_TWICE: Final = "the upstream lists this task twice; the last entry counts"
+_TWO_RESULTS: Final = "the upstream lists two results of this task; the first counts"
 
 
 class Declared(ItemUpstream):
@@ -188,14 +190,19 @@ class Declared(ItemUpstream):
         told: dict[str, Observation | UpstreamError] = {}
         for item in listed:
             task = question.task_of(item, evaluation)
-            if task is None or task not in wanted or (question is self._api.result and task in told):
+            if task is None or task not in wanted:
                 continue
             try:
                 seen = self._judged(question, task, self._reading(question, task, item, evaluation), reply)
-                if question is self._api.poll or _if_ended(seen) is not None:
-                    told[task] = seen
             except UpstreamError as error:
                 told[task] = error
+                continue
+            if question is self._api.poll:
+                told[task] = replace(seen, warning=_TWICE) if task in told else seen
+            elif isinstance(first := told.get(task), Observation):
+                told[task] = replace(first, warning=_TWO_RESULTS)
+            elif _if_ended(seen) is not None:
+                told[task] = seen
         return Answer(listed=len(listed), tasks=told)
 
     async def _send(
