@@ -10,6 +10,8 @@ export PYTHON
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 BIN = .venv/bin
+# What talks to sockets, tasks and signals most is tested on both event loops; ARGS="--loop uvloop tests/..." runs any other test there.
+ON_BOTH_LOOPS = tests/web tests/delivery tests/relay tests/cli/test_loops.py tests/cli/test_serve.py
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
@@ -26,6 +28,7 @@ test: dev-environment ## run the tests, with a real browser and real servers
 	@scripts/system-parts
 	@scripts/npm-packages
 	@$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,@$(BIN)/python -m pytest --quiet --loop uvloop $(ON_BOTH_LOOPS))
 
 check: dev-environment ## lint, check types, and see that imports point one way
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from relay.cli import say
+from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import PORT, host_option, log_format_option, speed_option
 from relay.cli.serving import ended, first_of, own_names, run, serving
 from relay.clock import Clock, SystemClock
@@ -37,14 +38,23 @@ ALL_WITHIN: Final = 6.0
 @speed_option
 @click.option("--once", is_flag=True, help="End when the jobs have ended.")
 @log_format_option
-def demo(host: str | None, port: int, jobs: int, speed: float, once: bool, log_format: LogFormat | None) -> int:
+@loop_option
+def demo(
+    host: str | None,
+    port: int,
+    jobs: int,
+    speed: float,
+    once: bool,
+    log_format: LogFormat | None,
+    loop: LoopName,
+) -> int:
     """Show jobs on a scripted upstream, in the console and on a page.
 
     Upstream, relay and page run in this one process and speak real HTTP on loopback. Records go to standard output.
     """
     host = host or "127.0.0.1"
     check_host(host)
-    return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format))
+    return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format), loop)
 
 
 async def _demo(

@@ -9,6 +9,7 @@ import click
 
 from relay.cli import INTERRUPTED
 from relay.cli.build import build_pace, build_upstream
+from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, settings_from
 from relay.cli.serving import ended, first_of, run
 from relay.clock import SystemClock
@@ -26,14 +27,15 @@ __all__ = ["follow"]
 @click.argument("upstream")
 @click.argument("task_id")
 @config_option
-def follow(upstream: str, task_id: str, config: Path | None) -> int:
+@loop_option
+def follow(upstream: str, task_id: str, config: Path | None, loop: LoopName) -> int:
     """Follow TASK_ID, which exists at UPSTREAM, in the console, without a server.
 
     UPSTREAM is the name of an upstream in relay.toml. Ends with the job: status 0 when it is done, 1 when it failed or
     was cancelled, 130 when Ctrl-C ended the following (the job itself goes on).
     """
     settings = settings_from(config, dict(os.environ))
-    return run(partial(_follow, _chosen(settings, upstream), task_id))
+    return run(partial(_follow, _chosen(settings, upstream), task_id), loop)
 
 
 def _chosen(settings: Settings, name: str) -> UpstreamSettings:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from relay.cli import say
 from relay.cli.build import build_relay
+from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import PORT, config_option, host_option, log_format_option, settings_from
 from relay.cli.serving import own_names, own_origins, run, serving
 from relay.config import check_host
@@ -26,7 +27,8 @@ __all__ = ["serve"]
 @host_option
 @click.option("--port", type=PORT, help="The port to listen on; 0 takes any free one.")
 @log_format_option
-def serve(config: Path | None, host: str | None, port: int | None, log_format: LogFormat | None) -> int:
+@loop_option
+def serve(config: Path | None, host: str | None, port: int | None, log_format: LogFormat | None, loop: LoopName) -> int:
     """Follow jobs on the configured upstreams, and serve their progress."""
     settings = settings_from(config, dict(os.environ))
     server = settings.server
@@ -35,7 +37,7 @@ def serve(config: Path | None, host: str | None, port: int | None, log_format: L
     # Behind everything else, so that no file of this directory stands in for a module that is installed.
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
-    return run(partial(_serve, replace(settings, server=server), log_format))
+    return run(partial(_serve, replace(settings, server=server), log_format), loop)
 
 
 async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio.Event) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp.web import Application, AppRunner, SockSite
 
 from relay.bus import Bus
+from relay.cli.loops import LoopName, loop_factory
 from relay.errors import UsageError
 from relay.events import Record
 from relay.jobs import Job
@@ -27,12 +28,14 @@ SHUTDOWN: Final = 0.5
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    """Run *work* to its end and return its exit status.
+def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopName = "asyncio") -> int:
+    """Run *work* to its end on an event loop of the kind *loop*, and return its exit status.
 
     The first Ctrl-C or SIGTERM sets the event that *work* is given: it is to end in order. The second ends the process.
+    Raises UsageError where that loop is not installed.
     """
-    return asyncio.run(_run(work))
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        return runner.run(_run(work))
 
 
 async def _run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:

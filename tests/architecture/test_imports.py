@@ -28,6 +28,7 @@ HOMES = {
     "click": ("relay/cli/",),
     "jmespath": ("relay/upstreams/declared/",),
     "rich": ("relay/cli/",),
+    "uvloop": ("relay/cli/loops.py",),
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),
     "redis": ("relay/journal/",),

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from relay.cli.loops import VARIABLE
+
 __all__ = ["Running", "relay"]
 
 SCRIPT = Path(sys.executable).parent / "relay"
@@ -61,7 +63,7 @@ class Running:
 @contextmanager
 def relay(*arguments: str, folder: Path, piped: bool = False, **environ: str) -> Generator[Running]:
     """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
     out = folder / f"{arguments[0]}.out"
     with (
         out.open("wb") as file,
