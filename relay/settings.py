@@ -15,6 +15,7 @@ __all__ = [
     "SINK_KINDS",
     "UPSTREAM_KINDS",
     "CallingSettings",
+    "ComfyUISettings",
     "ConsoleSettings",
     "CustomSinkSettings",
     "DebugSettings",
@@ -116,6 +117,18 @@ class SoraSettings(Struct, frozen=True, kw_only=True):
     base_url: Annotated[str, _HTTP_URL]
     token: Secret
     name: _Name = "sora"
+    interval: _Seconds = 2.5
+    deadline: _Seconds = 1500.0
+    timeout: _Seconds = 30.0
+    pace: PaceSettings = PaceSettings()
+
+
+class ComfyUISettings(Struct, frozen=True, kw_only=True):
+    """One ComfyUI server, as `relay.upstreams.ComfyUI` has it."""
+
+    base_url: Annotated[str, _HTTP_URL]
+    token: Secret = NO_SECRET
+    name: _Name = "comfyui"
     interval: _Seconds = 2.5
     deadline: _Seconds = 1500.0
     timeout: _Seconds = 30.0
@@ -255,7 +268,7 @@ class CustomSinkSettings(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
 
 
-UpstreamSettings: TypeAlias = SoraSettings | ItemSettings | HttpSettings
+UpstreamSettings: TypeAlias = SoraSettings | ItemSettings | HttpSettings | ComfyUISettings
 SinkSettings: TypeAlias = ConsoleSettings | DebugSettings | CustomSinkSettings
 
 UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
@@ -270,6 +283,7 @@ UPSTREAM_KINDS: Final[Mapping[str, type[UpstreamSettings]]] = {
     "kling": KlingSettings,
     "minimax": MiniMaxSettings,
     "http": HttpSettings,
+    "comfyui": ComfyUISettings,
 }
 """What `kind` of [[upstreams]] may say."""
 

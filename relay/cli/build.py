@@ -17,6 +17,7 @@ from relay.relay import Relay
 from relay.secret import NO_SECRET
 from relay.settings import (
     CallingSettings,
+    ComfyUISettings,
     ConsoleSettings,
     CustomSinkSettings,
     DebugSettings,
@@ -39,6 +40,7 @@ from relay.settings import (
 )
 from relay.subscription import Sink
 from relay.upstreams import (
+    ComfyUI,
     Declared,
     Fal,
     Kling,
@@ -69,6 +71,7 @@ ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
     KlingSettings: Kling,
     MiniMaxSettings: MiniMax,
     HttpSettings: Declared,
+    ComfyUISettings: ComfyUI,
 }
 """What is made of each upstream's settings: their keys are what it is called with."""
 

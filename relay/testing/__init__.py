@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relay.testing.checks import check_sink
     from relay.testing.clock import ManualClock
+    from relay.testing.dialects.comfyui import ScriptedComfyUI
     from relay.testing.dialects.fal import ScriptedFal
     from relay.testing.dialects.kling import ScriptedKling
     from relay.testing.dialects.luma import ScriptedLuma
@@ -24,6 +25,7 @@ __all__ = [
     "ManualClock",
     "Moment",
     "Scenario",
+    "ScriptedComfyUI",
     "ScriptedFal",
     "ScriptedItems",
     "ScriptedKling",
@@ -44,6 +46,7 @@ _HOMES = {
     "Moment": "relay.testing.scenarios",
     "SCENARIOS": "relay.testing.scenarios",
     "Scenario": "relay.testing.scenarios",
+    "ScriptedComfyUI": "relay.testing.dialects.comfyui",
     "ScriptedFal": "relay.testing.dialects.fal",
     "ScriptedItems": "relay.testing.items",
     "ScriptedKling": "relay.testing.dialects.kling",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relay.upstreams.base import CallsBack, Cancels, FetchesResults, Pushes, Submits, Upstream
+    from relay.upstreams.comfyui import ComfyUI
     from relay.upstreams.declared.adapter import Declared
     from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
     from relay.upstreams.fal import Fal
@@ -22,6 +23,7 @@ __all__ = [
     "CallsBack",
     "CancelRequest",
     "Cancels",
+    "ComfyUI",
     "Declared",
     "Fal",
     "FetchesResults",
@@ -46,6 +48,7 @@ __all__ = [
 _HOMES = {
     "CancelRequest": "relay.upstreams.declared.declaration",
     "Declared": "relay.upstreams.declared.adapter",
+    "ComfyUI": "relay.upstreams.comfyui",
     "Fal": "relay.upstreams.fal",
     "ItemUpstream": "relay.upstreams.items",
     "Kling": "relay.upstreams.kling",

@@ -126,6 +126,16 @@ class HttpClient:
         if session is not None:
             await session.close()
 
+    def connection(self) -> tuple[aiohttp.ClientSession, Mapping[str, str]]:
+        """The session, and what a request is headed with now, for what stays open (`relay.upstreams.listening`).
+
+        Raises UpstreamError (auth) where the token cannot be had, UsageError where the client is not open.
+        """
+        if self._session is None:
+            raise UsageError("the HTTP client is not open; enter it with 'async with' first")
+        self._refresh_token()
+        return self._session, self._headers
+
     async def request(
         self,
         method: str,
