@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import format_exception
 
 import msgspec
 
@@ -63,8 +64,9 @@ def _section(name: str, plan: Plan) -> Section:
     began = time.monotonic()
     try:
         findings = part(name)(plan)
-    except (OSError, RuntimeError) as error:
-        # One part that breaks down is a result too, and must not cost those of the others.
+    except Exception as error:
+        # One part that breaks down must not cost what the others have found.
+        plan.say("".join(format_exception(error)))
         findings = Findings(failed=[f"{type(error).__name__}: {error}"])
     seconds = time.monotonic() - began
     plan.say(f"{name}: took {seconds:.0f} s")

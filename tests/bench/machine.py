@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
         found["nginx"] = _said([program, "-v"], r"nginx/(\S+)")
         found["nchan"] = _said(["dpkg-query", "--show", "libnginx-mod-nchan"], r"\s(\S+)")
     if (program := compiler()) is not None:
-        found["cc"] = _said([program, "--version"], r"(\d+\.\d+\S*)")
+        found["cc"] = _said([program, "--version"], r"(\d+(?:\.\d+)+)")
     return {name: number for name, number in found.items() if number}
 
 

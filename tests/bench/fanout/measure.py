@@ -2,15 +2,16 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
 from tests.bench.fanout.scenarios import SCENARIOS, Figures, Scenario
-from tests.bench.fanout.servers import missing, start
+from tests.bench.fanout.servers import Server, missing, start
 
-__all__ = ["DEFAULT_SERVERS", "Row", "measure"]
+__all__ = ["DEFAULT_SERVERS", "Row", "measure", "running"]
 
 DEFAULT_SERVERS = ("relay", "nchan", "c-limit", "aiohttp-sse", "sse-starlette")
 
@@ -35,19 +36,14 @@ def measure(
     say: Callable[[str], object],
     catalogue: dict[str, Scenario] = SCENARIOS,
 ) -> list[Row]:
-    """Run *scenarios* against those of *servers* that are installed; *say* is told how it goes.
-
-    The servers run on the first processor, and the clients on the second, where there are two.
-    """
+    """Run *scenarios* against those of *servers* that are installed; *say* is told how it goes."""
     ready = [name for name in servers if _installed(name, say)]
-    processors = sorted(os.sched_getaffinity(0))
-    cpus = (processors[0], processors[1]) if len(processors) > 1 else (None, None)
     rows: list[Row] = []
     for scenario in scenarios:
         wanted = [name for name in ready if name not in SKIPPED.get(scenario, ())]
         for number in range(rounds):
             for name in wanted if number % 2 == 0 else wanted[::-1]:
-                rows.append(_run(scenario, catalogue[scenario], name, number, cpus))
+                rows.append(_run(scenario, catalogue[scenario], name, number))
                 say(_brief(rows[-1]))
     return rows
 
@@ -59,19 +55,31 @@ def _installed(name: str, say: Callable[[str], object]) -> bool:
     return lacking is None
 
 
-def _run(key: str, scenario: Scenario, name: str, number: int, cpus: tuple[int | None, int | None]) -> Row:
-    server_cpu, client_cpu = cpus
-    here = os.sched_getaffinity(0)
-    if client_cpu is not None:
-        os.sched_setaffinity(0, {client_cpu})
+def _run(key: str, scenario: Scenario, name: str, number: int) -> Row:
     try:
-        with tempfile.TemporaryDirectory(prefix=f"relay-bench-{name}-") as directory:
-            work = Path(directory)
-            with start(name, work / "server", server_cpu, scenario.topics) as server:
-                return Row(key, name, number, scenario.run(server, client_cpu, work))
+        with running(name, scenario.topics) as (server, client_cpu, work):
+            return Row(key, name, number, scenario.run(server, client_cpu, work))
     except (OSError, RuntimeError) as error:
         # One server that breaks down is a result too, and must not end the run.
         return Row(key, name, number, {}, f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def running(name: str, topics: int = 0) -> Generator[tuple[Server, int | None, Path]]:
+    """The server of this name, the processor for its clients, and a directory for files.
+
+    The server runs on the first processor, and whoever enters this on the second, where there are two.
+    """
+    here = os.sched_getaffinity(0)
+    processors = sorted(here)
+    server_cpu, client_cpu = (processors[0], processors[1]) if len(processors) > 1 else (None, None)
+    try:
+        if client_cpu is not None:
+            os.sched_setaffinity(0, {client_cpu})
+        with tempfile.TemporaryDirectory(prefix=f"relay-bench-{name}-") as directory:
+            work = Path(directory)
+            with start(name, work / "server", server_cpu, topics) as server:
+                yield server, client_cpu, work
     finally:
         os.sched_setaffinity(0, here)
 

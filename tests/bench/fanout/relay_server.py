@@ -2,47 +2,18 @@
 
 import argparse
 import asyncio
-from collections.abc import Sequence
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
 
 from relay import Job, Relay
 from relay.cli.build import build_relay
 from relay.cli.serving import own_names, run, serving
-from relay.observations import Answer
 from relay.settings import ConsoleSettings, CustomSinkSettings, JournalSettings, Settings, SinkSettings
-from relay.upstreams.base import ExchangeListener
 from tests.bench.fanout.control import arguments, serve_control
 from tests.bench.fanout.events import progress
+from tests.bench.fanout.silent import Silent
 from web import create_app
 
 __all__ = ["ignore"]
-
-DAY: Final = 86_400.0
-
-
-class Silent:
-    """An upstream that is asked about its jobs once, and never answers: their story is the publisher's alone."""
-
-    def __init__(self) -> None:
-        self.name = "silent"
-        self.interval = self.deadline = DAY
-        self.on_exchange: ExchangeListener | None = None
-        self.asked = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    async def observe(self, tasks: Sequence[str]) -> Answer:
-        self.asked.set()
-        await asyncio.Event().wait()
-        return Answer(tasks={}, listed=0)
 
 
 def ignore(record: object) -> None:

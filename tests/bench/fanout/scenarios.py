@@ -107,11 +107,13 @@ class Idle(Struct, frozen=True, kw_only=True):
 
 
 class Stuck(Struct, frozen=True, kw_only=True):
-    """One of *clients* never reads. As many events of this length went out before, to fill what is kept anyway."""
+    """*stuck* of *clients* never read. As many events of this length went out before, to fill what is kept anyway."""
 
     title: str
     clients: int
+    stuck: int = 1
     events: int
+    rate: float = 0
     pad: int
     topics = 0
 
@@ -125,7 +127,7 @@ class Stuck(Struct, frozen=True, kw_only=True):
             cpu,
             work,
             "--slow",
-            1,
+            self.stuck,
             "--slow-wait",
             2,
             "--expect",
@@ -138,21 +140,24 @@ class Stuck(Struct, frozen=True, kw_only=True):
             pids = server.pids
             memory, before = memory_bytes(pids), cpu_seconds(pids)
             with _Watch(pids, ready["slow_ports"]) as watch:
-                server.publish("t", 0, self.events, 0, self.pad, "yield")
+                server.publish("t", 0, self.events, self.rate, self.pad, "yield")
                 done = load.line()
                 used = cpu_seconds(pids) - before
             end = memory_bytes(pids)
-            load.drain()
-            late = load.line()
+            late = {"frames": 0, "closed_by_server": 0}
+            if self.stuck:
+                load.drain()
+                late = load.line()
         frames = done["frames"]
         return {
             "clients": ready["conns"],
             "refused": ready["bad"],
             "frames": frames,
-            "missing": max(0, (self.clients - 1) * self.events - frames),
+            "missing": max(0, (self.clients - self.stuck) * self.events - frames),
             "gaps": done["gaps"],
             "dups": done["dups"],
             "cpu_us": used / max(1, frames) * 1e6,
+            "p50_ms": done["p50_ms"],
             "p99_ms": done["p99_ms"],
             "max_ms": done["max_ms"],
             "base_mb": memory / 1e6,
