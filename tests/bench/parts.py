@@ -11,6 +11,8 @@ __all__ = ["PARTS", "part"]
 PARTS: Final[Mapping[str, str]] = {
     "fanout": "tests.bench.fanout.part",
     "journal": "tests.bench.journal",
+    "replay": "tests.bench.replay",
+    "stuck": "tests.bench.stuck",
     "console": "tests.bench.console",
 }
 """The module of each, in the order in which they are run and shown."""

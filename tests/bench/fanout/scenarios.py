@@ -133,7 +133,7 @@ class Stuck(Struct, frozen=True, kw_only=True):
             "--expect",
             self.events,
             "--timeout",
-            240,
+            60 + self.events / self.rate if self.rate else 240,
         ) as load:
             ready = load.line()
             settle(server.pids)
