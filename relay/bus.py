@@ -197,6 +197,8 @@ class Bus:
             if not topic.subscriptions:
                 del self._topics[job]
                 self._records.disconnect(topic, sender=job)
+                # Without its last sender blinker still keeps a receiver; this lets go of it.
+                self._records.disconnect(topic)
 
     def _check_thread(self) -> None:
         here = threading.get_ident()

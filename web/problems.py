@@ -59,9 +59,16 @@ async def problems(request: Request, handler: Handler) -> StreamResponse:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         headers = {"Retry-After": "10"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
         return problem_response(status, str(error), headers)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _has_left(request):
+            # Nobody reads an answer: it is no failure, and no lines for the operator.
+            return Response()
         logging.getLogger("relay").exception("a request to %s could not be answered", request.rel_url.path)
         return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the relay failed; its log says why")
+
+
+def _has_left(request: Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _detail(request: Request, error: HTTPException) -> str:

@@ -259,6 +259,24 @@ def test_closed_subscriptions_and_forgotten_jobs_leave_nothing_behind(bus: Bus) 
     assert kept() is None
 
 
+def test_a_reader_that_comes_and_goes_a_thousand_times_leaves_nothing_on_the_bus(bus: Bus) -> None:
+    """Found by 100,000 clients: blinker keeps a receiver for ever whose last sender was disconnected."""
+    job = Job("a")
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(thing).__module__ == "relay.bus" for thing in gc.get_objects())
+
+    with bus.subscribe(Ear(), [job]):
+        pass
+    before = alive()
+    for _ in range(1_000):
+        with bus.subscribe(Ear(), [job]):
+            pass
+
+    assert alive() == before
+
+
 def test_nothing_follows_a_terminal_record(bus: Bus) -> None:
     job = Job("a")
     tell(bus, job)

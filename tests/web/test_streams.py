@@ -10,8 +10,8 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
-from aiohttp import ClientResponse, ClientSession
-from aiohttp.web import Application, AppRunner, TCPSite
+from aiohttp import ClientConnectionError, ClientResponse, ClientSession
+from aiohttp.web import Application, AppRunner, Request, StreamResponse, TCPSite, middleware
 
 from relay import Relay
 from relay.events import Done, Exchange, Failed, Log, Position
@@ -26,6 +26,7 @@ from web.delivery import Delivery
 from web.doorman import doorman
 from web.keys import STREAMS
 from web.links import Link
+from web.problems import Handler
 
 pytestmark = pytest.mark.usefixtures("take_over")
 
@@ -515,6 +516,31 @@ async def test_a_reset_in_the_middle_of_a_stream_leaves_no_error_and_no_trace(
 
     assert caplog.records == []
     assert not relay.bus._everyone.subscriptions
+
+
+async def test_a_client_that_leaves_before_it_is_answered_leaves_no_error(
+    relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(relay)
+    answered = asyncio.Event()
+
+    @middleware
+    async def leave(request: Request, handler: Handler) -> StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        try:
+            return await handler(request)
+        finally:
+            answered.set()
+
+    app.middlewares.append(leave)
+    async with serve_app(app) as client:
+        with pytest.raises(ClientConnectionError):
+            await client.get("/v1/events")
+        await answered.wait()
+
+    assert caplog.records == []
+    assert len(app[STREAMS]) == 0
 
 
 async def test_a_client_that_half_closes_while_nothing_happens_is_freed_by_the_next_heartbeat(relay: Relay) -> None:
