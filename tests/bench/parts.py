@@ -13,6 +13,7 @@ PARTS: Final[Mapping[str, str]] = {
     "journal": "tests.bench.journal",
     "replay": "tests.bench.replay",
     "stuck": "tests.bench.stuck",
+    "cycles": "tests.bench.cycles",
     "console": "tests.bench.console",
 }
 """The module of each, in the order in which they are run and shown."""

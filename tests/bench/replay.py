@@ -15,7 +15,7 @@ from relay.journal import Journal
 from tests.bench.child import in_child
 from tests.bench.fanout.measure import running
 from tests.bench.part import Figure, Findings, Plan, least, most, ratio
-from tests.bench.stories import ALL, Kind, fill, journal
+from tests.bench.stories import ALL, KINDS, Kind, fill, journal
 from web.cursor import open_at
 from web.telling import Telling
 from web.wire import SSE
@@ -45,8 +45,8 @@ def measure(plan: Plan) -> Findings:
             for case, sample in over_a_connection(name, records, newer).items():
                 served.setdefault(case, []).append(sample)
         plan.say(f"replay {number + 1}, over a connection: {_brief(served)}")
-    found: dict[str, dict[str, list[float]]] = {}
-    for kind in ("SQLite", "memory"):
+    found: dict[Kind, dict[str, list[float]]] = {}
+    for kind in KINDS:
         found[kind] = in_child(looked_up, kind, sizes, 100 if plan.quick else 2_000, plan.rounds)
         plan.say(f"lookup, {kind}: {_brief(found[kind])}")
     return Findings(
@@ -69,7 +69,7 @@ def _replays(told: Samples, served: Samples, records: int) -> list[Figure]:
     return [*figures, most("records missing in a replay", "", [*told["missing"], *served["missing"]], goal=0)]
 
 
-def _lookups(found: Mapping[str, Samples], sizes: Sequence[int]) -> list[Figure]:
+def _lookups(found: Mapping[Kind, Samples], sizes: Sequence[int]) -> list[Figure]:
     figures = []
     small, large = (f"{size:,}" for size in sizes)
     for kind, cases in found.items():
@@ -92,7 +92,8 @@ def replayed(records: int, rounds: int) -> dict[str, list[float]]:
     """Milliseconds until a stream of a job with so many *records* has written all of them, by journal."""
     found: dict[str, list[float]] = {"missing": []}
     with ExitStack() as stack:
-        memory, recent, stored = (stack.enter_context(journal(kind, ALL)) for kind in ("memory", "SQLite", "SQLite"))
+        memory = stack.enter_context(journal("memory", ALL))
+        recent, stored = (stack.enter_context(journal("SQLite", ALL)) for _ in range(2))
         for kept in (memory, recent, stored):
             fill(kept, records)
         fill(stored, RECENT, prefix="other")

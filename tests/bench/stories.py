@@ -13,9 +13,11 @@ from relay.events import Position, Record
 from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
 from tests.bench.fanout.events import progress
 
-__all__ = ["ALL", "Kind", "fill", "journal"]
+__all__ = ["ALL", "KINDS", "Kind", "fill", "journal"]
 
 Kind: TypeAlias = Literal["memory", "SQLite"]
+
+KINDS: Final[tuple[Kind, ...]] = ("SQLite", "memory")
 
 ALL: Final = Keep(records=10_000_000, bytes=4 * 1024**3)
 """Everything: a run has its own bounds."""

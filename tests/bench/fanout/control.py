@@ -5,6 +5,8 @@
 *topics* 0 publishes all events to *topic*; K spreads them round robin over `topic0` to `topicK-1`, each with a seq of
 its own. *rate* is per second, 0 for as fast as possible; then *mode* `yield` gives the loop one turn after each event,
 and `tight` none. *size* is how many bytes the JSON of an event has. The answer is one line, when all are published.
+
+The relay also answers to `census`: with what is alive in its process, as one line of JSON.
 """
 
 import argparse
@@ -63,6 +65,7 @@ async def serve_control(
     *,
     together: int = 1,
     batch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    census: Callable[[], bytes] = bytes,
 ) -> asyncio.AbstractServer:
     """Listen at *path*; *publish* is given the topic, the seq and the size of each event.
 
@@ -71,6 +74,9 @@ async def serve_control(
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
+            if line == b"census\n":
+                writer.write(census() + b"\n")
+                continue
             order = Order.parse(line.decode())
             await _emit(order, publish, 1 if order.rate else together, batch)
             writer.write(b"ok\n")

@@ -1,5 +1,6 @@
 """The servers that are measured: the relay and its peers, each a process of its own that is started afresh."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from tests.bench.fanout.accounting import tree
 from tests.bench.fanout.control import EXIT_AFTER, Order
@@ -21,7 +22,7 @@ from tests.bench.fanout.events import frame_size
 from tests.bench.fanout.nginx import NCHAN_MODULE, nginx, nginx_configuration, post_all
 from tests.bench.fanout.tools import ROOT, compiled, compiler
 
-__all__ = ["SERVERS", "Server", "missing", "start"]
+__all__ = ["SERVERS", "RelayServer", "Server", "missing", "start"]
 
 START_WITHIN: Final = 30.0
 _SILENT: Final = subprocess.DEVNULL
@@ -133,12 +134,18 @@ class Controlled(Server):
         return True
 
     def publish(self, topic: str, topics: int, events: int, rate: float, pad: int, mode: str) -> None:
+        self.ask(str(Order(topic, topics, events, rate, self.size(pad), mode)))
+
+    def ask(self, line: str) -> bytes:
+        """What the server answers to one line of text, once it has done what that says."""
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(EXIT_AFTER)
             control.connect(self._control)
-            control.sendall(str(Order(topic, topics, events, rate, self.size(pad), mode)).encode())
-            if not control.recv(64):
-                raise RuntimeError(f"{self.name} went away while it was publishing")
+            control.sendall(line.encode())
+            answer = control.makefile("rb").readline()
+        if not answer:
+            raise RuntimeError(f"{self.name} went away while it was asked to {line.split()[0]}")
+        return answer
 
 
 class RelayServer(Controlled):
@@ -151,6 +158,15 @@ class RelayServer(Controlled):
 
     def size(self, pad: int) -> int:
         return pad
+
+    def census(self) -> dict[str, Any]:
+        """What is alive in the process: `tasks`, `streams`, and `objects` by class. The collector has run before."""
+        found: dict[str, Any] = json.loads(self.ask("census\n"))
+        return found
+
+    def complaints(self) -> list[str]:
+        """What the process has written to standard error."""
+        return (self.work / "log").read_text(errors="replace").splitlines()
 
     def paths(self, topic: str, topics: int) -> list[str]:
         known = dict(line.split() for line in (self.work / "paths").read_text().splitlines())
