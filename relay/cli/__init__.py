@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "replay": ("relay.cli.replay", "Tell again what a journal holds."),
     "audit": ("relay.cli.audit", "Prove that recordings tell the same story, or show where they part."),
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
+    "doctor": ("relay.cli.doctor", "Examine the configuration, and try an upstream once."),
     "sinks": ("relay.cli.listing", "List the kinds of sinks."),
     "upstreams": ("relay.cli.listing", "List the kinds of upstreams."),
     "schema": ("relay.cli.listing", "Print the schema of a record."),

@@ -12,7 +12,7 @@ from relay.codec import record_schema
 from relay.settings import SINK_KINDS, UPSTREAM_KINDS
 
 Capture = pytest.CaptureFixture[str]
-COMMANDS = ["demo", "serve", "follow", "audit", "fake", "sinks", "upstreams", "schema"]
+COMMANDS = ["demo", "serve", "follow", "audit", "fake", "doctor", "sinks", "upstreams", "schema"]
 
 
 def printed(capture: Capture, *arguments: str) -> str:

@@ -1,0 +1,209 @@
+"""`relay doctor` says whether what is configured can work, and what an answer is taken for."""
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.cli import main
+from relay.testing import ScriptedRunway, ScriptedUpstream
+from tests.cli.running import PATIENCE, SCRIPT
+from tests.upstreams.declarations import DECLARATIONS
+from tests.upstreams.stub import Stub, reply
+
+CANARY = "canary-9f31"
+STUDIO = """
+[upstreams.poll]
+path = "renders/{task}"
+status = "state"
+progress = "done"
+scale = "length(total)"
+urls = "files"
+"""
+
+Capture = pytest.CaptureFixture[str]
+
+
+async def examined(folder: Path, token: str, *arguments: str) -> tuple[int, list[str]]:
+    """The status with which `relay doctor` ends, and the lines it prints on either output."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [SCRIPT, "doctor", *arguments],
+            cwd=folder,
+            env={**environ, "TOKEN": token},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(run)
+    return done.returncode, done.stdout.splitlines()
+
+
+def write(folder: Path, kind: str, base_url: str, keys: str = "", journal: str = "memory:") -> None:
+    upstream = f'[[upstreams]]\nkind = "{kind}"\nbase_url = "{base_url}"\ntoken = "env:TOKEN"\n'
+    (folder / "relay.toml").write_text(f'[journal]\nurl = "{journal}"\n{upstream}{keys}')
+
+
+async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_means(tmp_path: Path) -> None:
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "http", server.url, DECLARATIONS["runway"])
+        task = server.add_task()
+        status, lines = await examined(tmp_path, CANARY, "--task", task)
+    request = lines.pop(5)
+    assert request.startswith(f"request              GET {server.url}/v1/tasks/{task}: 200 in ")
+    assert (status, lines) == (
+        0,
+        [
+            "configuration        1 upstream, 1 sink",
+            "journal              in memory; a relay that ends forgets its jobs",
+            "upstream             http, of kind http, asked about each task by itself",
+            "token                is there",
+            f"address              {server.url} can be reached",
+            'poll.status          status -> "THROTTLED" (text)',
+            "poll.progress        progress -> nothing",
+            "poll.urls            output -> nothing",
+            "poll.error           failure -> nothing",
+            "poll.code            failureCode -> nothing",
+            "means                queued",
+            "all is well",
+        ],
+    )
+
+
+@pytest.mark.parametrize(("kind", "scripted"), [("runway", ScriptedRunway), ("sora", ScriptedUpstream)])
+async def test_a_kind_that_is_built_in_shows_its_request_and_what_it_means(
+    kind: str, scripted: Any, tmp_path: Path
+) -> None:
+    async with scripted(token=CANARY) as server:
+        write(tmp_path, kind, server.url)
+        status, lines = await examined(tmp_path, CANARY, "--task", server.add_task())
+    assert (status, lines[-2:]) == (0, ["means                queued", "all is well"])
+    assert [line for line in lines if line.startswith("request ")]
+
+
+async def test_nothing_is_asked_of_an_upstream_without_a_task_but_for_a_list(tmp_path: Path) -> None:
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "runway", server.url)
+        status, lines = await examined(tmp_path, CANARY)
+        assert (status, dict(server.requests)) == (0, {})
+    assert lines[-2:] == ["not asked            name a task with --task to see what is found", "all is well"]
+    async with ScriptedUpstream(token=CANARY) as server:
+        write(tmp_path, "sora", server.url)
+        server.add_task()
+        status, lines = await examined(tmp_path, CANARY)
+    assert (status, lines[-2:]) == (
+        0,
+        ["listed               1 task; name one with --task to see what is found", "all is well"],
+    )
+
+
+async def test_a_submit_is_made_once_and_only_when_it_is_asked_for(tmp_path: Path) -> None:
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "http", server.url, DECLARATIONS["runway"])
+        status, lines = await examined(tmp_path, CANARY, "--submit", '{"promptText": "a cat"}')
+        (task,) = server.tasks
+        submits = [count for name, count in server.requests.items() if name.startswith("POST")]
+    assert (status, submits, lines[-1]) == (0, [1], "all is well")
+    assert f"task                 {task}" in lines
+
+
+@pytest.mark.parametrize(
+    ("body", "amiss"),
+    [
+        ({"state": "running", "total": 3},
+         "poll.scale           amiss: length(total) -> length() does not take a number"),
+        ({"state": "renderring", "total": ""},
+         "state                amiss: the word 'renderring' is not known here; polling goes on, without a state"),
+        ({"state": "succeeded", "total": ""},
+         "result               amiss: the task has succeeded, and no file is found"),
+        ({"total": ""}, "malformed            amiss: poll.status finds nothing in the answer"),
+    ],
+)  # fmt: skip
+async def test_what_is_amiss_is_said_and_is_status_1(body: object, amiss: str, tmp_path: Path) -> None:
+    async with Stub(reply(json.dumps(body))) as stub:
+        write(tmp_path, "http", stub.url, STUDIO)
+        # The connection that is tried first takes no answer.
+        status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
+    assert (status, amiss in lines, lines[-1]) == (1, True, "amiss: 1")
+
+
+async def test_a_token_that_is_refused_and_an_address_where_nobody_listens_are_amiss(tmp_path: Path) -> None:
+    async with ScriptedRunway(token="another") as server:
+        write(tmp_path, "runway", server.url)
+        status, lines = await examined(tmp_path, CANARY, "--task", "t")
+    assert status == 1
+    assert "auth                 amiss: the upstream answered 401: The authentication token is not valid." in lines
+    status, lines = await examined(tmp_path, CANARY)
+    assert (status, lines[-2:]) == (
+        1,
+        [
+            f"address              amiss: no connection to {server.url}: nobody listens there; check base_url",
+            "amiss: 1",
+        ],
+    )
+
+
+async def test_a_journal_that_is_none_is_amiss_and_is_left_as_it_is(tmp_path: Path) -> None:
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "runway", server.url, journal="sqlite:other.db")
+        (tmp_path / "other.db").write_bytes(b"something else altogether")
+        status, lines = await examined(tmp_path, CANARY)
+    assert (status, lines[1].startswith("journal              amiss: "), (tmp_path / "other.db").read_bytes()) == (
+        1,
+        True,
+        b"something else altogether",
+    )
+
+
+async def test_secrets_are_masked_and_what_acts_on_a_terminal_is_shown_as_it_is_written(tmp_path: Path) -> None:
+    body = {"state": f"\x1b[2J{CANARY}", "total": "", "files": ["https://r/a.mp4?sig=abc"]}
+    async with Stub(reply(json.dumps(body))) as stub:
+        write(tmp_path, "http", stub.url, STUDIO)
+        status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
+    said = "\n".join(lines)
+    assert (status, CANARY in said, "\x1b" in said, "sig=abc" in said) == (1, False, False, False)
+    assert "***" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--task", "a", "--submit", "{}"],
+         "--task asks about a task that exists, and --submit makes one; give one of them; see relay doctor --help"),
+        (["--submit", "[]"], "this is no JSON object, such as"),
+        (["--upstream", "htp"], "no upstream is called 'htp'; did you mean 'http'? known are http"),
+        (["--config", "none.toml"], "cannot read none.toml"),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_use_is_one_line_and_status_2(
+    arguments: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", CANARY)
+    write(tmp_path, "http", "http://127.0.0.1:9", STUDIO)
+    assert main(["doctor", *arguments]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n"), line in said.err) == ("", 1, True)
+
+
+def test_an_expression_with_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", CANARY)
+    write(tmp_path, "http", "http://127.0.0.1:9", STUDIO.replace('"state"', '"state["'))
+    assert main(["doctor"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "",
+        "relay: upstream http: poll.status is no JMESPath expression: it breaks off at character 7\n",
+    )
