@@ -1,5 +1,7 @@
 """Whether the relay lives, whether it is ready, and its figures for Prometheus."""
 
+import os
+import socket
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -21,9 +23,16 @@ async def healthz(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 while new work is welcome, 503 before start-up and from the beginning of the shutdown."""
+    """`GET /readyz`: 200 while new work is welcome, 503 before start-up, from the beginning of the shutdown, and where
+    no file descriptor is left for a new connection."""
     if not request.app[RELAY].running or request.app[STREAMS].closing:
         return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, "the relay is starting or shutting down")
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return problem_response(
+            HTTPStatus.SERVICE_UNAVAILABLE, f"no connection can be accepted: {os.strerror(error.errno or 0)}"
+        )
     return Response(text="ready\n")
 
 

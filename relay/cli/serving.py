@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import socket
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp.web import Application, AppRunner, SockSite
 
 from relay.bus import Bus
+from relay.cli import say
 from relay.cli.loops import LoopName, loop_factory
 from relay.errors import UsageError
 from relay.events import Record
@@ -24,6 +26,10 @@ __all__ = ["ended", "first_of", "own_names", "own_origins", "run", "serving"]
 
 SHUTDOWN: Final = 0.5
 """Seconds that requests under way have to end; aiohttp takes up to twice that. Streams are closed before."""
+
+EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+QUIET_FOR: Final = 60.0
+"""Seconds without trouble after which the same trouble is worth another line."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -94,7 +100,7 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
-    with _listening(host, port) as listener:
+    with _listening(host, port) as listener, _told_once_of_exhaustion():
         runner = AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN)
         async with doorman(runner):
             try:
@@ -104,6 +110,37 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
                 yield f"http://{_bracketed(address)}:{number}"
             finally:
                 await runner.cleanup()
+
+
+@contextmanager
+def _told_once_of_exhaustion() -> Generator[None]:
+    """Where no connection can be accepted, asyncio waits a second and tries again; each time it logs a traceback.
+
+    CPython 3.11 does so once for each connection that may wait, a hundred times a second.
+    """
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    last = -QUIET_FOR
+
+    def handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal last
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in EXHAUSTED and "socket" in context):
+            (before or AbstractEventLoop.default_exception_handler)(loop, context)
+            return
+        now = loop.time()
+        if now - last >= QUIET_FOR:
+            say(
+                f"no connection can be accepted: {error.strerror}; who is connected is served, and new clients wait."
+                " Raise the limit (ulimit -n), or lower [server] max_streams"
+            )
+        last = now
+
+    loop.set_exception_handler(handle)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
 
 
 def own_origins(public_url: str | None) -> set[str]:

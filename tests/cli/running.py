@@ -27,6 +27,10 @@ class Running:
         self._process = process
         self._out = out
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def says(self, pattern: str) -> re.Match[str]:
         """Wait for a line of standard error that *pattern* is found in."""
         for line in _pipe(self._process.stderr):
