@@ -65,8 +65,8 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     response = StreamResponse(headers=headers)
     if take := delivery.may_be_taken(request):
         response.force_close()
-    await response.prepare(request)
     with suppress(ConnectionError):  # the client has left; a job's life hangs on no connection
+        await response.prepare(request)
         await delivery.run(request, response, take=take)
     return response
 
