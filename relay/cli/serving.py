@@ -100,7 +100,7 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
-    with _listening(host, port) as listener, _told_once_of_exhaustion():
+    with _listening(host, port) as listener, _told_once_of_exhaustion(listener):
         runner = AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN)
         async with doorman(runner):
             try:
@@ -113,20 +113,21 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
 
 @contextmanager
-def _told_once_of_exhaustion() -> Generator[None]:
+def _told_once_of_exhaustion(listener: socket.socket) -> Generator[None]:
     """Where no connection can be accepted, asyncio waits a second and tries again; each time it logs a traceback.
 
-    CPython 3.11 does so once for each connection that may wait, a hundred times a second.
+    CPython 3.11 does so once for each connection that may wait, a hundred times a second, and tries again also when
+    the *listener* has been closed meanwhile, which is no news to anybody.
     """
     loop = asyncio.get_running_loop()
-    before = loop.get_exception_handler()
     last = -QUIET_FOR
 
     def handle(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal last
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in EXHAUSTED and "socket" in context):
-            (before or AbstractEventLoop.default_exception_handler)(loop, context)
+            if listener.fileno() >= 0 or "_start_serving" not in context["message"]:
+                loop.default_exception_handler(context)
             return
         now = loop.time()
         if now - last >= QUIET_FOR:
@@ -140,7 +141,7 @@ def _told_once_of_exhaustion() -> Generator[None]:
     try:
         yield
     finally:
-        loop.set_exception_handler(before)
+        loop.set_exception_handler(None)
 
 
 def own_origins(public_url: str | None) -> set[str]:
