@@ -199,6 +199,7 @@ class FalSettings(CallingSettings, frozen=True, kw_only=True):
     name: _Name = "fal"
     interval: _Seconds = 2.5
     model: _Model | None = None
+    stream: Annotated[bool, Meta(description="true or false")] = False
 
 
 class VeoSettings(ItemSettings, frozen=True, kw_only=True):

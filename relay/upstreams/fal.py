@@ -1,22 +1,32 @@
 """The dialect of fal's queue: a state to poll, and the result behind an address of its own."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
+import aiohttp
+import msgspec
 from msgspec import Struct
 
 from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, normalised
+from relay.upstreams.base import News
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import ItemUpstream, as_object
+from relay.upstreams.listening import NotServedError, server_sent
 from relay.upstreams.media import is_link
 from relay.upstreams.outputs import files, links
 from relay.upstreams.wire import read_count
 
 __all__ = ["Fal"]
+
+STREAMS: Final = 32
+"""How many tasks have their status streamed at once: each holds a connection."""
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MODEL: Final = re.compile(rf"{_NAME}(?:/{_NAME})+")
@@ -44,6 +54,9 @@ class Fal(ItemUpstream):
     id alone is one of that model. *base_url* is `https://queue.fal.run`. *interval*, *deadline* and *timeout* are in
     seconds. At most *concurrency* polls are under way at once. A result is every `url` in what the model put out.
 
+    With *stream*, up to STREAMS tasks have their status streamed, and one whose status changes is polled at once. Where
+    fal does not serve that, polling goes on alone.
+
     Raises UsageError where *base_url*, *token* or *model* cannot be what they should.
     """
 
@@ -54,6 +67,7 @@ class Fal(ItemUpstream):
         *,
         name: str = "fal",
         model: str | None = None,
+        stream: bool = False,
         interval: float = 2.5,
         deadline: float = 1500.0,
         timeout: float = 30.0,
@@ -71,7 +85,19 @@ class Fal(ItemUpstream):
             clock=clock,
             scheme="Key",
         )
+        self.on_news: News | None = None
         self._model = None if model is None else _checked(model)
+        self._stream = stream
+        self._streams: dict[str, asyncio.Task[None]] = {}
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        streams = list(self._streams.values())
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        await super().__aexit__(kind, error, trace)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Put a request of *input*, the body of the request, into the queue and return its task id.
@@ -116,9 +142,32 @@ class Fal(ItemUpstream):
     def _path(self, task: str) -> str:
         return f"{self._request_path(task)}/status?logs=1"
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+    def _listen(self, task: str, said: _Status) -> None:
+        """Open the stream of *task*, whose status is *said*, unless it is open or there are enough."""
+        if self._stream and self.on_news is not None and task not in self._streams and len(self._streams) < STREAMS:
+            stream = asyncio.create_task(self._hear(task, said, self.on_news), name=f"stream of {task}")
+            self._streams[task] = stream
+            stream.add_done_callback(lambda _: self._streams.pop(task, None))
+
+    async def _hear(self, task: str, known: _Status, tell: News) -> None:
+        """Tell of each change of status until the stream ends or nobody follows *task*. The next poll opens another."""
+        try:
+            async with aclosing(server_sent(self._http, f"{self._request_path(task)}/status/stream")) as stream:
+                async for data in stream:
+                    said = msgspec.json.decode(data, type=_Status)
+                    if (said.status, said.queue_position) != (known.status, known.queue_position) and not tell(task):
+                        return
+                    known = said
+        except NotServedError:
+            self._stream = False
+        except (aiohttp.ClientError, OSError, UpstreamError, ValueError, msgspec.MsgspecError):
+            pass
+
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
         said = self._typed(body, _Status)
         status = normalised(said.status)
+        if status not in ("succeeded", "failed", "cancelled"):
+            self._listen(task, said)
         log = tuple(self._words(line) for line in _messages(said.logs))
         if status == "succeeded" and (said.error or said.error_type):
             return Observation(

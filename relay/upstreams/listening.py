@@ -10,10 +10,16 @@ from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.upstreams.http import HttpClient
 
-__all__ = ["LONGEST_WAIT", "keep_listening", "websocket"]
+__all__ = ["LONGEST_WAIT", "NotServedError", "keep_listening", "server_sent", "websocket"]
 
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 """The most bytes of one message. Some are pictures, which nobody looks at."""
+
+_NEVER: Final = (200, 404, 405, 501)
+
+SILENCE: Final = 45.0
+LASTS: Final = 600.0
+"""Seconds without a byte, and in all, after which a stream is given up. fal sends a comment every 15 s."""
 
 HEARTBEAT: Final = 30.0
 CLOSING: Final = 1.0
@@ -21,6 +27,10 @@ CLOSING: Final = 1.0
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 60.0
 """Seconds before a lost connection is tried again: at first, and at most."""
+
+
+class NotServedError(Exception):
+    """The upstream has no such stream."""
 
 
 async def keep_listening(listen: Callable[[], Awaitable[bool]], clock: Clock) -> None:
@@ -62,6 +72,28 @@ async def websocket(http: HttpClient, path: str) -> AsyncGenerator[aiohttp.Clien
         ) as socket,
     ):
         yield socket
+
+
+async def server_sent(http: HttpClient, path: str) -> AsyncGenerator[bytes]:
+    """What each `data` line of the stream at *path* holds, until it ends, is silent for SILENCE or has lasted LASTS.
+
+    Raises NotServedError where there is no such stream; aiohttp.ClientError, OSError or UpstreamError where it breaks
+    off; and ValueError for a line that is too long, which is 128 KiB.
+    """
+    session, headers = http.connection()
+    async with session.get(
+        f"{http.base_url}/{path}",
+        headers={**headers, "Accept": "text/event-stream"},
+        timeout=aiohttp.ClientTimeout(total=LASTS, sock_read=SILENCE),
+        allow_redirects=False,
+    ) as response:
+        if response.status != 200 or response.content_type != "text/event-stream":
+            if response.status in _NEVER:
+                raise NotServedError
+            return
+        async for line in response.content:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
 
 
 async def _refuse_redirects(

@@ -100,8 +100,8 @@ def signed(body: bytes, *, at: int = 1767225600, id: str = "msg_1", key: str = K
 
 async def answered(web: ClientSession, path: str, body: Any = b"{}", **headers: str) -> tuple[int, bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with web.post(URL(path, encoded=True), data=body, headers=named) as response:
-        return response.status, await response.read()
+    response = await web.post(URL(path, encoded=True), data=body, headers=named)
+    return response.status, await response.read()
 
 
 @pytest.mark.parametrize("name", DIALECTS)

@@ -1,11 +1,12 @@
 """A scripted fal: its queue, with the result of a request at an address of its own."""
 
+import json
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from aiohttp.web import Request, Response
+from aiohttp.web import Request, Response, StreamResponse
 
 from relay.testing.items import ItemHandler, ItemTask, ItemView, ScriptedItems
 from relay.testing.scenarios import Scenario
@@ -14,6 +15,8 @@ from relay.testing.server import answer
 __all__ = ["ScriptedFal"]
 
 _APPLICATION = re.compile(r"(?:(?:workflows|comfy)/)?[^/]+/[^/]+")
+_TICK = 0.25
+_COMMENT = 15.0
 _SCRIPTED = "scripted/video"
 _REQUEST = "/{application:.+}/requests/{task}"
 
@@ -25,6 +28,7 @@ class ScriptedFal(ScriptedItems):
         """See `ScriptedItems`."""
         return {
             ("GET", f"{_REQUEST}/status"): self._show_status,
+            ("GET", f"{_REQUEST}/status/stream"): cast(ItemHandler, self._stream_status),
             ("GET", _REQUEST): self._show_result,
             ("PUT", f"{_REQUEST}/cancel"): self._cancel,
             ("POST", "/{model:[^/]+/.+}"): self._queue,
@@ -62,7 +66,7 @@ class ScriptedFal(ScriptedItems):
         application = _APPLICATION.fullmatch(request.match_info["application"])
         body: dict[str, Any] = {"status": _word(view), **self._addresses(view.task, application)}
         if view.state == "queued":
-            return answer({**body, "queue_position": 2 if view.word == "preprocessing" else 0}, status=202)
+            return answer({**body, "queue_position": _place(view)}, status=202)
         body["logs"] = self._logs(view.task) if request.query.get("logs") in ("1", "true") else None
         if body["status"] != "COMPLETED":
             return answer(body, status=202)
@@ -72,6 +76,30 @@ class ScriptedFal(ScriptedItems):
         elif view.state == "failed" and not view.policy:
             body |= {"error": view.reason, "error_type": "runner_server_error"}
         return answer(body)
+
+    async def _stream_status(self, request: Request) -> StreamResponse:
+        """Each new status, four times a second at most, and a comment every 15 s; closed behind COMPLETED."""
+        view = self.view(request)
+        if view is None:
+            return self.not_found()
+        application = _APPLICATION.fullmatch(request.match_info["application"])
+        response = StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        told, quiet = "", 0.0
+        while view is not None:
+            body: dict[str, Any] = {"status": _word(view), **self._addresses(view.task, application)}
+            if view.state == "queued":
+                body["queue_position"] = _place(view)
+            data = json.dumps(body)
+            if data != told or quiet >= _COMMENT:
+                await response.write(b": ping\n\n" if data == told else f"data: {data}\n\n".encode())
+                told, quiet = data, 0.0
+            if _word(view) == "COMPLETED":
+                break
+            await self._clock.sleep(_TICK)
+            quiet += _TICK
+            view = self.view(request)
+        return response
 
     async def _show_result(self, request: Request) -> Response:
         view = self.view(request)
@@ -111,6 +139,10 @@ class ScriptedFal(ScriptedItems):
             {"message": f"rendered {round(100 * figure)} of 100 frames", "level": "INFO", "timestamp": stamp}
             for figure in self.figures(task)
         ]
+
+
+def _place(view: ItemView) -> int:
+    return 2 if view.word == "preprocessing" else 0
 
 
 def _word(view: ItemView) -> str:
