@@ -32,7 +32,8 @@ def kind_of(status: int) -> ErrorKind:
 
 def retry_after(value: str | None, now: datetime) -> float | None:
     """Seconds to wait, by Retry-After as seconds or as a date (RFC 9110, 10.2.3), within RETRY_AFTER."""
-    value = (value or "").strip()
+    if not value or not (value := value.strip()):
+        return None
     try:
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
             seconds = float(value)
