@@ -21,20 +21,28 @@ __all__ = ["Bus"]
 
 
 class Bus:
-    """One signal for all jobs.
+    """One signal for all jobs. *listening* is told whether anybody hears raw exchanges, whenever that may have changed.
 
     Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
     """
 
-    def __init__(self, journal: Journal, *, clock: Clock | None = None, notify: Notify = notice) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Clock | None = None,
+        notify: Notify = notice,
+        listening: Callable[[bool], object] = bool,
+    ) -> None:
         self.journal = journal
         self._clock = clock or SystemClock()
         self._notify = notify
+        self._listening = listening
         self._records = _OrderedSignal()
         self._exchanges = _OrderedSignal()
         self._everyone = _Topic()
-        self._records.connect(self._everyone, weak=False)
+        self._records.connect(self._hand_out, weak=False)
         self._topics: dict[Job, _Topic] = {}
         self._thread: int | None = None
         self._sending = False
@@ -78,9 +86,10 @@ class Bus:
             raise UsageError(f"{job.id} has ended; nothing can follow its {job.state.status!r} record")
         position = Position(self.journal.epoch, self.journal.head + len(self._unsent) + 1)
         record = stamp(job.id, job.state.seq + 1, self._clock.now(), event, position)
-        self.journal.append(record)
+        state = evolve(job.state, record)
+        self.journal.append(record, state)
         self._as_told.setdefault(job, job.state)
-        job.state = evolve(job.state, record)
+        job.state = state
         self._unsent.append((job, record))
         if not self._batches:
             self._flush()
@@ -126,8 +135,13 @@ class Bus:
             except Exception as error:
                 self._notify(f"{name} failed on a raw exchange: {describe(error)}")
 
+        def leave() -> None:
+            self._exchanges.disconnect(receive)
+            self._listening(bool(self._exchanges.receivers))
+
         self._exchanges.connect(receive, weak=False)
-        return lambda: self._exchanges.disconnect(receive)
+        self._listening(True)
+        return leave
 
     def _flush_soon(self) -> None:
         """Commit as soon as the journal has rested since its last commit."""
@@ -148,8 +162,8 @@ class Bus:
             return
         unsent, self._unsent = self._unsent, []
         self._as_told.clear()
-        raised = [self._send(self._records, job, record=record) for job, record in unsent]
-        _let_through(*raised)
+        if unsent:
+            _let_through(self._send(self._records, None, told=unsent))
 
     def _commit(self) -> None:
         try:
@@ -172,6 +186,15 @@ class Bus:
         finally:
             self._sending = outer
 
+    def _hand_out(self, _: object, *, told: "list[tuple[Job, Record]]") -> BaseException | None:
+        """Let everybody hear each record before the next, those who hear all jobs first."""
+        interruption = None
+        for job, record in told:
+            topics = (self._everyone, self._topics.get(job))
+            raised = [topic.tell(record) for topic in topics if topic is not None]
+            interruption = interruption or next(filter(None, raised), None)
+        return interruption
+
     def _topics_of(self, jobs: "Collection[Job] | None") -> "list[_Topic]":
         if jobs is None:
             return [self._everyone]
@@ -179,7 +202,6 @@ class Bus:
 
     def _open_topic(self, job: Job) -> "_Topic":
         topic = self._topics[job] = _Topic()
-        self._records.connect(topic, sender=job, weak=False)
         return topic
 
     def _replay(self, subscription: Subscription, jobs: Collection[Job] | None) -> None:
@@ -196,9 +218,6 @@ class Bus:
             del topic.subscriptions[subscription]
             if not topic.subscriptions:
                 del self._topics[job]
-                self._records.disconnect(topic, sender=job)
-                # Without its last sender blinker still keeps a receiver; this lets go of it.
-                self._records.disconnect(topic)
 
     def _check_thread(self) -> None:
         here = threading.get_ident()
@@ -209,17 +228,14 @@ class Bus:
 
 
 class _Topic:
-    """The subscriptions of one job, or of all jobs: one receiver on the signal, however many they are.
+    """The subscriptions of one job, or of all jobs, however many they are."""
 
-    A receiver costs blinker 0.77 us a record, a call in a plain loop 0.04 us (performance.md, section 8).
-    """
-
-    __slots__ = ("__weakref__", "subscriptions")
+    __slots__ = ("subscriptions",)
 
     def __init__(self) -> None:
         self.subscriptions: dict[Subscription, None] = {}
 
-    def __call__(self, _: object, *, record: Record) -> BaseException | None:
+    def tell(self, record: Record) -> BaseException | None:
         interruption = None
         for subscription in tuple(self.subscriptions):
             raised = subscription.deliver(record)

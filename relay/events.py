@@ -5,10 +5,11 @@ to say the same.
 """
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
+from functools import cache
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, cast, get_args, get_origin
 
 from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import fields, force_setattr
 
 from relay.errors import ErrorKind
 from relay.text import LINE_LIMIT, bounded, inert
@@ -58,14 +59,14 @@ Nth: TypeAlias = Annotated[int, Meta(ge=1)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
 
-class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
+class _Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     """What every event has. Strings are kept well-formed and bounded, however the upstream wrote them."""
 
     default_level: ClassVar[Level] = "info"
     terminal: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
+        for name in _texts_of(type(self)):
             value = getattr(self, name)
             if isinstance(value, str):
                 force_setattr(self, name, bounded(value))
@@ -89,6 +90,16 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type"):
 
     def _words(self) -> str:
         raise NotImplementedError
+
+
+@cache
+def _texts_of(kind: type[_Event]) -> tuple[str, ...]:
+    """The fields of an event that may hold text of any length; where there are none, making one costs half."""
+    return tuple(field.name for field in fields(kind) if _holds_text(field.type))
+
+
+def _holds_text(annotation: Any) -> bool:
+    return annotation is str or (get_origin(annotation) is not Literal and any(map(_holds_text, get_args(annotation))))
 
 
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
@@ -281,7 +292,7 @@ def at_least(level: Level, threshold: Level) -> bool:
     return LEVELS.index(level) >= LEVELS.index(threshold)
 
 
-class Position(Struct, frozen=True):
+class Position(Struct, frozen=True, gc=False):
     """A place in the relay's whole story: the how-manieth record of which journal. It is the `id` of an SSE stream.
 
     The epoch changes when a journal is begun anew, so a position of the old one is recognised and never misread.
@@ -302,7 +313,7 @@ class Position(Struct, frozen=True):
         return cls(epoch, int(offset)) if named and numbered else None
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """An event with its envelope: which job, the how-manieth of that job, when, and where in the whole story.
 
     Every output prints the same record, so `json` is made once and kept: one JSON object in ASCII, on one line.

@@ -12,7 +12,7 @@ from relay.events import FailureKind, ProgressSource, Status
 __all__ = ["STATUS_WORDS", "Answer", "Failure", "Observation", "Result", "normalised"]
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class Result(Struct, frozen=True, kw_only=True, gc=False):
     """Where a finished job's files are."""
 
     urls: tuple[str, ...]
@@ -20,7 +20,7 @@ class Result(Struct, frozen=True, kw_only=True):
     expires: datetime | None = None
 
 
-class Failure(Struct, frozen=True, kw_only=True):
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """Why a job has ended without a result."""
 
     kind: FailureKind | Literal["cancelled"]
@@ -28,7 +28,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     retryable: bool = False
 
 
-class Observation(Struct, frozen=True, kw_only=True):
+class Observation(Struct, frozen=True, kw_only=True, gc=False):
     """What one answer says about one task. Nothing in it is inferred: what the upstream left out is None.
 
     *percent* is 0 to 100, rounded; *raw_percent* is what was sent, where that could not be used as it was.

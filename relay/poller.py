@@ -130,7 +130,7 @@ class ListPolls:
         reading = _Reading(lambda watch: self._watches.listed(watch, answer, seconds))
         await self._watches.for_each(asked, reading)
         chance = self._watches.chance()
-        self._next_at = self._began + min(self._watches.delay(watch, chance) for watch in asked)
+        self._next_at = self._began + self._watches.soonest(asked, chance)
         await self._tell(reading.unread)
         if reading.fetching and isinstance(self._upstream, FetchesResults):
             await self._fetch(self._upstream, reading.fetching)

@@ -62,7 +62,7 @@ class Relay:
     ) -> None:
         self.clock = clock or SystemClock()
         self.journal = journal or MemoryJournal()
-        self.bus = Bus(self.journal, clock=self.clock, notify=notify)
+        self.bus = Bus(self.journal, clock=self.clock, notify=notify, listening=self._listen)
         self.upstreams = _by_name(upstreams)
         self.callbacks = callbacks
         self.subscriptions: list[Subscription] = []
@@ -94,7 +94,6 @@ class Relay:
             for sink in self._sinks:
                 await self._attach(stack, sink)
             for upstream in self.upstreams.values():
-                upstream.on_exchange = self._pass_on
                 if isinstance(upstream, Pushes):
                     upstream.on_news = partial(self.wake, upstream.name)
                 await stack.enter_async_context(upstream)
@@ -251,6 +250,11 @@ class Relay:
             self._by_task[name, task] = job
             self.bus.publish(job, Accepted(upstream=name, task=task))
             self._pollers[name].watch(job)
+
+    def _listen(self, wanted: bool) -> None:
+        """Let adapters make raw exchanges, whose masking costs more than the poll, only while somebody hears them."""
+        for upstream in self.upstreams.values():
+            upstream.on_exchange = self._pass_on if wanted else None
 
     def _pass_on(self, exchange: Exchange) -> None:
         """Publish a raw exchange under the ids of our jobs; its adapter knows the upstream's tasks alone."""

@@ -14,7 +14,7 @@ TIMES_THE_LONGEST: Final = 4
 FEWEST_ANSWERS: Final = 12
 
 
-class Rhythm(Struct, frozen=True, kw_only=True):
+class Rhythm(Struct, frozen=True, kw_only=True, gc=False):
     """How a job moves while it has one status.
 
     It is counted in answers, not in seconds: polls that failed, a machine that slept and a clock that jumped say

@@ -22,6 +22,8 @@ _ACTIVE = re.compile(
 
 def inert(text: str) -> str:
     r"""*text* as one line that only prints: every character that acts is shown as its escape (``\n``, ``\x1b``)."""
+    if text.isascii() and text.isprintable():
+        return text
     return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -55,8 +55,11 @@ class Journal(Protocol):
         """Seconds after a commit in which what can wait is gathered for the next; 0 where a commit costs nothing."""
         ...
 
-    def append(self, record: Record) -> None:
-        """Take *record*, whose offset follows that of the last one taken, for the next `commit`."""
+    def append(self, record: Record, state: JobState | None = None) -> None:
+        """Take *record*, whose offset follows that of the last one taken, for the next `commit`.
+
+        *state* is what the job has become with it, from who has worked that out already.
+        """
         ...
 
     def remember(self, job: str, key: str, digest: bytes) -> None:

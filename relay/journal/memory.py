@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import islice
 
 from relay.events import Record
+from relay.jobs import JobState
 from relay.journal.base import Keep, StoredJob
 
 __all__ = ["MemoryJournal"]
@@ -47,7 +48,7 @@ class MemoryJournal:
     def gather(self) -> float:
         return 0.0
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, state: JobState | None = None) -> None:  # noqa: ARG002 - nothing is folded here
         self._pending.append(record)
 
     def remember(self, job: str, key: str, digest: bytes) -> None:

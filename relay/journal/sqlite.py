@@ -14,7 +14,7 @@ import msgspec
 
 from relay.errors import UsageError
 from relay.events import Record
-from relay.jobs import evolve
+from relay.jobs import JobState, evolve
 from relay.journal._file import JournalFile, reading, trouble
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
 from relay.journal.base import Keep, StoredJob
@@ -82,12 +82,12 @@ class SqliteJournal:
     def gather(self) -> float:
         return GATHER
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, state: JobState | None = None) -> None:
         entry = self._index.jobs.get(record.job)
         if entry is None:
             entry = self._index.enter(record.job)
             self._unwritten.append(entry)
-        entry.state = evolve(entry.state, record)
+        entry.state = evolve(entry.state, record) if state is None else state
         entry.last = record.position.offset
         self._pending.append(record)
 

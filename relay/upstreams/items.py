@@ -114,12 +114,23 @@ class ItemUpstream(ABC):
         A task about which it returns None is left out of the answer.
         """
         wanted = list(dict.fromkeys(tasks))
-        asking = _Round(wanted, ask, patience=self._concurrency)
         if len(wanted) == 1:
-            await self._work(asking)
-        else:
-            await self._work_together(asking, min(self._concurrency, len(wanted)))
+            return await self._alone(wanted[0], ask)
+        asking = _Round(wanted, ask, patience=self._concurrency)
+        await self._work_together(asking, min(self._concurrency, len(wanted)))
         return asking.answer()
+
+    async def _alone(self, task: str, ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
+        """The answer about one task, as most polls are: without what it takes to ask about several."""
+        try:
+            async with self._slots:
+                said = await ask(task)
+        except UpstreamError as error:
+            told = self._about(error)
+            if told.kind in _OF_THE_ACCOUNT:
+                raise told from None
+            return Answer(listed=0, tasks={task: told})
+        return Answer(listed=1, tasks={task: said}) if said is not None else Answer(listed=0, tasks={})
 
     async def _work_together(self, asking: "_Round", workers: int) -> None:
         try:

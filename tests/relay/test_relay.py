@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -437,6 +438,40 @@ async def test_a_raw_exchange_names_the_jobs_it_was_about(clock: ManualClock) ->
         )
 
     assert [exchange.jobs for exchange in heard] == [(job.id,)]
+
+
+async def test_adapters_make_raw_exchanges_only_while_somebody_hears_them(clock: ManualClock) -> None:
+    upstream = OneStep(story({"t": RUNNING}))
+
+    async with Relay([upstream], clock=clock) as relay:
+        asked_at_first = upstream.on_exchange
+        leave_one, leave_other = (relay.bus.subscribe_exchanges(lambda _: None) for _ in range(2))
+        leave_one()
+        asked_for_one = upstream.on_exchange
+        leave_other()
+        asked_at_last = upstream.on_exchange
+
+    assert (asked_at_first, asked_at_last) == (None, None)
+    assert asked_for_one is not None
+
+
+def _note(viewer: list[int], record: Record) -> None:
+    viewer.append(record.seq)
+
+
+async def test_a_job_with_a_thousand_viewers_is_polled_once_an_interval(clock: ManualClock) -> None:
+    upstream = OneStep(story({"t": RUNNING}))
+    heard: list[list[int]] = [[] for _ in range(1_000)]
+
+    async with Relay([upstream], clock=clock) as relay:
+        job = relay.follow("scripted", "t")
+        for viewer in heard:
+            relay.bus.subscribe(partial(_note, viewer), [job], after=0)
+        await clock.sleep(2.5 * 3 + 1)
+        told = list(range(1, job.state.seq + 1))
+
+    assert len(upstream.asked) == 4
+    assert heard == [told] * 1_000
 
 
 async def test_leaving_ends_every_task_and_closes_upstreams_and_sinks_in_order(clock: ManualClock) -> None:

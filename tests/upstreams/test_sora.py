@@ -228,6 +228,28 @@ async def test_what_cannot_be_read_costs_no_other_task() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "t", "status": "running", "progress_pct": "42%"},
+        {"id": "t", "status": "running", "progress_pct": None, "progress_pos_in_queue": 3},
+        {"id": "t", "status": 7},
+        {"id": 7, "status": "running"},
+        {"id": "t", "status": "running", "progress_pct": float("nan")},
+        {"id": "t", "status": "failed", "failure_reason": {"code": "x"}},
+        "no object",
+    ],
+)
+async def test_a_long_list_says_the_same_as_a_short_one(odd: object) -> None:
+    few: list[object] = [{"id": "t", "status": "queued"}, odd, {"id": "u", "status": "running", "progress_pct": 0.5}]
+    many = [*few, *[{"id": f"other {number}", "prompt": "x" * 1000} for number in range(300)]]
+
+    assert (told := await observed(many, "t", "u")).tasks.keys() == {"t", "u"}
+    assert {task: str(seen) for task, seen in told.tasks.items()} == {
+        task: str(seen) for task, seen in (await observed(few, "t", "u")).tasks.items()
+    }
+
+
 async def test_ten_thousand_tasks_are_one_answer() -> None:
     body = [{"id": f"task_{n}", "status": "queued", "progress_pct": None} for n in range(10_000)]
     answer = await observed(body, "task_9999")
