@@ -29,7 +29,8 @@ from relay.testing import (
     ScriptedReplicate,
 )
 from relay.upstreams import Fal, ItemUpstream, Kling, Luma, MiniMax, Replicate
-from tests.web.serving import serve
+from tests.web.serving import serve_app
+from web import create_app
 
 SECRET = "canary-of-the-relay-itself"
 KEY = "whsec_" + base64.b64encode(b"canary-of-replicate").decode()
@@ -88,7 +89,8 @@ async def stage(name: str, *, key: str | None = None, asked: bool = True) -> Asy
     callbacks = Callbacks("https://relay.example/", {name: keys}, clock=clock) if asked else None
     async with scripted(clock=clock, scenario="never-finishes") as server:
         relay = Relay([adapter(server.url, server.token, clock=clock)], callbacks=callbacks, clock=clock)  # type: ignore[call-arg]
-        async with relay, serve(relay) as web:
+        # A body that nobody reads is waited for, up to ten seconds, unless the server may shut down sooner.
+        async with relay, serve_app(create_app(relay), shutdown_timeout=0.1) as web:
             yield Stage(clock, server, relay, web)
 
 
