@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp.web import Request, StreamResponse
 
-from relay.events import Exchange, Level
+from relay.events import Exchange, Level, Position
 from relay.jobs import Job
 from web.cursor import Opening, resumed_at
 from web.fanout import Group
@@ -114,6 +114,19 @@ class Delivery(OpenStream):
         self._sit()
         return False
 
+    def close(self) -> None:
+        self.closing = True
+        if self._group is not None:
+            self._group.flush()
+            if self.link.finish(self._bye(self._group.position)):
+                return
+        self.wake()
+
+    def finish(self) -> None:
+        """The story is over, and the client was written all of it."""
+        if not self.link.finish():
+            self.wake()
+
     def wake(self) -> None:
         self.link.wake()
 
@@ -144,7 +157,7 @@ class Delivery(OpenStream):
             return True
         last = None
         if self.closing:
-            last = self._wire.notice("bye", {"reason": "the relay is shutting down"}, telling.position)
+            last = self._bye(telling.position)
         elif asyncio.get_running_loop().time() >= self.expires:
             why = {"reason": "this stream is renewed"}
             last = self._wire.notice("bye", why, telling.position, retry=RENEWAL_PAUSE)
@@ -170,6 +183,9 @@ class Delivery(OpenStream):
         relay = self._app[RELAY]
         opening = resumed_at(relay.bus, self._jobs, self.reached)
         return Telling(relay, self._wire, self._jobs, opening, level=self._level, caught_up=True)
+
+    def _bye(self, position: Position) -> bytes:
+        return self._wire.notice("bye", {"reason": "the relay is shutting down"}, position)
 
     def _next(self, telling: Telling, *, slow: bool) -> bytes:
         page = telling.take(slow=slow)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, TypeAlias
 
 from relay.bus import Bus
-from relay.events import Level, Record, at_least
+from relay.events import Level, Position, Record, at_least
 from relay.jobs import Job
 from relay.subscription import Subscription
 from web.links import CHUNK, Writer
@@ -37,6 +37,11 @@ class Seat(Protocol):
 
     def wake(self) -> None:
         """Have it leave its seat: there is something to do for it alone."""
+        ...
+
+    def finish(self) -> None:
+        """Have it leave its seat: there is nothing more to do for it."""
+        ...
 
 
 class FanOut:
@@ -81,9 +86,16 @@ class FanOut:
     def listen(self, group: "Group", jobs: Sequence[Job] | None) -> Subscription:
         return self._bus.subscribe(group, jobs)
 
+    def as_told(self, job: Job) -> Job:
+        return self._bus.as_told(job)
+
     @property
     def head(self) -> int:
         return self._bus.journal.head
+
+    @property
+    def epoch(self) -> str:
+        return self._bus.journal.epoch
 
     def _beat(self) -> None:
         self._timer = None
@@ -100,11 +112,11 @@ class Group:
         "_chunked",
         "_flushing",
         "_level",
-        "_over",
         "_pending",
         "_pending_bytes",
         "_reached",
         "_room",
+        "_running",
         "_spoke",
         "_subscription",
         "_wire",
@@ -126,7 +138,8 @@ class Group:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._reached = self.cursor
-        self._over = False
+        # As told: a batch changes the state of all its jobs before the first record of it is heard.
+        self._running = {job.id for job in jobs or () if not room.as_told(job).ended}
         self._spoke = False
         self._flushing: asyncio.Handle | None = None
         self._subscription = room.listen(self, jobs)
@@ -137,12 +150,17 @@ class Group:
             data = self._room.encoded(record, self._wire)
             self._pending.append(data)
             self._pending_bytes += len(data)
-        if record.terminal and self.jobs is not None:
-            self._over = all(job.ended for job in self.jobs)
+        if record.terminal:
+            self._running.discard(record.job)
         if self._pending_bytes >= FLUSH_BYTES:
             self.flush()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self.flush)
+
+    @property
+    def position(self) -> Position:
+        """Up to where everybody here has been written everything."""
+        return Position(self._room.epoch, self.cursor)
 
     def leave(self, seat: Seat) -> None:
         """Write *seat* nothing more; *seat.reached* says up to where it has been."""
@@ -166,9 +184,9 @@ class Group:
             self._pending, self._pending_bytes = [], 0
             self._spoke = True
             self._write(data)
-        if self._over:
+        if self.jobs is not None and not self._running:
             for seat in tuple(self.seats):
-                seat.wake()
+                seat.finish()
 
     def beat(self) -> None:
         """A sign of life, unless there was one since the last time."""

@@ -42,6 +42,10 @@ class Link(Protocol):
     async def drained(self) -> None:
         """Return when the kernel has taken all that was written. Raises ConnectionError where it takes too long."""
 
+    def finish(self, data: bytes = b"") -> bool:
+        """End an up to date stream with *data*, at once. False where it is to be served for that (see `wake`)."""
+        ...
+
     def wake(self) -> None:
         """Have the stream served: there is something to do for this client alone."""
 
@@ -109,6 +113,9 @@ class HandlerLink:
         except TimeoutError:
             self.cut()
             raise ConnectionError("the client takes nothing") from None
+
+    def finish(self, data: bytes = b"") -> bool:  # noqa: ARG002
+        return False
 
     def wake(self) -> None:
         self.news.set()

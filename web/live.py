@@ -39,16 +39,15 @@ class OpenStream(ABC):
                 self._done.set()
         return self._done
 
-    def close(self) -> None:
-        """Ask the stream to say goodbye and end."""
-        self.closing = True
-        self.wake()
-
     def ended(self) -> None:
         """The stream has ended: let those know who wait for it."""
         self._over = True
         if self._done is not None:
             self._done.set()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ask the stream to say goodbye and end."""
 
     @abstractmethod
     def wake(self) -> None:

@@ -72,7 +72,7 @@ class TakenOver(asyncio.Protocol):
         return self.transport
 
     async def send(self, data: bytes) -> None:
-        self.transport.write(CHUNK % (len(data), data) if self.chunked else data)
+        self.transport.write(self._framed(data))
         await self.drained()
 
     async def drained(self) -> None:
@@ -95,6 +95,14 @@ class TakenOver(asyncio.Protocol):
 
     def cut(self) -> None:
         self.transport.abort()
+
+    def finish(self, data: bytes = b"") -> bool:
+        if self._task is not None or self._stream.slow or self.transport.is_closing():
+            return False
+        self.transport.write(self._framed(data, last=True))
+        self.transport.close()
+        self._stream.end()
+        return True
 
     def pause_writing(self) -> None:
         self._stream.slow = True
@@ -134,7 +142,12 @@ class TakenOver(asyncio.Protocol):
                 stream.end()
 
     async def _finish(self) -> None:
-        if self.chunked:
-            self.transport.write(_LAST_CHUNK)
+        self.transport.write(self._framed(b"", last=True))
         await self.drained()
         self.transport.close()
+
+    def _framed(self, data: bytes, *, last: bool = False) -> bytes:
+        if not self.chunked:
+            return data
+        chunk = CHUNK % (len(data), data) if data else b""
+        return chunk + _LAST_CHUNK if last else chunk

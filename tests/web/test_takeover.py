@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -423,3 +423,41 @@ async def test_a_session_of_aiohttp_reads_a_taken_stream_to_its_orderly_end(rela
         await app.shutdown()
 
         assert b"event: bye\n" in await response.content.read()
+
+
+async def test_a_stream_of_two_jobs_whose_ends_come_in_one_long_batch_has_both(relay: Relay) -> None:
+    """More than is written at once lies between the first end and the second."""
+    jobs = [relay._admit(), relay._admit()]
+    async with house(create_app(relay)) as here, here.client() as client:
+        await client.ask(HELLO.replace(b"events", f"events?job={jobs[0].id}&job={jobs[1].id}".encode()))
+        await client.chunk()
+        with relay.bus.batch():
+            relay.bus.publish(jobs[0], Done(urls=("https://a/b",)))
+            for _ in range(12):
+                relay.bus.publish(jobs[1], Log(line="x" * 8_000))
+            relay.bus.publish(jobs[1], Done(urls=("https://a/b",)))
+        body = b""
+        while data := await client.chunk():
+            body += data
+
+    assert body == b"".join(frame(record) for record in relay.journal.read(0))
+
+
+async def test_shutting_down_says_goodbye_to_a_hundred_streams_without_a_task_for_any(relay: Relay) -> None:
+    job = relay._admit()
+    app = create_app(relay)
+    async with house(app) as here, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(here.watching()) for _ in range(100)]
+        relay.bus.publish(job, Log(line="said in the turn of the goodbye"))
+        tasks = asyncio.all_tasks()
+        for stream in here.streams:
+            stream.close()
+        assert asyncio.all_tasks() == tasks
+        (record,) = relay.journal.read(0)
+        for client in clients:
+            assert await client.chunk() == frame(record)
+            assert (await client.chunk()).endswith(f"id: {record.position}\n\n".encode())
+            assert await client.chunk() == b""
+            assert await client.gone()
+
+        assert here.streams == []
