@@ -15,6 +15,7 @@ from web.cursor import UNKNOWN, open_at
 from web.delivery import Delivery
 from web.keys import OPTIONS, RELAY, STREAMS
 from web.problems import RequestError
+from web.takeover import StreamHead
 from web.wire import JSON, Wire, asked_for_sse, come_back, level_asked, wire_asked
 
 __all__ = ["stream_all", "stream_job"]
@@ -62,7 +63,7 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     if (word := _full(request)) is not None:
         return _turned_away(request, wire, headers, said, word)
     delivery = Delivery(request, wire, jobs, opening, level)
-    response = StreamResponse(headers=headers)
+    response = StreamHead(headers=headers)
     if take := delivery.may_be_taken(request):
         response.force_close()
     with suppress(ConnectionError):  # the client has left; a job's life hangs on no connection

@@ -4,6 +4,7 @@ What aiohttp holds for a request under way (two tasks, the request, the response
 and a stream needs none of it once its headers are sent. So the transport is given a protocol of ours, and aiohttp is
 told that the connection is over. Of its insides this needs one: that a `RequestHandler` without a `transport` has no
 connection to write to or to close. All else is public; where anything looks otherwise, the stream stays with aiohttp.
+A second one, of which nothing depends, lets a response's headers leave together with the first of its body.
 """
 
 import asyncio
@@ -11,16 +12,22 @@ import logging
 from typing import Final
 
 from aiohttp import HttpVersion11
-from aiohttp.web import Request, RequestHandler
+from aiohttp.web import Request, RequestHandler, StreamResponse
 
 from web.links import CHUNK, Served, Writer
 
-__all__ = ["TakenOver", "can_be_taken_over", "take_over"]
+__all__ = ["StreamHead", "TakenOver", "can_be_taken_over", "take_over"]
 
 IGNORED_BYTES: Final = 64 * 1024
 """How much a client may send after its request. Nothing of it is answered: the response said `Connection: close`."""
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class StreamHead(StreamResponse):
+    """The response of a stream: its headers wait for the first write, which saves each client one of two."""
+
+    _send_headers_immediately = False
 
 
 def can_be_taken_over(request: Request) -> bool:
