@@ -10,8 +10,8 @@ __all__ = ["measure"]
 
 SERVER: Final = "relay"
 
-WITH: Final = Stuck(title="one of 100 never reads", clients=100, events=20_000, rate=500, pad=800)
-WITHOUT: Final = Stuck(title="all of 99 read", clients=99, stuck=0, events=20_000, rate=500, pad=800)
+WITH: Final = Stuck(title="one of 100 never reads", clients=100, events=20_000, rate=600, pad=800)
+WITHOUT: Final = Stuck(title="all of 99 read", clients=99, stuck=0, events=20_000, rate=600, pad=800)
 QUICK: Final = (
     Stuck(title="one of 4 never reads", clients=4, events=40, rate=400, pad=800),
     Stuck(title="all of 3 read", clients=3, stuck=0, events=40, rate=400, pad=800),

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -17,6 +18,19 @@ DEFAULT_SERVERS = ("relay", "nchan", "c-limit", "aiohttp-sse", "sse-starlette")
 
 SKIPPED = {"S1d": ("aiohttp-sse", "sse-starlette")}
 """Who is not asked for what: with 10,000 clients these take longer for an event than until the next."""
+
+_OTHERS: Final = ("c-limit", "aiohttp-sse", "sse-starlette")
+
+ONCE: Final = {
+    "S1b": _OTHERS,
+    "S1d": ("c-limit",),
+    "S2": _OTHERS,
+    "S2y": _OTHERS,
+    "S3y": _OTHERS,
+    "S4": ("nchan", *_OTHERS),
+    "S5": ("nchan", *_OTHERS),
+}
+"""Whom no goal compares with, so that one round of it is enough: a whole run must not take half an hour."""
 
 
 class Row(Struct, frozen=True):
@@ -43,6 +57,8 @@ def measure(
         wanted = [name for name in ready if name not in SKIPPED.get(scenario, ())]
         for number in range(rounds):
             for name in wanted if number % 2 == 0 else wanted[::-1]:
+                if number and name in ONCE.get(scenario, ()):
+                    continue
                 rows.append(_run(scenario, catalogue[scenario], name, number))
                 say(_brief(rows[-1]))
     return rows
