@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,13 +49,14 @@ def measure(plan: Plan) -> Findings:
         assert isinstance(server, RelayServer)
         server.publish("t", 0, HISTORY, 0, 0, "tight")
         server.publish("other", 0, FILL if not plan.quick else 100, 0, 0, "tight")
+        alone = _descriptors(server)
         asyncio.run(_come_and_go(server, max(AT_ONCE, cycles // 10)))
-        before = _census(server)
+        before = _census(server, alone)
         half = asyncio.run(_come_and_go(server, cycles // 2))
-        between = _census(server)
+        between = _census(server, alone)
         plan.say(f"cycles: half of them, memory grew by {(between['memory'] - before['memory']) / 1024:.0f} KB")
         ways = half + asyncio.run(_come_and_go(server, cycles - cycles // 2))
-        after = _census(server)
+        after = _census(server, alone)
         complaints = server.complaints()
     left = {name: number - before["objects"].get(name, 0) for name, number in after["objects"].items()}
     left = {name: number for name, number in left.items() if number > 0}
@@ -89,13 +91,19 @@ def _figures(
     ]
 
 
-def _census(server: RelayServer) -> dict[str, Any]:
-    """What there is in the server, once everybody has left and it has come to rest."""
+def _census(server: RelayServer, alone: int) -> dict[str, Any]:
+    """What there is in the server, once it has noticed that everybody has left, and has come to rest."""
+    end = time.monotonic() + WITHIN
+    while _descriptors(server) > alone and time.monotonic() < end:
+        time.sleep(0.05)
     settle(server.pids)
     said = server.census()
     settle(server.pids)
-    (pid,) = server.pids
-    return {**said, "memory": memory_bytes([pid]), "descriptors": len(os.listdir(f"/proc/{pid}/fd"))}
+    return {**said, "memory": memory_bytes(server.pids), "descriptors": _descriptors(server)}
+
+
+def _descriptors(server: RelayServer) -> int:
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.pids)
 
 
 async def _come_and_go(server: RelayServer, cycles: int) -> Counter[str]:

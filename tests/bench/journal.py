@@ -38,7 +38,7 @@ READERS: Final = (1, 10, 100, 1_000)
 
 def measure(plan: Plan) -> Findings:
     """Publish to both journals in turn; then weigh what they keep."""
-    records, jobs = (2_000, 200) if plan.quick else (20_000, 10_000)
+    records, jobs = (400, 100) if plan.quick else (20_000, 10_000)
     cases: list[tuple[Kind, int]] = [(kind, together) for kind, sizes in TOGETHER.items() for together in sizes]
     times: dict[tuple[Kind, int], list[dict[str, float]]] = {case: [] for case in cases}
     weights: list[dict[str, float]] = []
