@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -10,7 +11,9 @@ from playwright.async_api import Browser
 
 from relay import Relay
 from relay.events import Log
+from relay.journal import SqliteJournal
 from relay.testing import ManualClock
+from relay.upstreams import Sora
 from sinks import notice_frame
 from tests.browser.house import House, open_house
 from tests.browser.proxy import Proxy, open_proxy
@@ -55,6 +58,39 @@ async def test_while_the_line_is_cut_nothing_is_lost_or_repeated(browser: Browse
         assert await tab.story() == lines(house.relay)
         assert await tab.notices() == []
         assert await tab.states() == ["connecting", "live", "connecting", "lost", "live"]
+
+
+@asynccontextmanager
+async def life(house: House, journal: Path) -> AsyncGenerator[Relay]:
+    """One life of a relay that has a journal, always on the same port."""
+    sora = Sora(house.upstream.url, house.upstream.token, clock=house.clock)
+    async with Relay([sora], clock=house.clock, journal=SqliteJournal(journal)) as relay:
+        house.server.relay = relay
+        await house.server.start()
+        yield relay
+        await house.server.stop()
+
+
+@ways
+async def test_a_relay_that_is_restarted_on_its_journal_goes_on_with_the_story(
+    browser: Browser, script: str, tmp_path: Path
+) -> None:
+    journal = tmp_path / "relay.db"
+    async with scene(browser, script) as (house, proxy, some):
+        await house.server.stop()
+        async with life(house, journal) as relay:
+            relay.follow("sora", house.upstream.add_task("happy"))
+            tab = await some.open(proxy)
+            await tab.watch()
+            await house.clock.advance(20)
+            await tab.heard(relay.journal.head)
+        async with life(house, journal) as relay:
+            await house.clock.advance(40)
+            await tab.heard(relay.journal.head)
+            told = lines(relay)
+        assert await tab.story() == told
+        assert told[-1].text == "done, 1 file (video/mp4)"
+        assert {notice["type"] for notice in await tab.notices()} <= {"bye"}
 
 
 async def test_a_browser_that_was_offline_catches_up(browser: Browser) -> None:
