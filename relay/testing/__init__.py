@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from relay.testing.items import ScriptedItems
     from relay.testing.samples import sample_records
     from relay.testing.scenarios import SCENARIOS, Moment, Scenario
+    from relay.testing.trial import UpstreamBodies
     from relay.testing.upstream import ScriptedUpstream
+    from relay.testing.upstream_checks import check_upstream
 
 __all__ = [
     "SCENARIOS",
@@ -37,7 +39,9 @@ __all__ = [
     "ScriptedRunway",
     "ScriptedUpstream",
     "ScriptedVeo",
+    "UpstreamBodies",
     "check_sink",
+    "check_upstream",
     "sample_records",
 ]
 
@@ -58,7 +62,9 @@ _HOMES = {
     "ScriptedRunway": "relay.testing.dialects.runway",
     "ScriptedUpstream": "relay.testing.upstream",
     "ScriptedVeo": "relay.testing.dialects.veo",
+    "UpstreamBodies": "relay.testing.trial",
     "check_sink": "relay.testing.checks",
+    "check_upstream": "relay.testing.upstream_checks",
     "sample_records": "relay.testing.samples",
 }
 

@@ -1,0 +1,211 @@
+"""The laws of how an adapter behaves: asking once, telling no secret, ending in time, leaving nothing behind."""
+
+import asyncio
+import traceback
+from typing import Final
+
+from relay import Record, Relay
+from relay.errors import UpstreamError
+from relay.events import Cancelled, Done, Failed, Progress, Retrying
+from relay.observations import Observation
+from relay.testing.answering import ByteServer, Speech, drip, hang, reset, truncated, whole
+from relay.testing.hastening import LoopClock
+from relay.testing.laws import MOST_LEAVES, PAGE, Law
+from relay.testing.trial import (
+    LONGEST,
+    TOKEN,
+    BrokenLawError,
+    Said,
+    Trial,
+    answering_at,
+    changed,
+    leaves,
+    place,
+    served,
+    shown,
+)
+from relay.upstreams.base import Submits
+
+__all__ = ["CONDUCT_LAWS"]
+
+
+async def redirects(trial: Trial) -> None:
+    """A redirect is refused: whoever is behind it does not get the token."""
+    async with ByteServer(lambda asked: whole(served(trial.bodies.running, asked.target))) as elsewhere:
+        for status in (301, 302, 307, 308):
+            trial.speaks(whole({}, status, location=f"{elsewhere.url}/anywhere"))
+            said = await trial.observed()
+            if elsewhere.asked:
+                raise BrokenLawError(f"a redirect with status {status} was followed")
+            if not isinstance(said, UpstreamError):
+                raise BrokenLawError(f"a redirect with status {status} came out as {shown(said)}")
+
+
+async def secrecy(trial: Trial) -> None:
+    """The token is in no error, no repr, no reason and no exchange, also where the upstream repeats it."""
+    said: Said = None
+    for status in (400, 401, 404, 429, 500):
+        words = f"the token {TOKEN} is wrong"
+        trial.speaks(whole({"error": {"message": words}, "message": words, "detail": words}, status, x_echo=TOKEN))
+        said = await trial.observed()
+        _look(f"status {status}", repr(said), *_told(said))
+    for speech in (reset, whole(TOKEN.encode()), whole(PAGE)):
+        trial.speaks(speech)
+        said = await trial.observed()
+        _look("an answer that cannot be read", repr(said), *_told(said))
+    failing = trial.bodies.failed
+    trial.answers(failing)
+    await trial.followed()
+    for target in {asked.target for asked in trial.server.asked}:
+        body = served(failing, target)
+        for path, value in [(path, value) for path, value in leaves(body) if isinstance(value, str)][:MOST_LEAVES]:
+            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), failing)
+            said = await trial.followed()
+            reason = said.failure.message if isinstance(said, Observation) and said.failure is not None else ""
+            _look(f"the token at {place(path)}", reason, *_told(said))
+    _look("its repr", repr(trial.upstream), str(trial.upstream))
+    _look("an exchange", *(repr(exchange) for exchange in trial.exchanges))
+
+
+async def once(trial: Trial) -> None:
+    """A request is made once: whether, and when, to try again is the poller's to say. So is all waiting."""
+    # Not after a reset: aiohttp asks once more by itself where a GET meets a kept connection that was just closed.
+    for what, speech in (("status 503", whole({}, 503)), ("a page of HTML", whole(PAGE)), ("an answer", None)):
+        before, skipped = len(trial.server.asked), trial.loop.skipped
+        if speech is None:
+            trial.answers(trial.bodies.running)
+        else:
+            trial.speaks(speech)
+        await trial.observed()
+        asked = [(one.method, one.target) for one in trial.server.asked[before:]]
+        if len(asked) != len(set(asked)):
+            raise BrokenLawError(f"after {what} the same was asked {len(asked)} times in one call")
+        if trial.loop.skipped > skipped:
+            raise BrokenLawError("it sleeps; an adapter asks, and the poller waits")
+
+
+async def submits(trial: Trial) -> None:
+    """Work is handed in once, also where the answer is lost: it may cost money."""
+    upstream = trial.upstream
+    if not isinstance(upstream, Submits) or trial.bodies.input is None:
+        return
+    trial.answers(trial.bodies.created)
+    if isinstance(said := await trial.submitted(upstream.submit), UpstreamError):
+        raise BrokenLawError(f"a submit that was answered came out as {shown(said)}")
+    lost: tuple[tuple[str, Speech], ...] = (
+        *(("a reset", reset), ("half an answer", truncated(served(trial.bodies.created, "")))),
+        *(("no answer", hang), ("status 503", whole({}, 503)), ("a page of HTML", whole(PAGE))),
+    )
+    for what, speech in lost:
+        before = len(trial.server.asked)
+        trial.speaks(speech)
+        if not isinstance(said := await trial.submitted(upstream.submit), UpstreamError):
+            raise BrokenLawError(f"with {what}, a submit came out as the task {said!r}")
+        asked = [(one.method, one.target) for one in trial.server.asked[before:]]
+        if len(asked) != len(set(asked)):
+            raise BrokenLawError(f"with {what}, the same was handed in {len(asked)} times")
+
+
+async def bounds(trial: Trial) -> None:
+    """No poll takes for ever, neither where nothing comes nor where something always does."""
+    for what, speech in (("an upstream that does not answer", hang), ("an answer without an end", drip)):
+        trial.speaks(speech)
+        try:
+            said = await trial.observed()
+        except BrokenLawError as broken:
+            raise BrokenLawError(f"{what}: {broken}") from broken.__cause__
+        if not isinstance(said, UpstreamError) or said.kind not in ("timeout", "network"):
+            raise BrokenLawError(f"{what} came out as {shown(said)}")
+
+
+async def cancelling(trial: Trial) -> None:
+    """A poll that is cancelled ends at once, leaves no task and no request behind, and the next one works."""
+    before = asyncio.all_tasks()
+    trial.speaks(hang)
+    trial.server.arrived.clear()
+    poll = asyncio.ensure_future(trial.upstream.observe([trial.bodies.task]))
+    await trial.server.arrived.wait()
+    poll.cancel()
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.wait([poll])
+            await trial.server.dropped.wait()
+    except TimeoutError:
+        raise BrokenLawError("a poll was cancelled, and its request goes on") from None
+    if not poll.cancelled():
+        raise BrokenLawError("a poll was cancelled, and CancelledError did not come out of it")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - trial.server.tasks
+    if left:
+        raise BrokenLawError(f"a poll was cancelled, and left {len(left)} task(s) behind")
+    trial.answers(trial.bodies.running)
+    if not isinstance(said := await trial.observed(), Observation):
+        raise BrokenLawError(f"after a cancelled poll, the next came out as {shown(said)}")
+
+
+async def story(trial: Trial) -> None:
+    """Polled by a relay through all kinds of trouble, a job has one end, no holes, and is not asked about any more."""
+    await trial.observed()
+    body = served(trial.bodies.running, trial.server.asked[0].target)
+    for end, kind in ((trial.bodies.done, Done), (trial.bodies.failed, Failed)):
+        records = await _lived(trial, body, end)
+        ends = [record.event for record in records if record.terminal]
+        if [record.seq for record in records] != list(range(1, len(records) + 1)):
+            raise BrokenLawError("the records of the job are not numbered 1, 2, 3 ...")
+        if len(ends) != 1 or not records[-1].terminal or not isinstance(ends[0], (kind, Cancelled)):
+            raise BrokenLawError(f"the job ended with {[event.text for event in ends]}, not with one {kind.__name__}")
+        if isinstance(ends[0], Cancelled) and kind is Done:
+            raise BrokenLawError("a finished job came out as cancelled")
+        _look("a record", *(record.json.decode() for record in records))
+
+
+async def _lived(trial: Trial, body: object, end: object) -> list[Record]:
+    """The records of a job that meets trouble between one good answer and the next, and then its *end*."""
+    good: Speech = whole(body)
+    troubles: tuple[Speech, ...] = (whole(PAGE), reset, whole({}, 503), truncated(body), whole({}, 401), hang)
+    scenes = [scene for trouble in troubles for scene in (good, trouble)]
+    records: list[Record] = []
+    over = asyncio.Event()
+
+    def move_on(record: Record) -> None:
+        records.append(record)
+        if isinstance(record.event, Progress | Retrying):
+            _play(trial, scenes, end)
+        if record.terminal:
+            over.set()
+
+    _play(trial, scenes, end)
+    upstream = trial.another()
+    async with Relay([upstream], sinks=[move_on], clock=LoopClock(), notify=lambda _: None) as relay:
+        relay.follow(upstream.name, trial.bodies.task)
+        try:
+            async with asyncio.timeout(LONGEST * len(troubles) * 2):
+                await over.wait()
+        except TimeoutError:
+            raise BrokenLawError(f"the job did not end; its last word was {records[-1].event.text!r}") from None
+        asked = len(trial.server.asked)
+        await asyncio.sleep(10 * trial.upstream.interval)
+    if len(trial.server.asked) > asked:
+        raise BrokenLawError("the job has ended, and is asked about all the same")
+    return records
+
+
+def _play(trial: Trial, scenes: list[Speech], end: object) -> None:
+    if scenes:
+        trial.speaks(scenes.pop(0))
+    else:
+        trial.answers(end)
+
+
+CONDUCT_LAWS: Final[tuple[Law, ...]] = (redirects, secrecy, once, submits, bounds, cancelling, story)
+
+
+def _told(said: Said) -> list[str]:
+    """All that an error tells, with what it was raised from."""
+    return traceback.format_exception(said) if isinstance(said, UpstreamError) else []
+
+
+def _look(where: str, *texts: str) -> None:
+    if any(TOKEN in text for text in texts):
+        raise BrokenLawError(f"the token is told with {where}")

@@ -1,0 +1,239 @@
+"""One adapter at one scripted server: what it says to each answer, in the words of the laws it has to keep."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from math import isfinite
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from relay.errors import UpstreamError
+from relay.events import Exchange
+from relay.observations import Answer, Observation
+from relay.testing.answering import Asked, ByteServer, Speech, whole
+from relay.testing.hastening import HasteningLoop
+from relay.upstreams.base import FetchesResults, Upstream
+
+__all__ = [
+    "LONGEST",
+    "TOKEN",
+    "BrokenLawError",
+    "Make",
+    "Said",
+    "Trial",
+    "UpstreamBodies",
+    "answering_at",
+    "changed",
+    "ended",
+    "leaves",
+    "place",
+    "served",
+    "shown",
+    "succeeded",
+    "trying",
+]
+
+T = TypeVar("T")
+
+Make = Callable[[str, str], Upstream]
+
+TOKEN: Final = "canary-7Qx_secret-token"  # noqa: S105
+"""The token that adapters are given, which nobody may see again."""
+
+LONGEST: Final = 120.0
+"""The most seconds that a request may take."""
+
+
+class UpstreamBodies(Struct, frozen=True, kw_only=True):
+    """What an upstream answers about one task, as its API sends it: JSON values as Python has them.
+
+    *running*, *done* and *failed* are the answers about *task* in these states. Where an API has several addresses,
+    such as one for results, a body is a function that is given each request's path and query and returns the JSON
+    value. *input* is what `submit` takes and *created* what that is answered; without them it is not tried.
+    """
+
+    running: Any
+    done: Any
+    failed: Any
+    task: str = "task-1"
+    input: Mapping[str, Any] | None = None
+    created: Any = None
+
+
+class BrokenLawError(AssertionError):
+    """An adapter does what none may."""
+
+
+Said = Observation | UpstreamError | None
+"""What an adapter said about the task: an observation, that it could not tell, or nothing."""
+
+
+class Trial:
+    """An open adapter and the server that it asks. *another* makes one more adapter of that server, not yet open."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        server: ByteServer,
+        bodies: UpstreamBodies,
+        loop: HasteningLoop,
+        another: Callable[[], Upstream],
+    ) -> None:
+        self.upstream = upstream
+        self.another = another
+        self.server = server
+        self.bodies = bodies
+        self.loop = loop
+        self.exchanges: list[Exchange] = []
+        upstream.on_exchange = self.exchanges.append
+
+    def answers(self, body: Any) -> None:
+        """From now on, *body* is the answer."""
+        self.server.script = lambda asked: whole(served(body, asked.target))
+
+    def speaks(self, speech: Speech) -> None:
+        """From now on, *speech* is the answer, whatever it is."""
+        self.server.script = lambda _: speech
+
+    async def observed(self) -> Said:
+        """What `observe` says about the task."""
+        return self._about(await self._bounded(self.upstream.observe([self.bodies.task])))
+
+    async def followed(self) -> Said:
+        """What a poll comes to, with the result looked up where the poller would."""
+        said = await self.observed()
+        if not isinstance(self.upstream, FetchesResults) or isinstance(said, UpstreamError):
+            return said
+        if said is None or (said.status == "succeeded" and said.result is None and said.failure is None):
+            return self._about(await self._bounded(self.upstream.fetch_result([self.bodies.task])))
+        return said
+
+    async def submitted(self, submit: Callable[[Mapping[str, Any]], Awaitable[str]]) -> str | UpstreamError:
+        """What came of handing in the input."""
+        found: object = await self._bounded(submit(self.bodies.input or {}))
+        if isinstance(found, UpstreamError | str) and found:
+            return found
+        raise BrokenLawError(f"submit returned {found!r}; it returns the task's id, a text that is not empty")
+
+    async def _bounded(self, question: Awaitable[T]) -> T | UpstreamError:
+        try:
+            async with asyncio.timeout(LONGEST):
+                return await question
+        except UpstreamError as error:
+            return error
+        except TimeoutError:
+            raise BrokenLawError(f"no answer and no error within {LONGEST:g} seconds; bound every request") from None
+        except Exception as error:
+            what = f"{type(error).__name__} ({error})".replace(TOKEN, "***")
+            raise BrokenLawError(
+                f"{what} was raised; an adapter raises UpstreamError, and nothing else on purpose"
+            ) from error
+
+    def _about(self, answer: object) -> Said:
+        if isinstance(answer, UpstreamError):
+            return answer
+        if not isinstance(answer, Answer):
+            raise BrokenLawError(f"{type(answer).__name__} was returned; observe and fetch_result return an Answer")
+        said = answer.tasks.get(self.bodies.task)
+        if isinstance(said, Observation):
+            _check_figures(said)
+        return said
+
+
+@asynccontextmanager
+async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> AsyncIterator[Trial]:
+    """A trial, whose adapter is entered and left. Raises BrokenLawError where it leaves a task behind."""
+    before = asyncio.all_tasks()
+    async with ByteServer(lambda asked: whole(served(bodies.running, asked.target))) as server:
+        try:
+            async with make(server.url, TOKEN) as upstream:
+                yield Trial(upstream, server, bodies, loop, lambda: make(server.url, TOKEN))
+        finally:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            left = asyncio.all_tasks() - before - server.tasks
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            raise BrokenLawError(f"it was left, and {len(left)} of its tasks still ran")
+
+
+def served(body: Any, target: str) -> Any:
+    """The JSON value that answers a request for *target*."""
+    return body(target) if callable(body) else body
+
+
+def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Every value within *value* that holds no others, with the way to it."""
+    parts: Sequence[tuple[str | int, object]]
+    if isinstance(value, dict):
+        parts = list(cast("dict[str, object]", value).items())
+    elif isinstance(value, list | tuple):
+        parts = list(enumerate(cast("list[object]", value)))
+    else:
+        yield path, value
+        return
+    for key, part in parts:
+        yield from leaves(part, (*path, key))
+
+
+def changed(body: Any, path: tuple[str | int, ...], value: object) -> Any:
+    """*body* with *value* at the end of *path*."""
+    if not path:
+        return value
+    copy: Any = deepcopy(body)
+    place = copy
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return copy
+
+
+def _check_figures(said: Observation) -> None:
+    """Raise BrokenLawError where *said* is not what its types and units say."""
+    try:
+        msgspec.convert(msgspec.to_builtins(said), Observation)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        _odd(f"an observation holds what it cannot: {error}")
+    if said.percent is not None and not 0 <= said.percent <= 100:
+        _odd(f"percent is {said.percent}; it is 0 to 100, or None")
+    for name in ("eta", "poll_after"):
+        seconds: float | None = getattr(said, name)
+        if seconds is not None and not (isfinite(seconds) and seconds >= 0):
+            _odd(f"{name} is {seconds}; it is a number of seconds, or None")
+    if said.queue_position is not None and said.queue_position < 0:
+        _odd(f"queue_position is {said.queue_position}; it is 0 or more, or None")
+
+
+def _odd(problem: str) -> NoReturn:
+    raise BrokenLawError(problem)
+
+
+def answering_at(trial: Trial, target: str, speech: Speech, body: Any = None) -> Callable[[Asked], Speech]:
+    """Answer *target* with *speech*, and every other address as *body* says, else as of a finished task."""
+    rest = trial.bodies.done if body is None else body
+    return lambda asked: speech if asked.target == target else whole(served(rest, asked.target))
+
+
+def ended(said: Observation) -> bool:
+    return said.result is not None or said.failure is not None
+
+
+def succeeded(said: Said) -> bool:
+    return isinstance(said, Observation) and said.result is not None and bool(said.result.urls)
+
+
+def place(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path)) or "the top"
+
+
+def shown(said: object) -> str:
+    if isinstance(said, UpstreamError):
+        text = f"an UpstreamError of kind {said.kind!r} ({said})"
+    else:
+        text = "nothing at all" if said is None else repr(said)
+    return text.replace(TOKEN, "***")

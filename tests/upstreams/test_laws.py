@@ -1,0 +1,148 @@
+"""Every dialect keeps the laws of an adapter."""
+
+from typing import Any
+
+import pytest
+
+from relay.testing import UpstreamBodies, check_upstream
+from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
+
+URL = "https://files.example/a.mp4"
+MINIMAX_OK = {"status_code": 0, "status_msg": "success"}
+OPERATION = "models/veo-3.0-generate-001/operations/abc"
+
+
+def sora(*, pending: Any, draft: Any = None) -> Any:
+    drafts = {"items": [draft] if draft else [], "cursor": None}
+    return lambda target: drafts if "drafts" in target else pending
+
+
+def minimax(status: str, **more: Any) -> Any:
+    query = {"task_id": "task-1", "status": status, "base_resp": MINIMAX_OK, **more}
+    file = {"file": {"file_id": 7, "download_url": URL}, "base_resp": MINIMAX_OK}
+    return lambda target: file if "/files/" in target else query
+
+
+def kling(status: str, **more: Any) -> Any:
+    return {"code": 0, "message": "SUCCEED", "data": {"task_id": "task-1", "task_status": status, **more}}
+
+
+DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
+    "sora": (
+        Sora,
+        UpstreamBodies(
+            running=sora(
+                pending=[{"id": "task-1", "status": "running", "progress_pct": 0.4, "progress_pos_in_queue": None}]
+            ),
+            done=sora(pending=[], draft={"id": "gen_1", "task_id": "task-1", "kind": "sora_draft", "url": URL}),
+            failed=sora(
+                pending=[], draft={"id": "gen_1", "task_id": "task-1", "kind": "sora_error", "error_reason": "broken"}
+            ),
+            input={"prompt": "a cat"},
+            created={"id": "task-1"},
+        ),
+    ),
+    "openai-videos": (
+        OpenAIVideos,
+        UpstreamBodies(
+            running={"id": "task-1", "object": "video", "status": "in_progress", "progress": 40, "error": None},
+            done={"id": "task-1", "object": "video", "status": "completed", "progress": 100},
+            failed={"id": "task-1", "status": "failed", "error": {"code": "internal", "message": "broken"}},
+            input={"model": "sora-2", "prompt": "a cat"},
+            created={"id": "task-1", "status": "queued"},
+        ),
+    ),
+    "new-api": (
+        NewApi,
+        UpstreamBodies(
+            running={"code": "success", "message": "", "data": {"status": "IN_PROGRESS", "progress": "40%"}},
+            done={"code": "success", "data": {"status": "SUCCESS", "progress": "100%", "result_url": URL}},
+            failed={"code": "success", "data": {"status": "FAILURE", "progress": "100%", "fail_reason": "broken"}},
+            input={"model": "m", "prompt": "a cat"},
+            created={"task_id": "task-1"},
+        ),
+    ),
+    "runway": (
+        Runway,
+        UpstreamBodies(
+            running={"id": "task-1", "status": "RUNNING", "progress": 0.4, "createdAt": "2026-01-01T00:00:00Z"},
+            done={"id": "task-1", "status": "SUCCEEDED", "output": [URL]},
+            failed={"id": "task-1", "status": "FAILED", "failure": "broken", "failureCode": "INTERNAL"},
+            input={"promptText": "a cat", "model": "gen4"},
+            created={"id": "task-1"},
+        ),
+    ),
+    "luma": (
+        Luma,
+        UpstreamBodies(
+            running={"id": "task-1", "state": "dreaming", "failure_reason": None, "assets": None},
+            done={"id": "task-1", "state": "completed", "assets": {"video": URL}},
+            failed={"id": "task-1", "state": "failed", "failure_reason": "broken"},
+            input={"prompt": "a cat", "model": "ray-2"},
+            created={"id": "task-1"},
+        ),
+    ),
+    "replicate": (
+        Replicate,
+        UpstreamBodies(
+            running={"id": "task-1", "status": "processing", "output": None, "error": None, "logs": " 40%|####   |"},
+            done={"id": "task-1", "status": "succeeded", "output": [URL], "error": None, "logs": "done"},
+            failed={"id": "task-1", "status": "failed", "output": None, "error": "broken", "logs": ""},
+            input={"version": "v1", "input": {"prompt": "a cat"}},
+            created={"id": "task-1"},
+        ),
+    ),
+    "fal": (
+        Fal,
+        UpstreamBodies(
+            task="fal-ai/fast-sdxl/requests/abc",
+            running={"status": "IN_PROGRESS", "queue_position": None, "logs": [{"message": "loading"}]},
+            done=lambda target: {"status": "COMPLETED"} if "/status" in target else {"video": {"url": URL}},
+            failed={"status": "COMPLETED", "error": "broken", "error_type": "internal_error"},
+            input={"model": "fal-ai/fast-sdxl", "prompt": "a cat"},
+            created={"response_url": "https://queue.fal.run/fal-ai/fast-sdxl/requests/abc"},
+        ),
+    ),
+    "veo": (
+        Veo,
+        UpstreamBodies(
+            task=OPERATION,
+            running={"name": OPERATION, "done": False},
+            done={
+                "name": OPERATION,
+                "done": True,
+                "response": {"generateVideoResponse": {"generatedSamples": [{"video": {"uri": URL}}]}},
+            },
+            failed={"name": OPERATION, "done": True, "error": {"code": 13, "message": "broken"}},
+            input={"model": "veo-3.0-generate-001", "prompt": "a cat"},
+            created={"name": OPERATION},
+        ),
+    ),
+    "kling": (
+        Kling,
+        UpstreamBodies(
+            task="text2video/task-1",
+            running=kling("processing", task_status_msg=""),
+            done=kling("succeed", task_result={"videos": [{"id": "v", "url": URL}]}),
+            failed=kling("failed", task_status_msg="broken"),
+            input={"prompt": "a cat"},
+            created=kling("submitted"),
+        ),
+    ),
+    "minimax": (
+        MiniMax,
+        UpstreamBodies(
+            running=minimax("Processing"),
+            done=minimax("Success", file_id="7"),
+            failed=minimax("Fail"),
+            input={"model": "m", "prompt": "a cat"},
+            created={"task_id": "task-1", "base_resp": MINIMAX_OK},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_keeps_the_laws_of_an_adapter(dialect: str) -> None:
+    adapter, bodies = DIALECTS[dialect]
+    check_upstream(adapter, bodies)
