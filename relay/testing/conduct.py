@@ -164,7 +164,7 @@ async def _lived(trial: Trial, body: object, end: object) -> list[Record]:
     """The records of a job that meets trouble between one good answer and the next, and then its *end*."""
     good: Speech = whole(body)
     troubles: tuple[Speech, ...] = (whole(PAGE), reset, whole({}, 503), truncated(body), whole({}, 401), hang)
-    scenes = [scene for trouble in troubles for scene in (good, trouble)]
+    scenes: list[Speech] = [scene for trouble in troubles for scene in (good, trouble)]
     records: list[Record] = []
     over = asyncio.Event()
 

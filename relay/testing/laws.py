@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
-from typing import Any, Final
+from typing import Final
 
 from relay.clock import SystemClock
 from relay.errors import UpstreamError
@@ -39,7 +39,7 @@ _ENDS: Final = ("not-found", "refused")
 async def contract(trial: Trial) -> None:
     """It is an Upstream: a name, an interval, a deadline, and `observe`."""
     upstream = trial.upstream
-    if not isinstance(upstream, Upstream):
+    if not isinstance(cast("object", upstream), Upstream):
         raise BrokenLawError("it lacks a part of relay.upstreams.Upstream")
     if not upstream.name or upstream.interval <= 0 or upstream.deadline <= 0:
         raise BrokenLawError("name is a text that is not empty; interval and deadline are seconds above 0")
@@ -168,8 +168,9 @@ ANSWER_LAWS: Final[tuple[Law, ...]] = (
 )
 
 
-def _nonsense(body: Any) -> list[tuple[str, Speech]]:
-    other: object = {} if isinstance(body, list) else []
+def _nonsense(body: object) -> list[tuple[str, Speech]]:
+    kind = type(body).__name__
+    other: object = {} if kind == "list" else []
     chunked = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     return [
         ("a page of HTML", whole(PAGE, content_type="text/html")),
@@ -177,7 +178,7 @@ def _nonsense(body: Any) -> list[tuple[str, Speech]]:
         ("half a JSON text", whole(b'{"id": "tas')),
         ("null", whole(None)),
         ("a text", whole("running")),
-        (f"{other} in place of {type(body).__name__}", whole(other)),
+        (f"{other} in place of {kind}", whole(other)),
         ("a body that breaks off", truncated(body)),
         ("a connection that is reset", reset),
         ("a body that is too long", endless(body)),

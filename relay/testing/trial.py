@@ -1,9 +1,10 @@
 """One adapter at one scripted server: what it says to each answer, in the words of the laws it has to keep."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import deepcopy
+from functools import partial
 from math import isfinite
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -92,11 +93,11 @@ class Trial:
 
     def answers(self, body: Any) -> None:
         """From now on, *body* is the answer."""
-        self.server.script = lambda asked: whole(served(body, asked.target))
+        self.server.script = partial(_served_whole, body)
 
     def speaks(self, speech: Speech) -> None:
         """From now on, *speech* is the answer, whatever it is."""
-        self.server.script = lambda _: speech
+        self.server.script = partial(_said, speech)
 
     async def observed(self) -> Said:
         """What `observe` says about the task."""
@@ -113,7 +114,7 @@ class Trial:
 
     async def submitted(self, submit: Callable[[Mapping[str, Any]], Awaitable[str]]) -> str | UpstreamError:
         """What came of handing in the input."""
-        found: object = await self._bounded(submit(self.bodies.input or {}))
+        found: Any = await self._bounded(submit(self.bodies.input or {}))
         if isinstance(found, UpstreamError | str) and found:
             return found
         raise BrokenLawError(f"submit returned {found!r}; it returns the task's id, a text that is not empty")
@@ -144,7 +145,7 @@ class Trial:
 
 
 @asynccontextmanager
-async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> AsyncIterator[Trial]:
+async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> AsyncGenerator[Trial, None]:
     """A trial, whose adapter is entered and left. Raises BrokenLawError where it leaves a task behind."""
     before = asyncio.all_tasks()
     async with ByteServer(lambda asked: whole(served(bodies.running, asked.target))) as server:
@@ -160,6 +161,14 @@ async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> Asy
             await asyncio.gather(*left, return_exceptions=True)
         if left:
             raise BrokenLawError(f"it was left, and {len(left)} of its tasks still ran")
+
+
+def _served_whole(body: Any, asked: Asked) -> Speech:
+    return whole(served(body, asked.target))
+
+
+def _said(speech: Speech, _: Asked) -> Speech:
+    return speech
 
 
 def served(body: Any, target: str) -> Any:

@@ -126,7 +126,7 @@ class Right:
 
         return retry_after(header, SystemClock().now())
 
-    def words(self, _: bytes) -> str:
+    def words(self, content: bytes) -> str:
         return ""
 
 
