@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
-from typing import Final
+from typing import Final, cast
 
 from relay.clock import SystemClock
 from relay.errors import UpstreamError
