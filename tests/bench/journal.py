@@ -79,12 +79,12 @@ def _times(times: Mapping[tuple[Kind, int], Sequence[Mapping[str, float]]]) -> l
 
 
 def _shares(times: Mapping[tuple[Kind, int], Sequence[Mapping[str, float]]]) -> list[Figure]:
-    """What SQLite adds to a record as pollers publish it, divided among those who read it."""
-    sqlite, memory = (min(run["cpu_us"] for run in times[kind, GATHERED]) for kind in TOGETHER)
-    extra = max(0.0, sqlite - memory)
+    """What SQLite adds to a lone record, which has a commit to itself, divided among those who read it."""
+    sqlite, memory = (min(run["cpu_us"] for run in times[kind, 1]) for kind in TOGETHER)
+    extra = sqlite - memory
     return [
         Figure(name=f"SQLite's share of a delivery, readers: {readers:,}", value=extra / readers, unit="us", note=note)
-        for readers, note in zip(READERS, ("what it adds, over readers", *[""] * 3), strict=True)
+        for readers, note in zip(READERS, ("what a lone record costs more, over readers", *[""] * 3), strict=True)
     ]
 
 
