@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.testing import UpstreamBodies, check_upstream
-from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
+from relay.upstreams import ComfyUI, Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
 
 URL = "https://files.example/a.mp4"
 MINIMAX_OK = {"status_code": 0, "status_msg": "success"}
@@ -25,6 +25,11 @@ def minimax(status: str, **more: Any) -> Any:
 
 def kling(status: str, **more: Any) -> Any:
     return {"code": 0, "message": "SUCCEED", "data": {"task_id": "task-1", "task_status": status, **more}}
+
+
+def comfyui(past: dict[str, Any]) -> Any:
+    empty: dict[str, Any] = {"queue_running": [], "queue_pending": []}
+    return lambda target: empty if "queue" in target else {"task-1": past}
 
 
 DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
@@ -137,6 +142,18 @@ DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
             failed=minimax("Fail"),
             input={"model": "m", "prompt": "a cat"},
             created={"task_id": "task-1", "base_resp": MINIMAX_OK},
+        ),
+    ),
+    "comfyui": (
+        ComfyUI,
+        UpstreamBodies(
+            running={"queue_running": [[1, "task-1", {"1": {"class_type": "K"}}, {}, ["1"]]], "queue_pending": []},
+            done=comfyui({"outputs": {"1": {"gifs": [{"filename": "a.mp4", "type": "output"}]}}}),
+            failed=comfyui(
+                {"status": {"status_str": "error", "messages": [["execution_error", {"exception_message": "broken"}]]}}
+            ),
+            input={"prompt": {"1": {"class_type": "K"}}},
+            created={"prompt_id": "task-1", "number": 1, "node_errors": {}},
         ),
     ),
 }
