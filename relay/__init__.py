@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Stalled,
         Terminal,
     )
-    from relay.jobs import Job, JobState
+    from relay.jobs import Job, JobState, Snapshot
     from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
     from relay.relay import Relay
     from relay.subscription import Sink, Subscription
@@ -72,7 +72,7 @@ _HOMES = {
         "Stalled",
         "Terminal",
     ),
-    "relay.jobs": ("Job", "JobState"),
+    "relay.jobs": ("Job", "JobState", "Snapshot"),
     "relay.journal": ("Journal", "Keep", "MemoryJournal", "SqliteJournal"),
     "relay.relay": ("Relay",),
     "relay.subscription": ("Sink", "Subscription"),
@@ -107,6 +107,7 @@ __all__ = [
     "RelayError",
     "Retrying",
     "Sink",
+    "Snapshot",
     "SqliteJournal",
     "Stalled",
     "Subscription",

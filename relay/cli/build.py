@@ -7,6 +7,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Any, Final, cast
 
+from relay import upstreams
 from relay.cadence import Pace
 from relay.callbacks import CallbackKeys, Callbacks
 from relay.clock import Clock, SystemClock
@@ -39,41 +40,32 @@ from relay.settings import (
     VeoSettings,
 )
 from relay.subscription import Sink
-from relay.upstreams import (
-    ComfyUI,
-    Declared,
-    Fal,
-    Kling,
-    Luma,
-    MiniMax,
-    NewApi,
-    OpenAIVideos,
-    Replicate,
-    Runway,
-    Sora,
-    Upstream,
-    Veo,
-)
+from relay.upstreams import Upstream
 from relay.upstreams.signed import SignedToken
 from sinks import ConsoleSink, DebugSink
 
-__all__ = ["ADAPTERS", "build_callbacks", "build_pace", "build_relay", "build_sink", "build_upstream"]
+__all__ = ["ADAPTERS", "adapter", "build_callbacks", "build_pace", "build_relay", "build_sink", "build_upstream"]
 
-ADAPTERS: Final[Mapping[type[UpstreamSettings], Callable[..., Upstream]]] = {
-    SoraSettings: Sora,
-    OpenAIVideosSettings: OpenAIVideos,
-    NewApiSettings: NewApi,
-    RunwaySettings: Runway,
-    LumaSettings: Luma,
-    ReplicateSettings: Replicate,
-    FalSettings: Fal,
-    VeoSettings: Veo,
-    KlingSettings: Kling,
-    MiniMaxSettings: MiniMax,
-    HttpSettings: Declared,
-    ComfyUISettings: ComfyUI,
+ADAPTERS: Final[Mapping[type[UpstreamSettings], str]] = {
+    SoraSettings: "Sora",
+    OpenAIVideosSettings: "OpenAIVideos",
+    NewApiSettings: "NewApi",
+    RunwaySettings: "Runway",
+    LumaSettings: "Luma",
+    ReplicateSettings: "Replicate",
+    FalSettings: "Fal",
+    VeoSettings: "Veo",
+    KlingSettings: "Kling",
+    MiniMaxSettings: "MiniMax",
+    HttpSettings: "Declared",
+    ComfyUISettings: "ComfyUI",
 }
-"""What is made of each upstream's settings: their keys are what it is called with."""
+"""What of `relay.upstreams` is made of each upstream's settings; a dialect that nobody configured is not loaded."""
+
+
+def adapter(settings: type[UpstreamSettings]) -> Callable[..., Upstream]:
+    """What is made of *settings*: their keys are what it is called with."""
+    return cast("Callable[..., Upstream]", getattr(upstreams, ADAPTERS[settings]))
 
 
 def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
@@ -117,7 +109,7 @@ def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
     own = ("base_url", "token", "pace", "access_key", "secret_key", "webhook")
     options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in own}
     try:
-        return ADAPTERS[type(settings)](settings.base_url, _token(settings, clock), clock=clock, **options)
+        return adapter(type(settings))(settings.base_url, _token(settings, clock), clock=clock, **options)
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
 

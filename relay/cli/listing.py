@@ -25,10 +25,10 @@ def sinks() -> int:
 @click.command
 def upstreams() -> int:
     """List the kinds of upstreams, as [[upstreams]] of relay.toml names them."""
-    from relay.cli.build import ADAPTERS
+    from relay.cli.build import adapter
     from relay.settings import UPSTREAM_KINDS
 
-    _print({kind: _first_line(ADAPTERS[settings]) for kind, settings in UPSTREAM_KINDS.items()})
+    _print({kind: _first_line(adapter(settings)) for kind, settings in UPSTREAM_KINDS.items()})
     return 0
 
 

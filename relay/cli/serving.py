@@ -16,6 +16,7 @@ from aiohttp.web import Application, AppRunner, SockSite
 
 from relay.bus import Bus
 from relay.cli import say
+from relay.cli.collector import settled
 from relay.cli.loops import LoopName, loop_factory
 from relay.errors import UsageError
 from relay.events import Record
@@ -105,9 +106,10 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
         async with doorman(runner):
             try:
                 await runner.setup()
-                await SockSite(runner, listener).start()
-                address, number = listener.getsockname()[:2]
-                yield f"http://{_bracketed(address)}:{number}"
+                with settled():
+                    await SockSite(runner, listener).start()
+                    address, number = listener.getsockname()[:2]
+                    yield f"http://{_bracketed(address)}:{number}"
             finally:
                 await runner.cleanup()
 

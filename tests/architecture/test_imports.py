@@ -27,7 +27,6 @@ HOMES = {
     "aiohttp.web": ("relay/testing/", "relay/cli/", "web/"),
     "click": ("relay/cli/",),
     "jmespath": ("relay/upstreams/declared/",),
-    "rich": ("relay/cli/",),
     "uvloop": ("relay/cli/loops.py",),
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.build import ADAPTERS, build_relay, build_sink, build_upstream
+from relay.cli.build import ADAPTERS, adapter, build_relay, build_sink, build_upstream
 from relay.cli.serving import own_names, run
 from relay.codec import stamp
 from relay.config import load
@@ -99,7 +99,7 @@ def test_each_kind_of_upstream_is_built_with_the_defaults_of_its_adapter(setting
         {"poll": PollRequest(path="{task}", status="s", content="{task}")} if settings is HttpSettings else {}
     )
     built = build_upstream(settings(base_url="http://g:1", token=Secret("t"), **more), ManualClock())
-    made = ADAPTERS[settings]("http://g:1", "t", **more)
+    made = adapter(settings)("http://g:1", "t", **more)
     assert (built.name, built.interval, built.deadline) == (made.name, made.interval, made.deadline)
 
 

@@ -1,0 +1,51 @@
+"""A command loads what it needs, and nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"aiohttp", "aiohttp.web", "asyncio", "blinker", "jmespath", "sqlite3", "structlog", "uvloop", "web", "sinks"}
+
+PROBE = """
+import json, sys
+from relay.cli import main
+status = main(sys.argv[1:])
+print(json.dumps({"status": status, "loaded": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """The modules that a fresh Python has loaded after *code*, which says so on standard error."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    found = json.loads(done.stderr)
+    assert found["status"] == 0
+    return set(found["loaded"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["schema"]], ids=" ".join)
+def test_what_only_prints_loads_no_server_no_client_no_database_and_no_event_loop(arguments: list[str]) -> None:
+    assert loaded(PROBE, *arguments) & HEAVY == set()
+
+
+BUILD = """
+import json, sys
+from relay.cli import serve
+from relay.cli.build import build_upstream
+from relay.clock import SystemClock
+from relay.secret import Secret
+from relay.settings import UPSTREAM_KINDS
+build_upstream(UPSTREAM_KINDS["runway"](base_url="http://127.0.0.1:9", token=Secret("t")), SystemClock())
+print(json.dumps({"status": 0, "loaded": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+def test_serve_loads_the_dialects_that_are_configured_and_a_database_only_for_a_journal_in_one() -> None:
+    others = {
+        f"relay.upstreams.{name}" for name in ("sora", "declared.api", "fal", "kling", "luma", "replicate", "veo")
+    }
+    found = loaded(BUILD)
+
+    assert "relay.upstreams.runway" in found
+    assert found & {*others, "jmespath", "sqlite3", "uvloop"} == set()
