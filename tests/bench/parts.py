@@ -10,6 +10,7 @@ __all__ = ["PARTS", "part"]
 
 PARTS: Final[Mapping[str, str]] = {
     "fanout": "tests.bench.fanout.part",
+    "polling": "tests.bench.polling.part",
     "journal": "tests.bench.journal",
     "replay": "tests.bench.replay",
     "stuck": "tests.bench.stuck",
