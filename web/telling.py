@@ -17,6 +17,8 @@ __all__ = ["Telling"]
 
 SNAPSHOT_JOBS: Final = 100
 TEXT_BYTES: Final = 256
+PAGE_RECORDS: Final = 256
+"""What is read at once: no more than a page takes of records of the usual size, so that none is read twice."""
 
 
 class Telling:
@@ -43,7 +45,7 @@ class Telling:
         self._jobs = jobs
         self._ids = None if jobs is None else [job.id for job in jobs]
         self._reader = SseSink(
-            lambda after: self._journal.read(after, self._ids),
+            lambda after: self._journal.read(after, self._ids, limit=PAGE_RECORDS),
             lambda: None,  # who writes knows when there is news
             after=opening.after,
             level=level,

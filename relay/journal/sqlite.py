@@ -245,7 +245,7 @@ class SqliteJournal:
             of_one = f"{ROWS} WHERE job = ? AND offset > ? ORDER BY offset"
             walks = [sql.execute(of_one, (number, after)) for number in numbers]
         try:
-            yield from heapq.merge(*walks)
+            yield from walks[0] if len(walks) == 1 else heapq.merge(*walks)
         finally:
             for walk in walks:
                 walk.close()
