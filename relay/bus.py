@@ -96,7 +96,7 @@ class Bus:
         return record
 
     def as_told(self, job: Job) -> Job:
-        """*job* as far as its story has been told: without the records that wait until the journal can be written."""
+        """*job* as far as its story has been told: without the records that wait for a commit."""
         state = self._as_told.get(job)
         return job if state is None else Job(job.id, state)
 
@@ -201,8 +201,7 @@ class Bus:
         return [self._topics.get(job) or self._open_topic(job) for job in jobs]
 
     def _open_topic(self, job: Job) -> "_Topic":
-        topic = self._topics[job] = _Topic()
-        return topic
+        return self._topics.setdefault(job, _Topic())
 
     def _replay(self, subscription: Subscription, jobs: Collection[Job] | None) -> None:
         ids = None if jobs is None else [job.id for job in jobs]

@@ -60,8 +60,9 @@ async def list_jobs(request: Request) -> Response:
 
 
 async def show_job(request: Request) -> Response:
-    """`GET /v1/jobs/{job}`: its snapshot."""
-    return _snapshot(request.app[RELAY].job(request.match_info["job"]), HTTPStatus.OK)
+    """`GET /v1/jobs/{job}`: its snapshot, as far as its streams have told."""
+    relay = request.app[RELAY]
+    return _snapshot(relay.bus.as_told(relay.job(request.match_info["job"])), HTTPStatus.OK)
 
 
 async def cancel_job(request: Request) -> Response:

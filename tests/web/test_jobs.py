@@ -11,6 +11,8 @@ from aiohttp.web import Application
 
 from relay import Relay
 from relay.errors import UpstreamError
+from relay.events import Log
+from relay.journal import MemoryJournal
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.serving import serve, serve_app
@@ -52,6 +54,30 @@ async def test_following_a_task_gives_its_job_and_twice_is_the_same(client: Clie
         "updated": "2026-01-01T00:00:00Z",
         "terminal": None,
     }
+
+
+class Gathering(MemoryJournal):
+    """What can wait for a commit waits for ages."""
+
+    @property
+    def gather(self) -> float:
+        return 1_000.0
+
+
+async def test_a_snapshot_tells_nothing_that_the_streams_have_not_told_yet(upstream: TwoStep) -> None:
+    relay = Relay([upstream], clock=ManualClock(), journal=Gathering())
+    async with serve(relay) as client:
+        known = await (await client.post("/v1/jobs", json=FOLLOW)).json()
+        job = relay.job(known["job"])
+        with relay.bus.batch(soon=True):
+            relay.bus.publish(job, Log(line="not told yet"))
+        shown = await (await client.get(f"/v1/jobs/{job.id}")).json()
+        with relay.bus.batch():
+            pass
+        after = await (await client.get(f"/v1/jobs/{job.id}")).json()
+
+    assert shown == known
+    assert after["seq"] > known["seq"]
 
 
 async def test_a_submission_is_answered_at_once_and_its_key_is_honoured(
