@@ -43,7 +43,7 @@ async def create_job(request: Request) -> Response:
         known = relay.submitted(key) if key is not None else None
         job = relay.submit(new.upstream, new.input or {}, key=key)
     status = HTTPStatus.CREATED if known is None else HTTPStatus.OK
-    return _snapshot(job, status, {"Location": _location(request, job)})
+    return _snapshot(request, job, status, {"Location": _location(request, job)})
 
 
 async def list_jobs(request: Request) -> Response:
@@ -60,14 +60,14 @@ async def list_jobs(request: Request) -> Response:
 
 
 async def show_job(request: Request) -> Response:
-    """`GET /v1/jobs/{job}`: its snapshot, as far as its streams have told."""
-    relay = request.app[RELAY]
-    return _snapshot(relay.bus.as_told(relay.job(request.match_info["job"])), HTTPStatus.OK)
+    """`GET /v1/jobs/{job}`: its snapshot."""
+    return _snapshot(request, request.app[RELAY].job(request.match_info["job"]), HTTPStatus.OK)
 
 
 async def cancel_job(request: Request) -> Response:
     """`POST /v1/jobs/{job}/cancel`: 202 and a snapshot, also where the job has ended before."""
-    return _snapshot(await request.app[RELAY].cancel(request.match_info["job"]), HTTPStatus.ACCEPTED)
+    job = await request.app[RELAY].cancel(request.match_info["job"])
+    return _snapshot(request, job, HTTPStatus.ACCEPTED)
 
 
 async def _read(request: Request) -> NewJob:
@@ -82,8 +82,9 @@ async def _read(request: Request) -> NewJob:
         raise RequestError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
 
 
-def _snapshot(job: Job, status: HTTPStatus, headers: dict[str, str] | None = None) -> Response:
-    return _json(job.snapshot(), status, headers)
+def _snapshot(request: Request, job: Job, status: HTTPStatus, headers: dict[str, str] | None = None) -> Response:
+    """No answer is ahead of the streams."""
+    return _json(request.app[RELAY].bus.as_told(job).snapshot(), status, headers)
 
 
 def _json(data: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:

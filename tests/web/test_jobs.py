@@ -11,7 +11,7 @@ from aiohttp.web import Application
 
 from relay import Relay
 from relay.errors import UpstreamError
-from relay.events import Log
+from relay.events import Done, Log
 from relay.journal import MemoryJournal
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
@@ -72,12 +72,25 @@ async def test_a_snapshot_tells_nothing_that_the_streams_have_not_told_yet(upstr
         with relay.bus.batch(soon=True):
             relay.bus.publish(job, Log(line="not told yet"))
         shown = await (await client.get(f"/v1/jobs/{job.id}")).json()
+        again = await (await client.post("/v1/jobs", json=FOLLOW)).json()
         with relay.bus.batch():
             pass
         after = await (await client.get(f"/v1/jobs/{job.id}")).json()
 
-    assert shown == known
+    assert shown == again == known
     assert after["seq"] > known["seq"]
+
+
+async def test_a_cancel_shows_no_end_that_the_streams_have_not_told_yet(upstream: TwoStep) -> None:
+    relay = Relay([upstream], clock=ManualClock(), journal=Gathering())
+    async with serve(relay) as client:
+        known = await (await client.post("/v1/jobs", json=FOLLOW)).json()
+        job = relay.job(known["job"])
+        with relay.bus.batch(soon=True):
+            relay.bus.publish(job, Done(urls=()))
+        too_late = await client.post(f"/v1/jobs/{job.id}/cancel")
+
+        assert (too_late.status, await too_late.json()) == (202, known)
 
 
 async def test_a_submission_is_answered_at_once_and_its_key_is_honoured(
