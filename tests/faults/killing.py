@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import ClientError, ClientResponse, ClientSession
 from httpx_sse._decoders import SSEDecoder
 
+from relay.cli.loops import VARIABLE
 from relay.events import Position
 from relay.testing import Scenario, ScriptedUpstream
 from relay.testing.bodies import FakeTask
@@ -36,7 +37,8 @@ class KilledRelay:
         self.said: list[str] = []
         self._folder = folder
         self._port = _free_port()
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")} | environ
+        kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
+        self._environ = kept | environ
         self._process: Process | None = None
         self._dying = False
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 import struct
@@ -123,7 +124,7 @@ class House:
 async def house(
     app: Application, *, outside: Application | None = None, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[House]:
-    runner = AppRunner(outside or app, access_log=None, **options)
+    runner = AppRunner(outside or app, **{"access_log": None, **options})
     await runner.setup()
     await TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
@@ -315,6 +316,33 @@ async def test_a_middleware_that_fails_afterwards_costs_the_stream_nothing(relay
 
         assert b"after" in await client.chunk()
         assert here.connections == []
+
+
+class Lines(logging.Handler):
+    """What an access log writes, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: asyncio.Queue[str] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.written.put_nowait(record.getMessage())
+
+
+async def test_an_access_log_has_the_line_of_a_stream_once_and_when_it_is_taken_over(relay: Relay) -> None:
+    log, lines = logging.Logger("access", logging.INFO), Lines()
+    log.addHandler(lines)
+    app = create_app(relay, heartbeat=3_600)
+    async with house(app, access_log=log, access_log_format='"%r" %s %{Content-Type}o') as here:
+        async with here.watching() as client:
+            while_it_goes_on = await lines.written.get()
+            relay.bus.publish(relay._admit(), Log(line="it goes on"))
+            await client.chunk()
+            (stream,) = here.streams
+        await stream.done.wait()
+
+    assert while_it_goes_on == '"GET /v1/events HTTP/1.1" 200 text/event-stream'
+    assert lines.written.empty()
 
 
 async def test_the_doorman_leaves_a_stream_alone(relay: Relay) -> None:
