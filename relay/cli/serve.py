@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from relay.cli import say
 from relay.cli.build import build_relay
+from relay.cli.descriptors import allow_streams
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import PORT, config_option, host_option, log_format_option, settings_from
 from relay.cli.serving import own_names, own_origins, run, serving
@@ -42,6 +43,7 @@ def serve(config: Path | None, host: str | None, port: int | None, log_format: L
 
 async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio.Event) -> int:
     server = settings.server
+    allow_streams(server.max_streams, len(settings.upstreams))
     relay = build_relay(settings, log_format)
     app = create_app(
         relay,

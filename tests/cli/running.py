@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -65,14 +65,16 @@ class Running:
 
 
 @contextmanager
-def relay(*arguments: str, folder: Path, piped: bool = False, **environ: str) -> Generator[Running]:
-    """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards."""
+def relay(
+    *arguments: str, folder: Path, piped: bool = False, under: Sequence[str] = (), **environ: str
+) -> Generator[Running]:
+    """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards; by the command *under*, if any."""
     kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
     out = folder / f"{arguments[0]}.out"
     with (
         out.open("wb") as file,
         subprocess.Popen(
-            [SCRIPT, *arguments],
+            [*under, SCRIPT, *arguments],
             cwd=folder,
             env={**kept, **environ},
             stdout=subprocess.PIPE if piped else file,

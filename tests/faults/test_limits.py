@@ -55,10 +55,13 @@ def ready(connection: HTTPConnection) -> tuple[int, str]:
     return answer.status, answer.read().decode()
 
 
-@pytest.mark.skipif(
+on_linux = pytest.mark.skipif(
     not (hasattr(resource, "prlimit") and Path("/proc/self/fd").is_dir()),
-    reason="only Linux lets a test lower the limits of a process that runs",
+    reason="only Linux lets a test look at the limits of another process, and change them",
 )
+
+
+@on_linux
 def test_without_a_free_descriptor_new_clients_wait_readyz_says_so_and_nothing_ends(tmp_path: Path) -> None:
     with relay("serve", "--port", "0", folder=tmp_path) as serve:
         port = port_of(serve)
@@ -93,3 +96,52 @@ def test_a_relay_that_is_told_to_end_says_so_on_each_of_500_streams(tmp_path: Pa
     assert [re.findall(rb"^event: (\w+)$", said, re.MULTILINE) for said in heard] == [[b"bye"]] * 500
     assert all(re.search(rb"^retry: [0-9]+$", said, re.MULTILINE) for said in heard)
     assert all(said.endswith(b"0\r\n\r\n") for said in heard), "each stream ends in order, not by a cut"
+
+
+def limited(soft: int, hard: int) -> list[str]:
+    """What runs a command that may have *soft* files open, and as many as *hard* if it says so itself."""
+    return ["sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh"]
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [(64, 2_000, 1_128), (64, 1_128, 1_128), (1_500, 2_000, 1_500)],
+    ids=["to what streams need", "to the hard limit where that is enough", "and never lowered"],
+)
+def test_the_soft_limit_of_descriptors_is_raised(soft: int, hard: int, raised: int, tmp_path: Path) -> None:
+    under = limited(soft, hard)
+    with relay("serve", "--port", "0", folder=tmp_path, under=under, RELAY_SERVER_MAX_STREAMS="1000") as serve:
+        port = port_of(serve)
+        assert resource.prlimit(serve.pid, resource.RLIMIT_NOFILE) == (raised, hard)
+        with streams(port, 200) as clients:
+            for client in clients:
+                client.beats()
+        serve.interrupt()
+        assert serve.ends() == 0
+    assert [re.sub("[0-9]{4,5}/", "PORT/", line) for line in serve.said] == [
+        "relay: serving on http://127.0.0.1:PORT/; Ctrl-C ends this",
+        "relay: no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml",
+    ]
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("hard", "advice"),
+    [(500, ", or lower [server] max_streams to 272"), (200, "")],
+    ids=["some fit", "none fit"],
+)
+def test_too_low_a_hard_limit_is_said_once_with_what_to_do(hard: int, advice: str, tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(
+        '[server]\nmax_streams = 1000\n[[upstreams]]\nkind = "comfyui"\nbase_url = "http://127.0.0.1:1"'
+    )
+    with relay("serve", "--port", "0", folder=tmp_path, under=limited(64, hard)) as serve:
+        port_of(serve)
+        assert resource.prlimit(serve.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+        serve.interrupt()
+        assert serve.ends() == 0
+    assert serve.said[0] == (
+        "relay: 1,000 streams (max_streams) and what else is open need 1,228 descriptors, and this process may have"
+        f" {hard}; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd){advice}"
+    )
+    assert "serving on" in serve.said[1]
