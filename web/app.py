@@ -64,11 +64,12 @@ def create_app(
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
     app.on_response_prepare.append(secure)
+    # Streams first: aiohttp tries what begins with /v1/jobs in this order, and a thousand readers may come at once.
+    app.router.add_get("/v1/jobs/{job}/events", stream_job)
     app.router.add_post("/v1/jobs", create_job)
     app.router.add_get("/v1/jobs", list_jobs)
     app.router.add_get("/v1/jobs/{job}", show_job, name="job")
     app.router.add_post("/v1/jobs/{job}/cancel", cancel_job)
-    app.router.add_get("/v1/jobs/{job}/events", stream_job)
     app.router.add_get("/v1/events", stream_all)
     app.router.add_post("/v1/webhooks/{upstream}/{job}/{token}", take_call)
     app.router.add_get("/healthz", healthz)

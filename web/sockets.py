@@ -28,6 +28,7 @@ def tune(transport: asyncio.Transport) -> None:
     tls = transport.get_extra_info("sslcontext") is not None
     transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
     sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+    # The address of a Unix socket is no tuple. To ask the socket for its family costs as much as one of the options.
+    if sock is not None and isinstance(transport.get_extra_info("peername"), tuple):
         for option, value in _OPTIONS:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -86,8 +86,8 @@ class Index:
         anywhere = max(self.trimmed_to, self.unreadable_to)
         if jobs is None:
             return anywhere
-        entries = (self.jobs.get(job) for job in jobs)
-        return max((entry.hole_to if entry is not None else anywhere for entry in entries), default=0)
+        entries = [self.jobs.get(job) for job in jobs]
+        return max([anywhere if entry is None else entry.hole_to for entry in entries], default=0)
 
     def leave_out(self, offset: int, number: int) -> None:
         """Note that the record at *offset*, of the job with this *number*, cannot be read."""
