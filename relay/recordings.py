@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from relay.blocks import FIELDS, Block, BlockReader
 from relay.errors import UsageError
 from relay.events import Position
 from relay.text import bounded, inert
@@ -21,8 +22,6 @@ NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "gone", "busy", "bye",
 
 LOSSES: Final = frozenset({"gap", "skipped"})
 """Notices by which a stream says that something is missing."""
-
-_FIELDS: Final = (b"id", b"event", b"data", b"retry")
 
 
 class Said(Struct, frozen=True):
@@ -80,7 +79,7 @@ _Lines: TypeAlias = Iterator[tuple[int, bytes, bool]]
 def _checked(lines: _Lines) -> _Lines:
     """The same *lines*, after a look at the first: whether it can be one of a stream."""
     number, line, whole = next(lines)
-    if line.partition(b":")[0] not in (b"", *_FIELDS) or b":" not in line:
+    if line.partition(b":")[0] not in (b"", *FIELDS) or b":" not in line:
         raise UsageError(
             f"line {number} is neither a JSON record nor a line of an SSE stream; record the console with"
             " --log-format json, and a stream with curl -sN"
@@ -100,35 +99,25 @@ def _read_json(lines: _Lines) -> Iterator[Found]:
             yield Flaw(f"line {number} is {'no record' if whole else 'cut off'}")
 
 
-class _Block:
-    """The lines of one block of a stream, as far as they have been read."""
-
-    def __init__(self) -> None:
-        self.begins = 0
-        self.fields: dict[bytes, list[bytes]] = {field: [] for field in _FIELDS}
-
-    def add(self, number: int, field: bytes, value: bytes) -> None:
-        self.begins = self.begins or number
-        self.fields[field].append(value)
-
-
 def _read_stream(lines: _Lines) -> Iterator[Found]:
-    reader, block = _StreamReader(), _Block()
+    blocks, reader = BlockReader(), _StreamReader()
     for number, line, _ in lines:
-        field, colon, value = line.partition(b":")
-        if not line:
-            yield from reader.read(block)
-            block = _Block()
-        elif field in _FIELDS:
-            block.add(number, field, value.removeprefix(b" "))
-        elif field or not colon:
+        field, colon, _ = line.partition(b":")
+        if field not in FIELDS and (field or not colon) and line:
             yield Flaw(f"line {number} is no line of an SSE stream")
-    if block.begins:
+        try:
+            block = blocks.take(line, number)
+        except ValueError as error:
+            raise UsageError(f"line {number}: {error}") from None
+        if block is not None:
+            yield from reader.read(block)
+    if blocks.block.begins:
         # [spec] "once the end of the file is reached, any pending data must be discarded"
-        records = [said for data in block.fields[b"data"] if (said := _said(data)) is not None]
+        records = [said for data in blocks.block.fields[b"data"] if (said := _said(data)) is not None]
         about = f" of {records[0]}" if records else ""
         job = records[0].job if records else None
-        yield Flaw(f"ends within the block{about} that begins in line {block.begins}: no reader gets it", job)
+        begins = blocks.block.begins
+        yield Flaw(f"ends within the block{about} that begins in line {begins}: no reader gets it", job)
         yield from records
 
 
@@ -138,7 +127,7 @@ class _StreamReader:
     def __init__(self) -> None:
         self._position: Position | None = None
 
-    def read(self, block: _Block) -> Iterator[Found]:
+    def read(self, block: Block) -> Iterator[Found]:
         ids, events, data, _ = block.fields.values()
         if not (ids or events or data):
             return

@@ -6,6 +6,7 @@ from typing import Final
 
 import aiohttp
 
+from relay.blocks import BlockReader
 from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.upstreams.http import HttpClient
@@ -75,10 +76,10 @@ async def websocket(http: HttpClient, path: str) -> AsyncGenerator[aiohttp.Clien
 
 
 async def server_sent(http: HttpClient, path: str) -> AsyncGenerator[bytes]:
-    """What each `data` line of the stream at *path* holds, until it ends, is silent for SILENCE or has lasted LASTS.
+    """The data of each event of the stream at *path*, until it ends, is silent for SILENCE or has lasted LASTS.
 
     Raises NotServedError where there is no such stream; aiohttp.ClientError, OSError or UpstreamError where it breaks
-    off; and ValueError for a line that is too long, which is 128 KiB.
+    off; and ValueError for an event that is too long (`relay.blocks`).
     """
     session, headers = http.connection()
     async with session.get(
@@ -91,9 +92,11 @@ async def server_sent(http: HttpClient, path: str) -> AsyncGenerator[bytes]:
             if response.status in _NEVER:
                 raise NotServedError
             return
-        async for line in response.content:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
+        blocks = BlockReader()
+        async for data in response.content.iter_any():
+            for block in blocks.feed(data):
+                if block.data:
+                    yield block.data
 
 
 async def _refuse_redirects(
