@@ -58,7 +58,7 @@ class Delivery(OpenStream):
         self._wire = wire
         self._jobs = jobs
         self._level: Level = level
-        self._telling: Telling | None = Telling(self._app[RELAY], wire, jobs, opening, level=level)
+        self._telling: Telling | None = self._tell(opening)
         self._group: Group | None = None
         debug = self._app[OPTIONS].debug and request.query.get("debug") == "1"
         self._overheard = _Overheard(jobs, self.wake) if debug else None
@@ -180,9 +180,12 @@ class Delivery(OpenStream):
         telling, self._telling = self._telling, None
         if telling is not None:
             return telling
-        relay = self._app[RELAY]
-        opening = resumed_at(relay.bus, self._jobs, self.reached)
-        return Telling(relay, self._wire, self._jobs, opening, level=self._level, caught_up=True)
+        opening = resumed_at(self._app[RELAY].bus, self._jobs, self.reached)
+        return self._tell(opening, caught_up=True)
+
+    def _tell(self, opening: Opening, *, caught_up: bool = False) -> Telling:
+        relay, encode = self._app[RELAY], self._app[FAN_OUT].pages(self._wire)
+        return Telling(relay, self._wire, self._jobs, opening, level=self._level, caught_up=caught_up, encode=encode)
 
     def _bye(self, position: Position) -> bytes:
         return self._wire.notice("bye", {"reason": "the relay is shutting down"}, position)

@@ -13,6 +13,7 @@ from relay.bus import Bus
 from relay.events import Level, Position, Record, at_least
 from relay.jobs import Job
 from relay.subscription import Subscription
+from sinks.sse import Pages
 from web.links import CHUNK, Writer
 from web.wire import Wire
 
@@ -53,6 +54,7 @@ class FanOut:
         self._groups: dict[GroupKey, Group] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._latest: dict[str, tuple[Record, bytes]] = {}
+        self._pages: dict[str, Pages] = {}
 
     def seat(self, seat: Seat, wire: Wire, level: Level, jobs: Sequence[Job] | None, *, chunked: bool) -> "Group":
         """Write *seat* whatever is new, until it leaves the group that this returns.
@@ -82,6 +84,10 @@ class FanOut:
         data = wire.record(record)
         self._latest[wire.content_type] = (record, data)
         return data
+
+    def pages(self, wire: Wire) -> Pages:
+        """What puts pages on this wire together for who is behind."""
+        return self._pages.setdefault(wire.content_type, Pages(wire.record))
 
     def listen(self, group: "Group", jobs: Sequence[Job] | None) -> Subscription:
         return self._bus.subscribe(group, jobs)

@@ -1,15 +1,15 @@
 """What one client is told, and in which order. No I/O: bytes come out, and may be cut off anywhere on their way."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from relay.events import Level, Position
+from relay.events import Level, Position, Record
 from relay.jobs import Job, Snapshot
 from relay.relay import Relay
-from sinks.sse import SseSink
+from sinks.sse import Pages, SseSink
 from web.cursor import Gap, Opening, open_at
 from web.wire import Wire
 
@@ -37,8 +37,12 @@ class Telling:
         *,
         level: Level = "debug",
         caught_up: bool = False,
+        encode: Callable[[Sequence[Record]], bytes] | None = None,
     ) -> None:
-        """*caught_up*: the client has been up to date before, so that it is told when it has become slow."""
+        """*encode* puts a page of records on *wire*, block by block if it is left out.
+
+        *caught_up*: the client has been up to date before, so that it is told when it has become slow.
+        """
         self._relay = relay
         self._journal = relay.journal
         self._wire = wire
@@ -50,7 +54,7 @@ class Telling:
             after=opening.after,
             level=level,
             until=opening.until,
-            encode=wire.record,
+            encode=encode or Pages(wire.record),
             caught_up=caught_up,
         )
         self._begin(opening)
