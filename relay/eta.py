@@ -25,8 +25,9 @@ class Left(NamedTuple):
 
 def marked(marks: Sequence[Mark], at: datetime, percent: int) -> tuple[Mark, ...]:
     """*marks* with one more. A clock that went back makes the earlier ones worthless."""
-    kept = [mark for mark in marks if mark[0] < at and mark[1] < percent]
-    return (*(kept if len(kept) == len(marks) else ()), (at, percent))[-REMEMBERED:]
+    # Each mark was held against the one before it, so the last one is the highest and the latest.
+    in_order = not marks or (marks[-1][0] < at and marks[-1][1] < percent)
+    return (*(marks if in_order else ()), (at, percent))[-REMEMBERED:]
 
 
 def left(marks: Sequence[Mark], now: datetime) -> Left | None:

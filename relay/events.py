@@ -68,8 +68,8 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
     def __post_init__(self) -> None:
         for name in _texts_of(type(self)):
             value = getattr(self, name)
-            if isinstance(value, str):
-                force_setattr(self, name, bounded(value))
+            if isinstance(value, str) and (kept := bounded(value)) is not value:
+                force_setattr(self, name, kept)
             elif isinstance(value, tuple):
                 force_setattr(self, name, tuple(bounded(part) for part in cast(tuple[str, ...], value)))
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -145,57 +144,57 @@ class Job:
 def evolve(state: JobState, record: Record) -> JobState:
     """What a job has become, now that *record* is part of its story."""
     event, at = record.event, record.at
-    return replace(
-        state, seq=record.seq, updated=at, started=state.started or at, text=event.text, **_changes(state, event, at)
-    )
+    told = replace(state, seq=record.seq, updated=at, started=state.started or at, text=event.text)
+    return _changed(told, event, at)
 
 
-def _changes(state: JobState, event: Event, at: datetime) -> dict[str, Any]:
-    """What *event* alone changes of a job."""
+def _changed(state: JobState, event: Event, at: datetime) -> JobState:
+    """What *event* alone changes of a job. Named one by one: from a dict, `replace` takes four times as long."""
     match event:
         case Accepted(upstream=upstream, task=task):
-            return {"upstream": upstream, "task": task}
+            return replace(state, upstream=upstream, task=task)
         case Checking(attempt=attempt):
-            return {"attempt": attempt}
+            return replace(state, attempt=attempt)
         case Progress(listed=True):
             return _moved_on(state, event, at)
         case Progress():
-            return {"misses": state.misses + 1}
+            return replace(state, misses=state.misses + 1)
         case DraftsFetch(attempt=attempt, listed=listed):
-            return {"fetches": attempt, "seen": state.seen or listed, "misses": state.misses + (not listed)}
+            return replace(state, fetches=attempt, seen=state.seen or listed, misses=state.misses + (not listed))
         case Stalled():
-            return {"rhythm": replace(state.rhythm, stalled=True)}
+            return replace(state, rhythm=replace(state.rhythm, stalled=True))
         case Log(severity="warning", line=line):
-            return {"warned": (*state.warned, line)}
+            return replace(state, warned=(*state.warned, line))
         case Log(number=number):
-            return {"logged": max(state.logged, number or 0), "rhythm": state.rhythm.alive(at)}
+            return replace(state, logged=max(state.logged, number or 0), rhythm=state.rhythm.alive(at))
         case Done():
-            return {"status": "succeeded", "percent": 100, "terminal": event}
+            return replace(state, status="succeeded", percent=100, terminal=event)
         case Failed():
-            return {"status": "failed", "terminal": event}
+            return replace(state, status="failed", terminal=event)
         case Cancelled():
-            return {"status": "cancelled", "terminal": event}
+            return replace(state, status="cancelled", terminal=event)
         case _:
-            return {}
+            return state
 
 
-def _moved_on(state: JobState, event: Progress, at: datetime) -> dict[str, Any]:
-    """What changes when a job was listed; each status has a rhythm of its own."""
+def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
+    """What a job has become that was listed; each status has a rhythm of its own."""
     anew = not state.seen or event.status != state.status
     advanced = event.percent is not None and event.percent != state.percent
     rhythm = state.rhythm.moved(at) if _moves(state, event) else state.rhythm.stayed()
-    return {
-        "status": event.status,
-        "raw_status": event.raw_status,
-        "percent": event.percent,
-        "queue_position": event.queue_position,
-        "seen": True,
-        "misses": 0,
-        "fetches": 0,
-        "entered": at if anew else state.entered,
-        "rhythm": Rhythm(since=at) if anew else rhythm,
-        "marks": marked(state.marks, at, event.percent) if advanced and event.percent is not None else state.marks,
-    }
+    return replace(
+        state,
+        status=event.status,
+        raw_status=event.raw_status,
+        percent=event.percent,
+        queue_position=event.queue_position,
+        seen=True,
+        misses=0,
+        fetches=0,
+        entered=at if anew else state.entered,
+        rhythm=Rhythm(since=at) if anew else rhythm,
+        marks=marked(state.marks, at, event.percent) if advanced and event.percent is not None else state.marks,
+    )
 
 
 def _moves(state: JobState, event: Progress) -> bool:

@@ -9,7 +9,17 @@ from typing import Final, Self, TypeAlias
 from relay.clock import Clock
 from relay.events import Record
 
-__all__ = ["PROBE_EVERY", "QUARANTINE_AFTER", "Notify", "Sink", "Subscription", "describe", "name_of", "notice"]
+__all__ = [
+    "PROBE_EVERY",
+    "QUARANTINE_AFTER",
+    "Notify",
+    "Sink",
+    "Subscription",
+    "Topic",
+    "describe",
+    "name_of",
+    "notice",
+]
 
 Sink: TypeAlias = Callable[[Record], object]
 """Hears every record, in order. It must not block and may not publish; it may raise, and nobody else will notice."""
@@ -116,6 +126,23 @@ class Subscription:
     def _recovered(self) -> None:
         self._streak = 0
         self._notify(f"sink {self.name} works again; it has missed {self.missed} records so far")
+
+
+class Topic:
+    """The subscriptions of one job, or of all jobs, however many they are."""
+
+    __slots__ = ("subscriptions",)
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[Subscription, None] = {}
+
+    def tell(self, record: Record) -> BaseException | None:
+        """Let each hear *record*; return what one of them raised where that must not be held back."""
+        interruption = None
+        for subscription in tuple(self.subscriptions):
+            raised = subscription.deliver(record)
+            interruption = interruption or raised
+        return interruption
 
 
 def name_of(sink: object) -> str:
