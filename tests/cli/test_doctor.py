@@ -125,7 +125,7 @@ async def test_a_submit_is_made_once_and_only_when_it_is_asked_for(tmp_path: Pat
          "state                amiss: the word 'renderring' is not known here; polling goes on, without a state"),
         ({"state": "succeeded", "total": ""},
          "result               amiss: the task has succeeded, and no file is found"),
-        ({"total": ""}, "malformed            amiss: poll.status finds nothing in the answer"),
+        ({"total": ""}, "malformed            amiss: poll.status, 'state', finds nothing in the answer"),
     ],
 )  # fmt: skip
 async def test_what_is_amiss_is_said_and_is_status_1(body: object, amiss: str, tmp_path: Path) -> None:

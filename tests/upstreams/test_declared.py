@@ -224,9 +224,9 @@ async def test_a_failure_is_never_shaped_like_a_success(body: dict[str, Any], fa
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
-        ({}, "malformed", "poll.status finds nothing in the answer"),
-        ([], "malformed", "poll.status finds nothing in the answer"),
-        ({"state": {}}, "malformed", "poll.status finds nothing in the answer"),
+        ({}, "malformed", "poll.status, 'state', finds nothing in the answer"),
+        ([], "malformed", "poll.status, 'state', finds nothing in the answer"),
+        ({"state": {}}, "malformed", "poll.status, 'state', finds nothing in the answer"),
         ({"error": "no such render"}, "refused", "the upstream tells of no task: no such render"),
         ({"error": "busy", "code": 1002}, "rate-limit", "the upstream answered: busy"),
         ({"error": "bad key", "code": "1004"}, "auth", "the upstream answered: bad key"),

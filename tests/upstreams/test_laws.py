@@ -1,11 +1,15 @@
 """Every dialect keeps the laws of an adapter."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from relay.clock import SystemClock
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams import ComfyUI, Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
+from tests.upstreams.declarations import DECLARATIONS, declared
 
 URL = "https://files.example/a.mp4"
 MINIMAX_OK = {"status_code": 0, "status_msg": "success"}
@@ -163,3 +167,17 @@ DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
 def test_every_dialect_keeps_the_laws_of_an_adapter(dialect: str) -> None:
     adapter, bodies = DIALECTS[dialect]
     check_upstream(adapter, bodies)
+
+
+# What a declaration asks otherwise than the dialect does.
+DECLARED: dict[str, UpstreamBodies] = {
+    **{dialect: bodies for dialect, (_, bodies) in DIALECTS.items()},
+    "replicate": replace(DIALECTS["replicate"][1], input={"model": "owner/name", "prompt": "a cat"}),
+    "fal": replace(DIALECTS["fal"][1], task="abc", created={"request_id": "abc"}),
+}
+
+
+@pytest.mark.parametrize("dialect", DECLARATIONS)
+def test_what_is_declared_in_a_file_keeps_the_laws_of_an_adapter(dialect: str, tmp_path: Path) -> None:
+    keys = DECLARATIONS[dialect]
+    check_upstream(lambda url, token: declared(keys, url, token, tmp_path, SystemClock()), DECLARED[dialect])

@@ -270,9 +270,9 @@ class Declared(ItemUpstream):
             return "failed"
         if error:
             raise UpstreamError("refused", f"the upstream tells of no task: {self._words(error)}")
-        if question is self._api.result and not question.says_status:
+        if question is self._api.result and question.status is None:
             return "succeeded"
-        raise UpstreamError("malformed", f"{question.name}.status finds nothing in the answer")
+        raise UpstreamError("malformed", f"{question.name}.status, {question.status!r}, finds nothing in the answer")
 
     def _failed(self, status: Status, reading: Reading) -> Failure | None:
         ended = self._ended(status, reading.word, reason=_given(reading.error), code=_given(reading.code))

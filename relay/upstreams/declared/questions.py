@@ -34,7 +34,7 @@ class Question:
         self.name = name
         self.items = None if request.items is None else compiled(f"{name}.items", request.items)
         self.answers = _checked_answers(name, request.answers)
-        self.says_status = request.status is not None
+        self.status = request.status
         self._id = None if request.id is None else compiled(f"{name}.id", request.id)
         refers = isinstance(request, ResultRequest) and request.ref is not None
         known = () if self.items else ("task", "ref") if refers else ("task",)
