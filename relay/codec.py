@@ -11,7 +11,7 @@ import msgspec
 from relay.errors import UsageError
 from relay.events import EVENTS, Event, Position, Record
 
-__all__ = ["RECORD_LIMIT", "SCHEMA_VERSION", "read_record", "record_schema", "stamp"]
+__all__ = ["RECORD_LIMIT", "SCHEMA_VERSION", "ascii_json", "read_record", "record_schema", "stamp"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -43,7 +43,7 @@ def stamp(job: str, seq: int, at: datetime, event: Event, position: Position) ->
     """
     head = _encoder.encode(_Head(SCHEMA_VERSION, job, seq, at, event.type, event.level, event.text))
     fields = _encoder.encode(event)[_TAG_LENGTH[type(event)] :]
-    body = _ascii(head[:-1] + fields)
+    body = ascii_json(head[:-1] + fields)
     if len(body) > RECORD_LIMIT:
         raise UsageError(f"a {event.type!r} event of {len(body):,} bytes is over the limit of {RECORD_LIMIT:,}")
     return Record(job=job, seq=seq, at=at, event=event, position=position, json=body)
@@ -60,7 +60,7 @@ def read_record(body: bytes, position: Position) -> Record:
     return Record(job=head.job, seq=head.seq, at=head.at, event=_read_event.decode(body), position=position, json=body)
 
 
-def _ascii(body: bytes) -> bytes:
+def ascii_json(body: bytes) -> bytes:
     r"""The same JSON in printing ASCII: raw U+2028, U+0085 and the like end a line for some SSE clients."""
     if not body.isascii():
         body = _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode("ascii")

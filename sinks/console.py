@@ -7,18 +7,46 @@ import sys
 import time
 import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TextIO, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, Self, TextIO, TypeAlias, get_args
 
 import structlog
 
-from relay.events import LEVELS, Level, Record, at_least
+from relay.events import LEVELS, Level, at_least
 from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json
 
-__all__ = ["ConsoleSink", "Format"]
+__all__ = ["ConsoleSink", "Format", "Printable"]
 
 Format: TypeAlias = Literal["pretty", "json"]
+
+
+class _Words(Protocol):
+    @property
+    def type(self) -> str: ...
+    @property
+    def level(self) -> Level: ...
+    @property
+    def text(self) -> str: ...
+
+
+class Printable(Protocol):
+    """What a console prints of a record. What another relay's stream has told is enough for that."""
+
+    @property
+    def job(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def event(self) -> _Words: ...
+    @property
+    def json(self) -> bytes: ...
+    @property
+    def terminal(self) -> bool: ...
+
 
 _EventDict: TypeAlias = Mapping[str, Any]
 
@@ -62,9 +90,8 @@ class ConsoleSink:
         # Everything is given here: what a program has configured for its own structlog stays its own.
         self._log = _RecordLogger(_LineLogger(self._writer), [render], {})
 
-    def __call__(self, record: Record) -> None:
-        event = record.event
-        if event.level in self._levels or event.terminal:
+    def __call__(self, record: Printable) -> None:
+        if record.event.level in self._levels or record.terminal:
             self._log.hear(record)
 
     @property
@@ -93,7 +120,7 @@ class ConsoleSink:
 class _RecordLogger(structlog.BoundLoggerBase):
     """Makes a record an event of structlog."""
 
-    def hear(self, record: Record) -> None:
+    def hear(self, record: Printable) -> None:
         self._proxy_to_logger(record.event.level, record.event.type, record=record)
 
 
@@ -105,7 +132,7 @@ class _LineLogger:
 
 
 def _as_json(_logger: object, _method: str, event: _EventDict) -> bytes:
-    record: Record = event["record"]
+    record: Printable = event["record"]
     return record.json + b"\n"
 
 
@@ -117,7 +144,7 @@ class _Pretty:
         self._colours = colours
 
     def __call__(self, _logger: object, level: str, event: _EventDict) -> bytes:
-        record: Record = event["record"]
+        record: Printable = event["record"]
         clock = f"{_local_time(int(record.at.timestamp()))}.{record.at.microsecond // 1000:03}"
         job = _job_cell(record.job, self._colours)
         line = f"{record.seq:>4} {event['event']:<12} {_inert(record.event.text)}\n"

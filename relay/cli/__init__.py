@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "demo": ("relay.cli.demo", "Show jobs on a scripted upstream, in the console and on a page."),
     "serve": ("relay.cli.serve", "Follow jobs on the configured upstreams, and serve their progress."),
     "follow": ("relay.cli.follow", "Follow one task in the console, without a server."),
+    "tail": ("relay.cli.tail", "Follow a running relay from a terminal."),
     "replay": ("relay.cli.replay", "Tell again what a journal holds."),
     "audit": ("relay.cli.audit", "Prove that recordings tell the same story, or show where they part."),
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),

@@ -6,12 +6,12 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import click
 
 from relay.cli import INTERRUPTED, say
 from relay.cli.options import log_format_option, read_speed
+from relay.cli.printing import WAITING, taken
 from relay.cli.serving import run
 from relay.events import Record
 from relay.journal.sqlite import stored_records
@@ -19,9 +19,6 @@ from relay.settings import LogFormat
 from sinks import ConsoleSink
 
 __all__ = ["paced", "replay"]
-
-WAITING: Final = 5_000
-"""How many lines may wait for the output: the console would lose the oldest of 10,000, but a replay can wait."""
 
 
 def _pace(text: str) -> float:
@@ -65,12 +62,12 @@ async def _replay(
             with closing(stored_records(journal, jobs or None, notify=say)) as records:
                 for pause, record in paced(records, speed):
                     await _wait(stop, pause)
-                    await _taken(console, WAITING, stop)
+                    await taken(console, WAITING, stop)
                     if stop.is_set():
                         return INTERRUPTED
                     console(record)
         finally:
-            await _taken(console, 0, stop)
+            await taken(console, 0, stop)
     return 0
 
 
@@ -92,12 +89,6 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         pass
-
-
-async def _taken(console: ConsoleSink, most: int, stop: asyncio.Event) -> None:
-    """Return when no more than *most* lines wait for the output."""
-    while console.waiting > most and not stop.is_set():  # noqa: ASYNC110 - its thread tells nobody how far it is
-        await asyncio.sleep(0.01)
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""One bar a job, drawn again in its place; a job that has ended leaves its line above, and makes room."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Self, TextIO
+
+from relay.cli import say
+from relay.cli.told import Told
+
+__all__ = ["Bars", "bar"]
+
+WIDTH: Final = 20
+NAME_LIMIT: Final = 32
+EVERY: Final = 0.1
+"""Seconds between two drawings, at least."""
+
+_UP: Final = "\x1b[{}A"
+_CLEAR_BELOW: Final = "\r\x1b[J"
+
+
+def bar(job: str, percent: int | None, text: str) -> str:
+    """One job in one line."""
+    filled = "#" * (WIDTH * (percent or 0) // 100)
+    shown = "" if percent is None else f"{percent}%"
+    return f"{job[:NAME_LIMIT]:<20} [{filled:<{WIDTH}}] {shown:>4} {text}"
+
+
+class Bars:
+    """The bars of what it is told, on *out*, a terminal. Leaving it draws what is left to draw."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._running: dict[str, tuple[int | None, str]] = {}
+        self._ended: list[str] = []
+        self._drawn = 0
+        self._due: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._draw()
+
+    async def tell(self, told: Told) -> None:
+        """Take what *told* says, and draw it soon."""
+        percent, _ = self._running.get(told.job, (None, ""))
+        percent = told.percent if told.percent is not None else 100 if told.event.type == "done" else percent
+        if told.terminal:
+            self._running.pop(told.job, None)
+            self._ended.append(bar(told.job, percent, told.event.text))
+        else:
+            self._running[told.job] = (percent, told.event.text)
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(EVERY, self._draw)
+
+    async def remark(self, text: str) -> None:
+        """Say *text* above the bars."""
+        self._write(self._erased())
+        say(text)
+        self._draw()
+
+    async def finish(self) -> None:
+        """All is drawn on leaving."""
+
+    def _draw(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        erased, ended, live = self._erased(), self._ended, list(self._live())
+        self._ended, self._drawn = [], len(live)
+        self._write(erased + "".join(f"{line}\n" for line in [*ended, *live]))
+
+    def _live(self) -> Iterator[str]:
+        """A line for each job that runs, as far as the terminal has room: one that wraps could not be drawn over."""
+        columns, rows = shutil.get_terminal_size()
+        fit = max(rows - 2, 1)
+        for job, (percent, text) in list(self._running.items())[:fit]:
+            yield _cut(bar(job, percent, text), columns - 1)
+        if (more := len(self._running) - fit) > 0:
+            yield _cut(f"and {more:,} more", columns - 1)
+
+    def _erased(self) -> str:
+        up, self._drawn = self._drawn, 0
+        return (_UP.format(up) if up else "") + _CLEAR_BELOW
+
+    def _write(self, text: str) -> None:
+        encoding = self._out.encoding or "utf-8"
+        with suppress(OSError):  # the terminal has gone, and a signal says so
+            self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._out.flush()
+
+
+def _cut(line: str, columns: int) -> str:
+    """As much of *line* as fits. Who knows how wide a character is that is not ASCII: never more than two columns."""
+    used = 0
+    for place, character in enumerate(line):
+        used += 1 if character.isascii() else 2
+        if used > columns:
+            return line[:place]
+    return line
