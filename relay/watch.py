@@ -113,11 +113,14 @@ class Watches:
         return self._watches.get(job)
 
     def running(self) -> list[Watch]:
-        """The jobs still to be polled. One past its deadline ends here."""
+        """The jobs still to be polled. Those past their deadlines end here, in one commit of the journal."""
         now, pace = self.clock.monotonic(), self.pace
         over = [watch for watch in self if watch.job.ended or now >= watch.ends_at(pace)]
-        for watch in over:
-            self.goes_on(watch)
+        # Not where nothing is over: leaving an empty batch commits what others still gather.
+        if over:
+            with self.bus.batch():
+                for watch in over:
+                    self.goes_on(watch)
         return list(self)
 
     def goes_on(self, watch: Watch) -> bool:
