@@ -11,6 +11,7 @@ from relay import Pace, Record, Relay
 from relay.errors import UpstreamError
 from relay.events import Checking, Failed, Retrying
 from relay.jobs import Job
+from relay.journal import MemoryJournal
 from relay.observations import Observation, Result
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, Items, OneStep
@@ -245,6 +246,30 @@ async def test_a_list_that_is_not_found_ends_no_job(start: Started, clock: Manua
     await clock.sleep(600)
 
     assert not job.ended
+
+
+async def test_jobs_of_a_list_that_are_past_their_deadline_end_in_one_commit(
+    clock: ManualClock, records: list[Record]
+) -> None:
+    class Counting(MemoryJournal):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads: list[int] = []
+
+        def commit(self) -> None:
+            super().commit()
+            self.heads.append(self.head)
+
+    journal, upstream = Counting(), OneStep(lambda tasks: dict.fromkeys(tasks, RUNNING))
+    paces = {"scripted": Pace(interval=2.5, deadline=20.0)}
+    async with Relay([upstream], sinks=[records.append], journal=journal, clock=clock, paces=paces) as relay:
+        jobs = [relay.follow("scripted", f"t{number}") for number in range(5)]
+        await clock.sleep(60)
+
+    ends = [record.position.offset for job in jobs for record in told(records, job, Failed)]
+    assert len(ends) == 5
+    assert ends == list(range(ends[0], ends[0] + 5))
+    assert not set(ends[:-1]) & set(journal.heads)
 
 
 @asynccontextmanager
