@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, cast
@@ -88,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def say(message: str) -> None:
-    """Tell the user something, in one line on stderr: standard output is for records."""
-    click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
+    """Tell the user something, in one line on stderr: standard output is for records. Nobody may be reading it."""
+    with suppress(OSError):
+        click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
 
 
 class _ToStderr(logging.Handler):

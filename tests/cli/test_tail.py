@@ -208,6 +208,15 @@ def test_a_mistake_is_one_line_that_says_what_to_do(arguments: list[str], said: 
     assert said in line
 
 
+def test_a_mistake_of_which_nobody_reads_is_its_status_alone() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        assert subprocess.run([SCRIPT, "tail", "127.0.0.1:1"], stderr=theirs, check=False).returncode == 2
+    finally:
+        os.close(theirs)
+
+
 def test_a_job_that_is_not_known_is_one_line_and_status_2(tmp_path: Path, capsys: Capture) -> None:
     with relay("serve", "--port", "0", folder=tmp_path) as serve:
         address = address_of(serve)

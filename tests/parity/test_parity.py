@@ -8,6 +8,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,9 +16,12 @@ from aiohttp import ClientResponse, ClientSession
 from httpx_sse._decoders import SSEDecoder
 
 from relay import Relay
+from relay.cli.stream import RelayStream
+from relay.cli.told import Told
 from relay.testing import SCENARIOS, ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink, DebugSink
+from sinks.console import Format
 from tests.web.serving import serve
 
 
@@ -112,6 +116,29 @@ async def test_console_debug_and_every_stream_tell_the_same_story(scenario: str)
     for stream in (*streams, late, late_and_fickle):
         assert stream == story
     assert early[2].connections > 2
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_relay_tail_prints_the_very_lines_of_the_console(scenario: str) -> None:
+    formats: tuple[Format, Format] = ("pretty", "json")
+    here, there = [io.StringIO(), io.StringIO()], [io.StringIO(), io.StringIO()]
+    clock = ManualClock(auto=True)
+    async with ScriptedUpstream(clock=clock) as upstream:
+        sora = Sora(upstream.url, upstream.token, clock=clock)
+        consoles = [ConsoleSink(out, format=form) for out, form in zip(here, formats, strict=True)]
+        tails = [ConsoleSink(out, format=form) for out, form in zip(there, formats, strict=True)]
+        async with Relay([sora], sinks=consoles, clock=clock) as relay, serve(relay) as client:
+            job = relay.submit("sora", {"prompt": f"[{scenario}] a cat"})
+            async with aclosing(RelayStream(str(client._base_url), [job.id], clock=clock).read()) as stream:
+                async for told in stream:
+                    assert isinstance(told, Told)
+                    for tail in tails:
+                        tail(told)
+        for tail in tails:
+            tail.close()
+
+    assert [out.getvalue() for out in there] == [out.getvalue() for out in here]
+    assert all(out.getvalue() for out in there)
 
 
 def interleaved(scenarios: Iterable[str]) -> list[str]:
