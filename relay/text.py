@@ -27,13 +27,17 @@ def inert(text: str) -> str:
     return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+CUT: Final = " characters in all]"
+"""How a text ends that was cut."""
+
+
 def bounded(text: str, limit: int = TEXT_LIMIT) -> str:
     """*text* as valid Unicode of at most *limit* characters; a cut is marked with how much is missing."""
     if not text.isascii():
         text = _well_formed(text)
     if len(text) <= limit:
         return text
-    marker = f"... [{len(text):,} characters in all]"
+    marker = f"... [{len(text):,}{CUT}"
     return text[: max(0, limit - len(marker))] + marker
 
 

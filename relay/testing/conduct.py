@@ -63,8 +63,24 @@ async def secrecy(trial: Trial) -> None:
             said = await trial.followed()
             reason = said.failure.message if isinstance(said, Observation) and said.failure is not None else ""
             _look(f"the token at {place(path)}", reason, *_told(said))
+    await _quoted(trial)
     _look("its repr", repr(trial.upstream), str(trial.upstream))
     _look("an exchange", *(repr(exchange) for exchange in trial.exchanges))
+
+
+async def _quoted(trial: Trial) -> None:
+    """The token is in nothing that is quoted of a task that runs."""
+    running = trial.bodies.running
+    trial.answers(running)
+    await trial.observed()
+    for target in {asked.target for asked in trial.server.asked}:
+        body = served(running, target)
+        for path, value in list(leaves(body))[:MOST_LEAVES]:
+            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), running)
+            said = await trial.observed()
+            if isinstance(said, Observation):
+                quoted = (said.raw_status, said.raw_percent, said.warning, *said.log)
+                _look(f"the token at {place(path)} of a task that runs", *filter(None, quoted))
 
 
 async def once(trial: Trial) -> None:

@@ -174,7 +174,7 @@ class ComfyUI:
         except msgspec.ValidationError as error:
             raise UpstreamError("malformed", f"the answer is not in this dialect: {error}") from None
         self._heard.pop(task, None)
-        word = past.status.status_str if past.status is not None else None
+        word = self._http.mask(past.status.status_str or "") if past.status is not None else None
         if word == "error":
             return Observation(status="failed", raw_status=word, failure=self._failure(past.status))
         return Observation(status="succeeded", raw_status=word, result=self._result(past.outputs or {}))

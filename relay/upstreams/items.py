@@ -17,6 +17,7 @@ from relay.events import Status
 from relay.observations import Answer, Failure, Observation
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http import HttpClient, Reply, Token
+from relay.upstreams.masking import without_secrets
 
 __all__ = ["ItemUpstream", "as_object", "needing", "segment"]
 
@@ -130,7 +131,9 @@ class ItemUpstream(ABC):
             if told.kind in _OF_THE_ACCOUNT:
                 raise told from None
             return Answer(listed=0, tasks={task: told})
-        return Answer(listed=1, tasks={task: said}) if said is not None else Answer(listed=0, tasks={})
+        if said is None:
+            return Answer(listed=0, tasks={})
+        return Answer(listed=1, tasks={task: without_secrets(said, self._http.mask)})
 
     async def _work_together(self, asking: "_Round", workers: int) -> None:
         try:
@@ -146,7 +149,7 @@ class ItemUpstream(ABC):
             try:
                 async with self._slots:
                     said = await asking.ask(task)
-                asking.said(task, said)
+                asking.said(task, said and without_secrets(said, self._http.mask))
             except UpstreamError as error:
                 asking.said(task, self._about(error))
 

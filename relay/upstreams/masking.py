@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["MASK", "Masker", "is_secret_header", "masked_headers"]
+from msgspec.structs import replace
+
+from relay.observations import Observation
+from relay.text import CUT
+
+__all__ = ["MASK", "Masker", "is_secret_header", "masked_headers", "without_secrets"]
 
 MASK: Final = "***"
 
@@ -59,6 +64,18 @@ class Masker:
             text = text[:limit]
         text = _CALLBACK.sub(f"cb_{MASK}", text)
         return _JSON_FIELD.sub(rf"\1{MASK}", _QUERY.sub(rf"\1{MASK}", text))
+
+
+def without_secrets(seen: Observation, mask: Masker) -> Observation:
+    """*seen*, with no secret in what is quoted from the upstream as it was sent: an upstream may repeat a request."""
+    word = seen.raw_status and mask(seen.raw_status)
+    figure = seen.raw_percent and mask(seen.raw_percent)
+    # The cut may have left the first half of a secret, which nothing would find.
+    if figure and figure.endswith(CUT):
+        figure = MASK
+    if word == seen.raw_status and figure == seen.raw_percent:
+        return seen
+    return replace(seen, raw_status=word, raw_percent=figure)
 
 
 def masked_headers(headers: Mapping[str, str]) -> str:

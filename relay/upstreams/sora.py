@@ -18,6 +18,7 @@ from relay.errors import UpstreamError, UsageError
 from relay.observations import Answer, Failure, Observation, Result, normalised
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http import HttpClient, Reply, Token
+from relay.upstreams.masking import without_secrets
 from relay.upstreams.media import is_link, media_type
 from relay.upstreams.wire import read_count, read_fraction, read_seconds
 
@@ -225,7 +226,7 @@ class Sora:
     def _said(self, task: _Pending, warning: str | None) -> Observation:
         status = normalised(task.status)
         percent, source, raw_percent = read_fraction(task.progress_pct)
-        return Observation(
+        seen = Observation(
             status=status,
             raw_status=task.status,
             percent=percent,
@@ -236,6 +237,7 @@ class Sora:
             failure=self._ended(status, task),
             warning=warning,
         )
+        return without_secrets(seen, self._http.mask)
 
     def _ended(self, status: str, task: _Pending) -> Failure | None:
         if status not in ("failed", "cancelled"):
@@ -251,14 +253,14 @@ class Sora:
         except msgspec.ValidationError as error:
             return UpstreamError("malformed", f"the draft is in a form that cannot be read: {error}")
         url = next(filter(is_link, (draft.downloadable_url, draft.url)), None)
-        failure = self._refused(draft, url)
+        failure, word = self._refused(draft, url), draft.kind and self._http.mask(draft.kind)
         if failure is not None:
-            return Observation(status="failed", raw_status=draft.kind, failure=failure)
+            return Observation(status="failed", raw_status=word, failure=failure)
         if url is None:
-            return Observation(status="succeeded", raw_status=draft.kind, result=Result(urls=()))
+            return Observation(status="succeeded", raw_status=word, result=Result(urls=()))
         media_type = _media_type(url, draft.encodings)
         result = Result(urls=(url,), media_types=(media_type,) if media_type else (), expires=_expiry(url))
-        return Observation(status="succeeded", raw_status=draft.kind, result=result)
+        return Observation(status="succeeded", raw_status=word, result=result)
 
     def _refused(self, draft: _Draft, url: str | None) -> Failure | None:
         reason = self._words(draft.reason_str) or self._words(draft.markdown_reason_str) or self._words(draft.reason)

@@ -66,11 +66,14 @@ class Right:
         word = body.get("state")
         if not isinstance(word, str):
             raise UpstreamError("malformed", "state is no text")
-        status = normalised(WORDS.get(word, word))
+        status, word = normalised(WORDS.get(word, word)), self.quoted(word)
         if status == "failed":
             return Observation(status=status, raw_status=word, failure=self.failure(str(body.get("why"))))
         result = Result(urls=(body["url"],)) if status == "succeeded" else None
         return Observation(status=status, raw_status=word, percent=self.percent(body.get("done")), result=result)
+
+    def quoted(self, word: str) -> str:
+        return word.replace(self._token, "***")
 
     def failure(self, why: str) -> Failure:
         return Failure(kind="upstream", message=why.replace(self._token, "***"))
@@ -221,6 +224,11 @@ class GivesTheReasonUnmasked(Right):
         return Failure(kind="upstream", message=why)
 
 
+class QuotesTheStateUnmasked(Right):
+    def quoted(self, word: str) -> str:
+        return word
+
+
 class ShowsItsToken(Right):
     def __repr__(self) -> str:
         return f"<ShowsItsToken {self._token}>"
@@ -317,6 +325,7 @@ def test_an_adapter_written_by_hand_can_keep_all_laws() -> None:
         (FollowsRedirects, "redirects", "a redirect with status 301 was followed"),
         (RepeatsTheUpstreamsWords, "secrecy", "the token is told with status 400"),
         (GivesTheReasonUnmasked, "secrecy", "the token is told with the token at why"),
+        (QuotesTheStateUnmasked, "secrecy", "the token is told with the token at state of a task that runs"),
         (ShowsItsToken, "secrecy", "the token is told with its repr"),
         (CarriesTheRequestAlong, "secrecy", "the token is told with status 400"),
         (TriesAgain, "once", "after status 503 the same was asked 2 times in one call"),

@@ -21,6 +21,7 @@ from relay.upstreams.declared.templates import Values
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import TASK_LIMIT, ItemUpstream
 from relay.upstreams.logs import lines
+from relay.upstreams.masking import without_secrets
 from relay.upstreams.outputs import files
 from relay.upstreams.statuses import retry_after
 
@@ -244,7 +245,7 @@ class Declared(ItemUpstream):
         status = self._status(question, reading)
         ended = status in ("succeeded", "failed", "cancelled")
         succeeded = status == "succeeded"
-        return Observation(
+        seen = Observation(
             status=status,
             raw_status=reading.word,
             percent=None if ended else reading.percent,
@@ -258,6 +259,7 @@ class Declared(ItemUpstream):
             failure=self._failed(status, reading),
             poll_after=None if ended else retry_after(reply.headers.get("Retry-After"), self._clock.now()),
         )
+        return without_secrets(seen, self._http.mask)
 
     def _status(self, question: Question, reading: Reading) -> Status:
         error = _given(reading.error) or _given(reading.code)
