@@ -1,4 +1,4 @@
-"""Whatever is answered and whatever the clocks do, a story has one end and no holes, and no poll is too early."""
+"""Whatever is said, woken or set, a story has one end and no holes, and no poll is too early."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay import Pace, Record, Relay
+from relay.cadence import SHORTEST
 from relay.errors import UpstreamError
-from relay.events import Checking, Progress
+from relay.events import Checking, Progress, Received, Retrying
+from relay.jobs import Job
 from relay.observations import Answer, Failure, Observation, Result
 from relay.testing import ManualClock
 from tests.relay.scripted import Items, OneStep, TwoStep
@@ -21,12 +23,16 @@ JOBS = 3
 
 
 class Jumping(ManualClock):
-    """A clock whose time of day can be set, as people and time servers do."""
+    """A clock whose time of day can be set, as people and time servers do, on a machine that can be suspended."""
 
     offset = timedelta(0)
 
     def now(self) -> datetime:
         return super().now() + self.offset
+
+    def suspend(self, seconds: float) -> None:
+        """Every clock goes on, and nobody is woken."""
+        self._elapsed += seconds
 
 
 observations = st.builds(
@@ -48,9 +54,9 @@ said = st.none() | observations | errors | st.just(KeyError("a fault of the adap
 asking = st.builds(Observation, status=st.just("running"), poll_after=st.sampled_from([0.0, 1.0, 1e9]))
 AT_80, AT_10 = (Observation(status="running", percent=percent) for percent in (80, 10))
 moves = st.tuples(
-    st.sampled_from([0.1, 1.0, 2.5, 7.0, 40.0, 3_600.0]),
+    st.sampled_from([0.1, 1.0, 2.5, 7.0, 40.0, 3_600.0, 14_400.0]),
     st.sampled_from([0, 0, 0, 3_600, -3_600]),
-    st.sampled_from(["", "", "new token", "cancel"]),
+    st.sampled_from(["", "", "new token", "cancel", "news", "a flood of news"]),
 )
 paces = st.builds(
     Pace,
@@ -77,8 +83,8 @@ class Script:
 def upstream_of(kind: str, script: Script, clock: ManualClock) -> OneStep:
     if kind == "items":
 
-        async def answer(_: str) -> Any:
-            await clock.sleep(0.3)
+        async def answer(task: str) -> Any:
+            await clock.sleep(0.3 if task == "t0" else 0.05)
             if isinstance(told := script.next(), KeyError):
                 raise told
             return told if told is not None else Observation(status="running")
@@ -103,42 +109,69 @@ def upstream_of(kind: str, script: Script, clock: ManualClock) -> OneStep:
     return Lists(listed)
 
 
+class Polls:
+    """A sink that notes when each job was polled, and whether the poll failed."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.of: dict[str, list[tuple[float, bool]]] = {}
+        self.news: list[tuple[float, str]] = []
+        self._clock = clock
+        self._checking: set[str] = set()
+
+    def __call__(self, record: Record) -> None:
+        polls = self.of.setdefault(record.job, [])
+        if isinstance(record.event, Checking):
+            polls.append((self._clock.monotonic(), False))
+            self._checking.add(record.job)
+        elif record.job in self._checking and not isinstance(record.event, Received):
+            self._checking.discard(record.job)
+            polls[-1] = polls[-1][0], isinstance(record.event, Retrying)
+
+    def check(self, pace: float, *, one_request_for_all: bool) -> None:
+        """No poll comes sooner than *pace*; one that news has brought forward, where none failed, than SHORTEST."""
+        for job, polls in self.of.items():
+            news = [at for at, about in self.news if one_request_for_all or about == job]
+            for (earlier, failed), (later, _) in pairwise(polls):
+                hurried = not failed and any(earlier <= at <= later for at in news)
+                assert later - earlier >= (SHORTEST if hurried else pace) - 1e-6, (job, earlier, later, self.news)
+
+
 async def live(kind: str, pace: Pace, answers: Sequence[Any], steps: Sequence[tuple[float, int, str]]) -> list[Record]:
     clock = Jumping(auto=True)
     records: list[Record] = []
+    polls = Polls(clock)
     upstream = upstream_of(kind, Script(answers), clock)
     relay = Relay([upstream], sinks=[records.append], clock=clock, paces={"scripted": pace}, notify=lambda _: None)
-    started: list[tuple[str, float]] = []
 
-    def note(record: Record) -> None:
-        if isinstance(record.event, Checking):
-            started.append((record.job, clock.monotonic()))
+    def wake(job: Job) -> None:
+        polls.news.append((clock.monotonic(), job.id))
+        assert relay.wake("scripted", job.state.task or "") is not job.ended
 
     async with relay:
-        relay.bus.subscribe(note)
+        relay.bus.subscribe(polls)
         jobs = [relay.follow("scripted", f"t{number}") for number in range(JOBS)]
         for seconds, jump, action in steps:
             await clock.sleep(min(seconds, 60.0))
-            # The machine sleeps for the rest: every clock has gone on, and nobody was woken.
-            clock._elapsed += max(0.0, seconds - 60.0)
+            clock.suspend(max(0.0, seconds - 60.0))
             clock.offset += timedelta(seconds=jump)
             if action == "new token":
                 upstream.token = f"{upstream.token}+"  # type: ignore[attr-defined]
             elif action == "cancel":
                 await relay.cancel(jobs[0].id)
-    shortest = 0.2 if any(isinstance(one, Observation) and one.poll_after is not None for one in answers) else None
-    check_distances(started, shortest if shortest is not None else bound(pace))
+            elif action == "news":
+                wake(jobs[0])
+            elif action == "a flood of news":
+                for job in jobs * 5:
+                    wake(job)
+                    await clock.sleep(0.05)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    asked = any(isinstance(one, Observation) and one.poll_after is not None for one in answers)
+    polls.check(SHORTEST if asked else bound(pace), one_request_for_all=kind == "list")
     return records
 
 
 def bound(pace: Pace) -> float:
     return (pace.fastest if pace.adaptive else pace.interval) * (1 - pace.jitter)
-
-
-def check_distances(started: Sequence[tuple[str, float]], shortest: float) -> None:
-    for job in {job for job, _ in started}:
-        times = [at for asked, at in started if asked == job]
-        assert all(later - earlier >= shortest - 1e-6 for earlier, later in pairwise(times)), times
 
 
 @example("items", Pace(), [UpstreamError("auth", "refused")], [(1.0, 0, "new token"), (7.0, 0, "")])
@@ -147,7 +180,11 @@ def check_distances(started: Sequence[tuple[str, float]], shortest: float) -> No
     "list", Pace(), [Observation(status="running", percent=figure) for figure in (80,) * 3 + (10,) * 3], [(7.0, 0, "")]
 )
 @example("items", Pace(connections=3), [UpstreamError("server", "down")] * 5, [(60.0, 0, ""), (60.0, -3_600, "")])
-@settings(max_examples=60, deadline=None)
+@example("items", Pace(), [], [(1.0, 0, "a flood of news"), (0.1, 0, "news"), (14_400.0, 0, "news"), (7.0, 0, "")])
+@example("list", Pace(), [], [(1.0, 0, "a flood of news"), (0.1, 0, "news"), (14_400.0, 0, "news"), (7.0, 0, "")])
+@example("items", Pace(), [UpstreamError("server", "down")] * 3, [(1.0, 0, "a flood of news"), (7.0, 0, "")])
+@example("list", Pace(), [UpstreamError("server", "down")] * 3, [(1.0, 0, "a flood of news"), (7.0, 0, "")])
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["items", "list"]),
     paces,
