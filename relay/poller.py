@@ -84,7 +84,7 @@ class ListPolls:
         while True:
             await self._arrived.wait()
             await self._sleep_until_next()
-            running = self._watches.running()
+            running = await self._watches.running()
             if not running:
                 self._arrived.clear()
                 continue
@@ -98,7 +98,7 @@ class ListPolls:
 
     async def _sleep_until_next(self) -> None:
         """Wait for the next round; a job whose deadline comes first ends on time."""
-        while (running := self._watches.running()) and (now := self._clock.monotonic()) < self._next_at:
+        while (running := await self._watches.running()) and (now := self._clock.monotonic()) < self._next_at:
             if self._paused and (credential := self._watches.credential()) != self._refused:
                 self._refused = credential
                 self._next_at = min(self._next_at, self._began + self._watches.pace.interval)
@@ -162,7 +162,7 @@ class ListPolls:
         self._failing = True
         told = asked
         if error.kind == "auth":
-            told = asked if self._paused else self._watches.running()
+            told = asked if self._paused else await self._watches.running()
             self._paused, self._refused = True, self._watches.credential()
         await self._watches.for_each(told, lambda watch: self._watches.failed(watch, error, delay, own=False))
 

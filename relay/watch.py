@@ -112,15 +112,13 @@ class Watches:
         """The watch of *job*, while it is watched."""
         return self._watches.get(job)
 
-    def running(self) -> list[Watch]:
-        """The jobs still to be polled. Those past their deadlines end here, in one commit of the journal."""
+    async def running(self) -> list[Watch]:
+        """The jobs still to be polled. Those past their deadlines end here, a few at a time."""
         now, pace = self.clock.monotonic(), self.pace
-        over = [watch for watch in self if watch.job.ended or now >= watch.ends_at(pace)]
-        # Not where nothing is over: leaving an empty batch commits what others still gather.
-        if over:
-            with self.bus.batch():
-                for watch in over:
-                    self.goes_on(watch)
+        over = [watch for watch in self if not watch.job.ended and now >= watch.ends_at(pace)]
+        await self.for_each(over, self.goes_on)
+        for watch in [watch for watch in self if watch.job.ended]:
+            del self._watches[watch.job]
         return list(self)
 
     def goes_on(self, watch: Watch) -> bool:

@@ -248,18 +248,21 @@ async def test_a_list_that_is_not_found_ends_no_job(start: Started, clock: Manua
     assert not job.ended
 
 
+class Counting(MemoryJournal):
+    """Notes where its end is after each commit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads: list[int] = []
+
+    def commit(self) -> None:
+        super().commit()
+        self.heads.append(self.head)
+
+
 async def test_jobs_of_a_list_that_are_past_their_deadline_end_in_one_commit(
     clock: ManualClock, records: list[Record]
 ) -> None:
-    class Counting(MemoryJournal):
-        def __init__(self) -> None:
-            super().__init__()
-            self.heads: list[int] = []
-
-        def commit(self) -> None:
-            super().commit()
-            self.heads.append(self.head)
-
     journal, upstream = Counting(), OneStep(lambda tasks: dict.fromkeys(tasks, RUNNING))
     paces = {"scripted": Pace(interval=2.5, deadline=20.0)}
     async with Relay([upstream], sinks=[records.append], journal=journal, clock=clock, paces=paces) as relay:
@@ -270,6 +273,19 @@ async def test_jobs_of_a_list_that_are_past_their_deadline_end_in_one_commit(
     assert len(ends) == 5
     assert ends == list(range(ends[0], ends[0] + 5))
     assert not set(ends[:-1]) & set(journal.heads)
+
+
+async def test_nothing_is_committed_for_jobs_of_a_list_that_had_ended_before_their_deadline(clock: ManualClock) -> None:
+    journal, upstream = Counting(), OneStep(lambda tasks: dict.fromkeys(tasks, RUNNING))
+    async with Relay([upstream], journal=journal, clock=clock, paces={"scripted": Pace(deadline=20.0)}) as relay:
+        jobs = [relay.follow("scripted", f"t{number}") for number in range(5)]
+        await clock.sleep(6)
+        for job in jobs:
+            await relay.cancel(job.id)
+        await clock.sleep(60)
+        heads = list(journal.heads)
+
+    assert heads == sorted(set(heads)), "each commit had something to write"
 
 
 @asynccontextmanager

@@ -1,0 +1,200 @@
+"""A pass over a long list of jobs is made in slices: others have their turn in between, and it can end at each."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from relay import Pace, Record, Relay
+from relay.errors import UpstreamError
+from relay.events import Cancelled, Checking, Done, DraftsFetch, Event, Failed, Progress, Retrying
+from relay.jobs import Job
+from relay.journal import SqliteJournal
+from relay.observations import Observation, Result
+from relay.testing import ManualClock
+from relay.watch import SLICE
+from tests.relay.scripted import RUNNING, OneStep, TwoStep
+
+LONG: Final = 5 * SLICE
+TASKS: Final = [f"t{number}" for number in range(LONG)]
+SOON: Final = 10.0
+"""Seconds until a job's deadline, where it has one that counts."""
+
+FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
+ELSEWHERE = Observation(status="succeeded")
+DOWN = UpstreamError("server", "the upstream answered 503")
+REFUSED = UpstreamError("auth", "the upstream answered 401")
+
+
+class Told(SqliteJournal):
+    """A journal whose records are told as soon as a slice is over."""
+
+    @property
+    def gather(self) -> float:
+        return 0.0
+
+
+def lists(said: Observation | Exception) -> Callable[[], OneStep]:
+    """An upstream that says the same of every task, and has all results elsewhere."""
+
+    def answer(tasks: Sequence[str]) -> Mapping[str, Observation] | Exception:
+        return said if isinstance(said, Exception) else dict.fromkeys(tasks, said)
+
+    return lambda: TwoStep(answer, lambda tasks: dict.fromkeys(tasks, FINISHED))
+
+
+PASSES = pytest.mark.parametrize(
+    ("kind", "upstream"),
+    [
+        pytest.param(Checking, lists(RUNNING), id="asking"),
+        pytest.param(Progress, lists(RUNNING), id="reading"),
+        pytest.param(DraftsFetch, lists(ELSEWHERE), id="sending for results"),
+        pytest.param(Done, lists(ELSEWHERE), id="reading results"),
+        pytest.param(Retrying, lists(DOWN), id="backing off"),
+        pytest.param(Retrying, lists(REFUSED), id="pausing"),
+        pytest.param(Failed, lists(RUNNING), id="ending what is overdue"),
+    ],
+)
+"""Every pass that is made over all jobs of a list, by the record that it tells of each."""
+
+
+class Hearing:
+    """A sink that keeps all records, and has *act* called between slices once it has heard *after* of one kind.
+
+    *turns* counts the first LONG records of that kind by the turn of the event loop in which they came.
+    """
+
+    def __init__(self, kind: type[Event], act: Callable[[], object] = bool, *, after: int = LONG // 2) -> None:
+        self.records: list[Record] = []
+        self.turns: Counter[int] = Counter()
+        self._kind = kind
+        self._act = act
+        self._after = after
+        self._turn = 0
+        self._heard = 0
+
+    def __call__(self, record: Record) -> None:
+        self.records.append(record)
+        if not isinstance(record.event, self._kind) or self._heard == LONG:
+            return
+        if not self._heard:
+            self._next_turn()
+        self._heard += 1
+        self.turns[self._turn] += 1
+        if self._heard == self._after:
+            asyncio.get_running_loop().call_soon(self._act)
+
+    def _next_turn(self) -> None:
+        self._turn += 1
+        if self._heard < LONG:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def of(self, job: Job) -> list[Record]:
+        return [record for record in self.records if record.job == job.id]
+
+
+def whole(story: Sequence[Record]) -> bool:
+    """Whether a story is numbered without a gap, and has at most one end, which is its last."""
+    ends = [record.seq for record in story if record.terminal]
+    return [record.seq for record in story] == list(range(1, len(story) + 1)) and ends in ([], [len(story)])
+
+
+def kept(path: Path) -> list[Record]:
+    """All records in the journal at *path*."""
+    records: list[Record] = []
+    journal = SqliteJournal(path)
+    while more := journal.read(records[-1].position.offset if records else 0):
+        records.extend(more)
+    journal.close()
+    return records
+
+
+@PASSES
+async def test_a_relay_that_is_left_in_the_midst_of_a_pass_loses_nothing_and_the_next_one_goes_on(
+    kind: type[Event], upstream: Callable[[], OneStep], tmp_path: Path
+) -> None:
+    clock, path, stop, before = ManualClock(auto=True), tmp_path / "relay.db", asyncio.Event(), asyncio.all_tasks()
+    hearing, paces = Hearing(kind, stop.set), {"scripted": Pace(deadline=SOON)}
+    async with Relay([upstream()], sinks=[hearing], journal=Told(path), clock=clock, paces=paces) as relay:
+        jobs = [relay.follow("scripted", task) for task in TASKS]
+        await stop.wait()
+    assert asyncio.all_tasks() == before
+    assert LONG // 2 <= sum(hearing.turns.values()) < LONG, "it was left in the midst of it"
+    assert kept(path) == hearing.records
+
+    after = Hearing(kind)
+    finishing = OneStep(lambda tasks: dict.fromkeys(tasks, FINISHED))
+    async with Relay([finishing], sinks=[after], journal=Told(path), clock=clock, paces={}) as relay:
+        while not all(job.ended for job in relay.jobs()):
+            await clock.sleep(1.0)
+    stories = [hearing.of(job) + after.of(job) for job in jobs]
+    assert all(whole(story) and story[-1].terminal for story in stories)
+    assert kept(path) == hearing.records + after.records
+
+
+@PASSES
+async def test_jobs_that_are_cancelled_in_the_midst_of_a_pass_end_there_and_the_others_go_on(
+    kind: type[Event], upstream: Callable[[], OneStep]
+) -> None:
+    clock, over = ManualClock(auto=True), asyncio.Event()
+    told, waiting = TASKS[0], TASKS[-1]
+    cancelling: list[asyncio.Task[Job]] = []
+    asked: list[int] = []
+
+    def cancel() -> None:
+        asked.append(len(scripted.asked))
+        cancelling.extend(asyncio.ensure_future(relay.cancel(jobs[task].id)) for task in (told, waiting))
+        over.set()
+
+    hearing, scripted = Hearing(kind, cancel), upstream()
+    relay = Relay([scripted], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)})
+    async with relay:
+        jobs = {task: relay.follow("scripted", task) for task in TASKS}
+        await over.wait()
+        await asyncio.gather(*cancelling)
+        await clock.sleep(2 * SOON)
+
+    assert sum(hearing.turns.values()) >= LONG - 1, "the pass went on"
+    assert all(whole(story) and story[-1].terminal for story in map(hearing.of, jobs.values()))
+    assert isinstance(jobs[waiting].state.terminal, Cancelled)
+    # A request that is about to be made when they end may still name them; none after it does.
+    assert not any(task in tasks for tasks in scripted.asked[asked[0] + 1 :] for task in (told, waiting))
+
+
+@PASSES
+async def test_a_pass_over_a_long_list_gives_the_loop_its_turn_after_every_few_jobs(
+    kind: type[Event], upstream: Callable[[], OneStep]
+) -> None:
+    clock = ManualClock(auto=True)
+    hearing = Hearing(kind)
+    async with Relay([upstream()], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)}) as relay:
+        for task in TASKS:
+            relay.follow("scripted", task)
+        await clock.sleep(2 * SOON)
+
+    assert max(hearing.turns.values()) <= SLICE
+    assert sum(hearing.turns.values()) == LONG
+
+
+@PASSES
+async def test_a_pass_over_a_long_list_keeps_no_other_upstream_waiting(
+    kind: type[Event], upstream: Callable[[], OneStep]
+) -> None:
+    clock = ManualClock(auto=True)
+    quick = OneStep(lambda tasks: dict.fromkeys(tasks, FINISHED))
+    quick.name = "quick"
+    hearing = Hearing(kind, lambda: relay.follow("quick", "t"), after=SLICE)
+    relay = Relay([upstream(), quick], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)})
+    async with relay:
+        for task in TASKS:
+            relay.follow("scripted", task)
+        await clock.sleep(2 * SOON)
+
+    (job,) = [job for job in relay.jobs() if job.state.upstream == "quick"]
+    ended = hearing.records.index(hearing.of(job)[-1])
+    told = sum(isinstance(record.event, kind) for record in hearing.records[:ended])
+    assert [record.event.type for record in hearing.of(job)] == ["accepted", "checking", "received", "done"]
+    assert told < LONG
