@@ -14,10 +14,11 @@ from relay.errors import RelayError, UpstreamError, UsageError
 from relay.events import Exchange
 from relay.secret import SECRET_LIMIT
 from relay.text import bounded, inert
+from relay.upstreams.arriving import Arriving
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.masking import Masker, masked_headers
-from relay.upstreams.resolving import PinnedResolver, PrivateAddressError
 from relay.upstreams.statuses import kind_of, retry_after
+from relay.upstreams.transport import Transport
 from relay.upstreams.wire import is_html, read_json
 
 __all__ = ["BODY_LIMIT", "HttpClient", "Reply", "Token"]
@@ -30,8 +31,6 @@ EXCHANGE_LIMIT: Final = 4096
 
 QUOTE_LIMIT: Final = 200
 """How many characters of the upstream's own words an error message repeats."""
-
-_CHUNK = 64 * 1024
 
 _TOKENS_KEPT: Final = 8
 _LOOKED_THROUGH: Final = 256 * 1024
@@ -85,7 +84,7 @@ class HttpClient:
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._base = _checked_base(base_url)
-        self._host = urlsplit(self._base).netloc
+        self._transport = Transport(self._base, timeout=timeout, resolver=resolver)
         self._headers = {"Accept": "application/json", "User-Agent": "progress-relay", **(headers or {})}
         self._read_token: Callable[[], str | None] = token if callable(token) else lambda: token
         self._tokens: tuple[str, ...] = ()
@@ -95,11 +94,8 @@ class HttpClient:
         self.mask = Masker([])
         self._take_token()
         self._upstream = upstream
-        self._timeout = timeout
         self._body_limit = body_limit
         self._clock: Clock = clock or SystemClock()
-        self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
 
     def credential(self) -> object:
         """A number that changes whenever the token does. Raises UpstreamError (auth) where the token cannot be had."""
@@ -112,29 +108,22 @@ class HttpClient:
         return self._base
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._resolver or PinnedResolver(aiohttp.ThreadedResolver())),
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._transport.__aexit__(kind, error, trace)
 
     def connection(self) -> tuple[aiohttp.ClientSession, Mapping[str, str]]:
         """The session, and what a request is headed with now, for what stays open (`relay.upstreams.listening`).
 
         Raises UpstreamError (auth) where the token cannot be had, UsageError where the client is not open.
         """
-        if self._session is None:
-            raise UsageError("the HTTP client is not open; enter it with 'async with' first")
+        session = self._transport.session
         self._refresh_token()
-        return self._session, self._headers
+        return session, self._headers
 
     async def request(
         self,
@@ -163,7 +152,9 @@ class HttpClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         started = self._clock.monotonic()
-        status, received, content, problem = await self._ask(method, url, sent, body, limit or self._body_limit)
+        arriving = Arriving(limit or self._body_limit)
+        problem = await self._transport.ask(method, url, sent, body, arriving)
+        status, received, content = arriving.status, arriving.headers, arriving.content
         if on_exchange is not None:
             on_exchange(
                 Exchange(
@@ -185,64 +176,8 @@ class HttpClient:
         ):
             raise declined
         if status is None or problem is not None:
-            raise problem or UpstreamError("network", f"no answer from {self._host}")
+            raise problem or UpstreamError("network", f"no answer from {self._transport.host}")
         return Reply(status, received, content)
-
-    async def _ask(
-        self, method: str, url: str, sent: Mapping[str, str], body: bytes | None, limit: int
-    ) -> tuple[int | None, Mapping[str, str], bytes, UpstreamError | None]:
-        """Status, headers and body as far as they came, and what went wrong.
-
-        It returns errors: what is raised while aiohttp's exception is handled would carry that along, and that
-        carries the request's headers.
-        """
-        if self._session is None:
-            raise UsageError("the HTTP client is not open; enter it with 'async with' first")
-        status: int | None = None
-        headers: Mapping[str, str] = {}
-        content = bytearray()
-        try:
-            async with self._session.request(
-                method,
-                url,
-                data=body,
-                headers=sent,
-                allow_redirects=False,
-            ) as response:
-                status, headers = response.status, response.headers
-                # aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    content += chunk
-                    if len(content) > limit:
-                        problem = f"the answer is longer than {limit:,} bytes"
-                        return status, headers, bytes(content[:limit]), UpstreamError("malformed", problem)
-        except (aiohttp.ClientError, OSError) as error:
-            return status, headers, bytes(content), self._no_answer(error)
-        return status, headers, bytes(content), None
-
-    def _no_answer(self, error: Exception) -> UpstreamError:
-        match error:
-            case TimeoutError():
-                return UpstreamError("timeout", f"no whole answer from {self._host} within {self._timeout:g} s")
-            case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError()):
-                problem = f"{self._host} led to a public address and now leads to a private one, which is not asked"
-                return UpstreamError("network", f"{problem}; restart the relay if that is meant")
-            case aiohttp.ClientConnectorDNSError():
-                return UpstreamError("network", f"the name of {self._host} could not be resolved")
-            case aiohttp.ClientSSLError():
-                return UpstreamError("network", f"no secure connection to {self._host}; check its certificate")
-            case aiohttp.ClientConnectorError():
-                return UpstreamError("network", f"no connection to {self._host}; check that it runs at this address")
-            case aiohttp.ClientPayloadError() if "content-encoding" in str(error):
-                return UpstreamError("malformed", f"the answer of {self._host} is not compressed as it says")
-            case aiohttp.ClientPayloadError():
-                return UpstreamError("network", f"the answer of {self._host} broke off before its end")
-            case aiohttp.ClientResponseError():
-                return UpstreamError("malformed", f"the answer of {self._host} is not valid HTTP")
-            case aiohttp.InvalidURL():
-                return UpstreamError("refused", f"the address at {self._host} is not valid; check base_url")
-            case _:
-                return UpstreamError("network", f"{self._host} closed the connection without a whole answer")
 
     def _declined(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError | None:
         if 200 <= status < 300:

@@ -31,6 +31,7 @@ HOMES = {
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),
     "redis": ("relay/journal/",),
+    "yarl": ("relay/upstreams/quick.py",),
     "msgspec": ("relay/", "sinks/", "web/"),
 }
 """Where a library may be imported; what is not named here is imported nowhere."""

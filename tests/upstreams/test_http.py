@@ -16,11 +16,19 @@ import pytest
 from relay.errors import UpstreamError, UsageError
 from relay.events import Exchange
 from relay.testing import ManualClock
+from relay.upstreams import transport
 from relay.upstreams.http import BODY_LIMIT, HttpClient
 from relay.upstreams.wire import DEPTH_LIMIT
 from tests.upstreams.stub import Stub, reply
 
 CANARY = "canary-7Q/+=token"
+
+
+@pytest.fixture(params=["quick", "session"], autouse=True)
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to ask keeps each promise here."""
+    if request.param == "session":
+        monkeypatch.setattr(transport, "quick_gets", lambda *_: None)
 
 
 async def ask(url: str, *, within: float = 30.0) -> object:

@@ -18,7 +18,15 @@ import aiohttp
 
 from relay.cli.build import build_relay
 from relay.secret import Secret
-from relay.settings import ConsoleSettings, JournalSettings, RunwaySettings, Settings, SoraSettings, UpstreamSettings
+from relay.settings import (
+    ConsoleSettings,
+    JournalSettings,
+    PaceSettings,
+    RunwaySettings,
+    Settings,
+    SoraSettings,
+    UpstreamSettings,
+)
 from tests.bench.fanout.control import EXIT_AFTER
 from tests.bench.polling.upstream import TOKEN, task_name
 
@@ -80,7 +88,15 @@ async def relay(base: str, options: argparse.Namespace) -> None:
     upstream: UpstreamSettings = SoraSettings(name="up", base_url=base, token=token, interval=options.interval)
     if options.client == "item":
         # As many connections as aiohttp opens by itself for the other loop.
-        upstream = RunwaySettings(name="up", base_url=base, token=token, interval=options.interval, concurrency=100)
+        # Without the jitter, which is meant: what is left of an error is the engine's own.
+        upstream = RunwaySettings(
+            name="up",
+            base_url=base,
+            token=token,
+            interval=options.interval,
+            concurrency=100,
+            pace=PaceSettings(jitter=0.0),
+        )
     journal = JournalSettings(url="memory:" if options.memory else f"sqlite:{options.work / 'relay.db'}")
     async with AsyncExitStack() as stack:
         built = build_relay(Settings(upstreams=(upstream,), journal=journal, sinks=(ConsoleSettings(format="json"),)))

@@ -1,0 +1,39 @@
+"""An answer as it arrives: what of it has come counts, even where the rest never does."""
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+import aiohttp
+
+__all__ = ["Arriving"]
+
+_CHUNK: Final = 64 * 1024
+
+
+class Arriving:
+    """Status, headers and body as far as they came, the body no longer than *limit* bytes."""
+
+    __slots__ = ("content", "headers", "limit", "status", "too_long")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.anew()
+
+    def anew(self) -> Self:
+        """Forget what came: it is asked for again."""
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.content = b""
+        self.too_long = False
+        return self
+
+    async def read(self, payload: aiohttp.StreamReader) -> None:
+        """Read the body, to its end or just over the limit. Raises what aiohttp does for one that breaks off.
+
+        aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
+        """
+        while chunk := await payload.read(_CHUNK):
+            self.content += chunk
+            if len(self.content) > self.limit:
+                self.content, self.too_long = self.content[: self.limit], True
+                return

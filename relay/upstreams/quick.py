@@ -1,0 +1,98 @@
+"""GET over kept connections, without what `ClientSession` does for each: the one place that knows its insides.
+
+A poll is one small request again and again. Of the CPU it takes, `ClientSession` spends more on the request's objects
+(URL, headers, timer, response) than all else together. Here the connector, its pool and the parser are aiohttp's as
+ever, and so are the limits of what is read; the request is written once per set of headers, as `ClientRequest` would
+head it, and only its target changes. Where aiohttp looks otherwise than it is known here, `quick_gets` is None, and
+its session asks.
+"""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Final, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from relay.upstreams.arriving import Arriving
+
+__all__ = ["QuickGets", "quick_gets"]
+
+_UNSAFE: Final = re.compile(r"[\x00\r\n]")
+
+
+def quick_gets(base: str, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> "QuickGets | None":
+    """GETs below *base* over the connections of *connector*; None where this aiohttp does not offer what they take."""
+    try:
+        inspect.signature(connector.connect).bind(None, [], timeout)
+        inspect.signature(ResponseHandler.set_response_params).bind(None, read_until_eof=True)
+        requests = QuickGets(URL(base), connector, timeout)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return requests
+
+
+class QuickGets:
+    """GETs of one origin. A request is as *timeout* allows, connecting included, and is never redirected."""
+
+    def __init__(self, base: URL, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
+        self._base = base
+        self._connector = connector
+        self._timeout = timeout
+        self._headers: Mapping[str, str] = {}
+        self._head_for({"Accept": "application/json"})
+
+    async def get(self, url: str, headers: Mapping[str, str], arriving: Arriving) -> None:
+        """Ask for *url*, below the base, and let the answer arrive.
+
+        Raises what `ClientSession.get` does; HttpProcessingError where that raises ClientResponseError.
+        """
+        self._head_for(headers)
+        head = b"GET %b HTTP/1.1\r\n%b" % (URL(url).raw_path_qs.encode("ascii"), self._head)
+        async with asyncio.timeout(self._timeout.total):
+            try:
+                await self._ask(head, arriving)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                # The server may have closed a kept connection just as it was used (RFC 9112, 9.3.1).
+                await self._ask(head, arriving.anew())
+
+    async def _ask(self, head: bytes, arriving: Arriving) -> None:
+        connection = await self._connect()
+        try:
+            protocol = cast("ResponseHandler", connection.protocol)
+            protocol.set_response_params(read_until_eof=True)
+            cast("asyncio.Transport", connection.transport).write(head)
+            message, payload = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, payload = await protocol.read()
+            arriving.status, arriving.headers = message.code, message.headers
+            await arriving.read(payload)
+        except BaseException:
+            connection.close()
+            raise
+        # It closes what is not to be used again: half an answer, more than one, or `Connection: close`.
+        connection.release()
+
+    async def _connect(self) -> aiohttp.connector.Connection:
+        while True:
+            connection = await self._connector.connect(self._request, [], self._timeout)
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close:
+                return connection
+            # Something was sent that nobody asked for; it would be taken for the next answer.
+            connection.close()
+
+    def _head_for(self, headers: Mapping[str, str]) -> None:
+        if headers == self._headers:
+            return
+        self._request = aiohttp.ClientRequest("GET", self._base, headers=headers, loop=asyncio.get_running_loop())
+        lines = [f"{name}: {value}" for name, value in self._request.headers.items()]
+        if any(map(_UNSAFE.search, lines)):
+            raise ValueError("a header with a line break or a zero byte in it")
+        self._head = "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+        self._headers = headers
