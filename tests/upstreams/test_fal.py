@@ -214,3 +214,26 @@ async def test_its_own_client_is_told_of_a_refusal_and_of_a_cancelled_request(mo
         assert (caught.value.status_code, caught.value.error_type) == (422, "bad_request")
         assert isinstance(status, fal_client.Completed)
         assert status.error_type == "client_cancelled"
+
+
+async def test_its_own_client_is_told_of_a_wrong_token_and_of_an_unknown_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with ScriptedFal(clock=ManualClock()) as server:
+        monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{server.url}/")
+        stranger, client = fal_client.AsyncClient(key="wrong"), fal_client.AsyncClient(key=server.token)
+        known = server.add_task().rpartition("/")[2]
+        refusals = []
+        for asking in (
+            stranger.submit("a/b", {"prompt": "a cat"}),
+            stranger.status("scripted/video", known),
+            stranger.result("scripted/video", known),
+            client.status("scripted/video", "none"),
+        ):
+            with pytest.raises(fal_client.FalClientHTTPError) as caught:
+                await asking
+            refusals.append((caught.value.status_code, caught.value.message))
+        for one in (stranger, client):
+            await (await one._client).aclose()
+    assert refusals == [(401, "The authentication token is not valid.")] * 3 + [(404, "There is no such task.")]
+    assert list(server.tasks) == [known]

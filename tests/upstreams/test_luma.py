@@ -138,21 +138,18 @@ async def test_the_official_client_takes_what_the_scripted_server_sends_from_sub
         ScriptedLuma(clock=clock) as server,
         lumaai.AsyncLumaAI(base_url=server.url, auth_token=server.token, max_retries=0) as client,
     ):
-        generation = await client.generations.create(model="ray-2", prompt="a cat", resolution="720p", duration="5s")
+        made = await client.generations.create(model="ray-2", prompt="a cat", resolution="720p", duration="5s")
         image = await client.generations.image.create(model="photon-1", prompt="a cat")
         assert (image.generation_type, image.state) == ("image", "queued")
-        assert generation.id is not None
+        assert made.id is not None
         assert image.id is not None
-        told = [generation.state]
+        told, generation = [made.state], made
         while generation.state not in ("completed", "failed"):
             await clock.advance(10)
-            generation = await client.generations.get(str(generation.id))
+            generation = await client.generations.get(made.id)
             told.append(generation.state)
         assert generation.assets is not None
-        assert (generation.id, generation.assets.video) == (
-            generation.id,
-            f"{server.origin}/files/{generation.id}.mp4",
-        )
+        assert (generation.id, generation.assets.video) == (made.id, f"{server.origin}/files/{made.id}.mp4")
         drawn = await client.generations.get(image.id)
         assert drawn.assets is not None
         assert (drawn.assets.video, drawn.assets.image) == (None, f"{server.origin}/files/{image.id}.jpg")

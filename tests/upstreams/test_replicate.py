@@ -21,12 +21,13 @@ with warnings.catch_warnings():
     # It is written for the pydantic of before, on the newest Python too.
     warnings.simplefilter("ignore")
     from replicate.client import Client
+    from replicate.exceptions import ReplicateError
 
 
 @asynccontextmanager
-async def official(server: ScriptedReplicate) -> AsyncIterator[Any]:
+async def official(server: ScriptedReplicate, token: str | None = None) -> AsyncIterator[Any]:
     """Replicate's own client, which has no way to be closed."""
-    client = Client(api_token=server.token, base_url=server.url)
+    client = Client(api_token=token or server.token, base_url=server.url)
     try:
         yield client
     finally:
@@ -212,3 +213,35 @@ async def test_its_own_client_cancels_and_we_do_and_both_see_it() -> None:
         again = await client.predictions.async_get(ours)
         assert (theirs.status, again.status) == ("canceled", "canceled")
         assert retold(await lived(upstream, ours, clock)) == ["cancelled by the upstream: the upstream says 'canceled'"]
+
+
+async def test_its_own_client_is_told_of_failures_of_a_wrong_token_and_of_an_unknown_id() -> None:
+    clock = ManualClock()
+    async with (
+        ScriptedReplicate(clock=clock) as server,
+        official(server) as client,
+        official(server, token="wrong") as stranger,
+    ):
+        broken = await client.predictions.async_create("v1", {"prompt": "[error-item] a cat"})
+        flagged = await client.predictions.async_create("v1", {"prompt": "[violation] a cat"})
+        await clock.advance(50)
+        await broken.async_reload()
+        await flagged.async_reload()
+        with pytest.raises(ReplicateError) as refused:
+            await stranger.predictions.async_get(broken.id)
+        with pytest.raises(ReplicateError) as unmade:
+            await stranger.predictions.async_create("v1", {"prompt": "a cat"})
+        with pytest.raises(ReplicateError) as unknown:
+            await client.predictions.async_get("none")
+    assert (broken.status, broken.error, broken.output) == ("failed", "Something went wrong while rendering.", None)
+    assert (flagged.status, flagged.error.endswith("third-party content. (E005)"), flagged.output) == (
+        "failed",
+        True,
+        None,
+    )
+    assert [(error.value.status, error.value.detail) for error in (refused, unmade, unknown)] == [
+        (401, "The authentication token is not valid."),
+        (401, "The authentication token is not valid."),
+        (404, "There is no such task."),
+    ]
+    assert list(server.tasks) == [broken.id, flagged.id]
