@@ -20,7 +20,7 @@ from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http import HttpClient, Reply, Token
 from relay.upstreams.masking import without_secrets
 from relay.upstreams.media import is_link, media_type
-from relay.upstreams.wire import read_count, read_fraction, read_seconds
+from relay.upstreams.wire import check_depth, read_count, read_fraction, read_seconds
 
 __all__ = ["Sora", "VideoInput"]
 
@@ -155,6 +155,7 @@ class Sora:
             items = _read_list(reply.body)
         except (msgspec.MsgspecError, RecursionError):
             return self._pending(reply, tasks)
+        check_depth(reply.body)
         wanted = set(tasks)
         found: dict[str, Observation | UpstreamError] = {}
         for item in items:

@@ -3,9 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from relay.errors import UpstreamError
 from relay.events import ProgressSource
@@ -15,6 +14,7 @@ __all__ = [
     "DEPTH_LIMIT",
     "Figure",
     "as_sent",
+    "check_depth",
     "is_html",
     "read_count",
     "read_date",
@@ -28,6 +28,9 @@ DEPTH_LIMIT: Final = 32
 """How deep the arrays and objects of an answer may nest."""
 
 _RAW_LIMIT: Final = 64
+
+_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_OTHERS: Final = bytes(set(range(256)) - set(b'{}[]"'))
 
 _HTML = re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(-?[0-9]{1,9}(?:\.[0-9]{1,18})?)\s*%\s*")
@@ -67,15 +70,30 @@ def read_json(body: bytes) -> Any:
     Raises UpstreamError (malformed) where it is no JSON, or nests deeper than DEPTH_LIMIT.
     """
     try:
-        value = _decoder.decode(body.decode("utf-8-sig", "replace"))
-        problem = None if _nests_within(value, DEPTH_LIMIT) else _TOO_DEEP
+        value, problem = _decoder.decode(body.decode("utf-8-sig", "replace")), None
     except RecursionError:
         value, problem = None, _TOO_DEEP
     except ValueError:
         value, problem = None, _not_json(body)
     if problem:
         raise UpstreamError("malformed", problem)
+    check_depth(body)
     return value
+
+
+def check_depth(body: bytes) -> None:
+    """Raise UpstreamError (malformed) where *body*, which is JSON, nests deeper than DEPTH_LIMIT."""
+    if b"\\" in body:
+        body = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Of the rest, brackets and quotes are kept; between two quotes is a text, and hardly any holds a bracket.
+    marks = body.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
+    marks = b"".join(marks.split(b'"')[::2])
+    for _ in range(DEPTH_LIMIT):
+        # Each turn takes the innermost level away.
+        marks = marks.replace(b"[]", b"")
+        if not marks:
+            return
+    raise UpstreamError("malformed", _TOO_DEEP)
 
 
 def is_html(body: bytes) -> bool:
@@ -145,21 +163,3 @@ def _not_json(body: bytes) -> str:
     if not body.strip():
         return "the answer is empty; JSON was expected"
     return f"the answer is {'an HTML page' if is_html(body) else 'not JSON'}; JSON was expected"
-
-
-def _nests_within(value: object, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [part for whole in level for part in _containers(whole)]
-        if not level:
-            return True
-    return not any(isinstance(whole, dict | list) for whole in level)
-
-
-def _containers(whole: object) -> list[object]:
-    parts: Iterable[object] = ()
-    if isinstance(whole, dict):
-        parts = cast("dict[str, object]", whole).values()
-    elif isinstance(whole, list):
-        parts = cast("list[object]", whole)
-    return [part for part in parts if isinstance(part, dict | list)]

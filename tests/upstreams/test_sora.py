@@ -256,6 +256,19 @@ async def test_ten_thousand_tasks_are_one_answer() -> None:
     assert answer == Answer(listed=10_000, tasks={"task_9999": Observation(status="queued", raw_status="queued")})
 
 
+async def test_a_long_list_may_nest_as_deep_as_any_answer_also_in_what_is_not_read() -> None:
+    tasks = [{"id": f"task_{n}", "status": "queued", "moderation_result": None} for n in range(10_000)]
+    within, beyond = ([{**tasks[0], "moderation_result": nested(levels)}, *tasks[1:]] for levels in (30, 31))
+    assert (await observed(within, "task_9999")).listed == 10_000
+    with pytest.raises(UpstreamError, match="the answer nests deeper than 32 levels") as caught:
+        await observed(beyond, "task_9999")
+    assert caught.value.kind == "malformed"
+
+
+def nested(levels: int) -> object:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
 async def test_a_draft_is_a_result_with_its_media_type_and_expiry() -> None:
     url = "https://videos.example/a/raw.MP4?se=2026-01-02T03%3A04%3A05Z&sp=r&sig=x"
     assert await found(kind="sora_draft", url="https://videos.example/other.mp4", downloadable_url=url) == Observation(
