@@ -71,7 +71,7 @@ STATUS_WORDS: _Words = {
     **dict.fromkeys(("in_queue", "queueing"), "queued"),
     **dict.fromkeys(("running", "processing", "in_progress", "generating", "started", "starting"), "running"),
     **dict.fromkeys(("succeeded", "completed", "success", "succeed", "finished"), "succeeded"),
-    **dict.fromkeys(("failed", "failure", "fail", "error"), "failed"),
+    **dict.fromkeys(("failed", "failure", "fail", "error", "expired"), "failed"),
     **dict.fromkeys(("cancelled", "canceled", "aborted"), "cancelled"),
 }
 """The words that upstreams use, in lower case, and what they mean here."""

@@ -16,6 +16,8 @@ __all__ = [
     "encoded",
     "endless",
     "hang",
+    "packed",
+    "padded",
     "reset",
     "truncated",
     "whole",
@@ -119,11 +121,20 @@ def truncated(body: object) -> bytes:
     return answer[: len(answer) - max(1, len(encoded(body)) // 2)]
 
 
+def padded(body: object, length: int) -> bytes:
+    """*body* as JSON, followed by so many blanks that it is *length* bytes long."""
+    return encoded(body).ljust(length)
+
+
+def packed(content: bytes) -> bytes:
+    """An answer that inflates to *content*."""
+    packer = zlib.compressobj(1, wbits=31)
+    return whole(packer.compress(content) + packer.flush(), content_encoding="gzip")
+
+
 def zipped(body: object) -> bytes:
     """*body*, followed by so many blanks that it inflates to more than TOO_LONG, compressed."""
-    content = encoded(body)
-    packer = zlib.compressobj(1, wbits=31)
-    return whole(packer.compress(content + _blanks()) + packer.flush(), content_encoding="gzip")
+    return packed(encoded(body) + _blanks())
 
 
 def endless(body: object) -> bytes:

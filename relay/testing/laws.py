@@ -2,17 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
+from itertools import product
 from typing import Final, cast
 
 from relay.clock import SystemClock
 from relay.errors import UpstreamError
 from relay.observations import Observation
-from relay.testing.answering import Speech, endless, reset, truncated, whole, zipped
+from relay.testing.answering import Speech, endless, packed, padded, reset, truncated, whole, zipped
 from relay.testing.trial import (
     BrokenLawError,
+    Said,
     Trial,
     answering_at,
     changed,
+    deepened,
     ended,
     leaves,
     place,
@@ -21,6 +24,8 @@ from relay.testing.trial import (
     succeeded,
 )
 from relay.upstreams.base import FetchesResults, Upstream
+from relay.upstreams.http import BODY_LIMIT
+from relay.upstreams.wire import DEPTH_LIMIT
 
 __all__ = ["ANSWER_LAWS", "MOST_LEAVES", "PAGE", "Law"]
 
@@ -32,6 +37,7 @@ _ODD: Final[tuple[object, ...]] = (
 )
 MOST_LEAVES: Final = 40
 _MALFORMED: Final = "malformed"
+_PATIENT: Final = (408, 429, 500, 502, 503, 504)
 _ENDS: Final = ("not-found", "refused")
 """Kinds with which the poller may end a job, after three in a row about that task."""
 
@@ -113,10 +119,20 @@ async def bodies(trial: Trial) -> None:
             said = await trial.observed()
         except BrokenLawError as broken:
             raise BrokenLawError(f"with {what}: {broken}") from broken.__cause__
-        if not isinstance(said, UpstreamError) or said.kind in (*_ENDS, "internal", "auth"):
-            raise BrokenLawError(
-                f"{what} came out as {shown(said)}; it is an UpstreamError of a kind that is tried again"
-            )
+        _check_tried_again(what, said)
+
+
+async def limits(trial: Trial) -> None:
+    """An answer of as many bytes and levels as there may be is read, and one of one more is an error."""
+    await trial.observed()
+    body = served(trial.bodies.running, trial.server.asked[0].target)
+    for what, speech, fits in _edges(body, trial.bodies.body_limit):
+        trial.server.script = answering_at(trial, trial.server.asked[0].target, speech, trial.bodies.running)
+        said = await trial.observed()
+        if not fits:
+            _check_tried_again(what, said)
+        elif not isinstance(said, Observation):
+            raise BrokenLawError(f"{what} came out as {shown(said)}; so much is read")
 
 
 async def results(trial: Trial) -> None:
@@ -135,9 +151,12 @@ async def results(trial: Trial) -> None:
 
 
 async def statuses(trial: Trial) -> None:
-    """Each HTTP status has its kind, and none of those that pass ends a job."""
-    kinds = {401: "auth", 403: "auth", 404: "not-found", 429: "rate-limit"}
-    for status in (401, 403, 404, 408, 409, 425, 429, 500, 502, 503, 504):
+    """Each HTTP status has its kind: those that end a job, three times in a row, and those that pass."""
+    kinds = {
+        **{400: "refused", 401: "auth", 403: "auth", 404: "not-found", 410: "not-found", 422: "refused"},
+        429: "rate-limit",
+    }
+    for status in (400, 401, 403, 404, 408, 409, 410, 422, 425, 429, 500, 502, 503, 504):
         trial.speaks(whole({"error": {"message": "no"}}, status))
         said = await trial.observed()
         right = isinstance(said, UpstreamError) and (
@@ -148,23 +167,24 @@ async def statuses(trial: Trial) -> None:
 
 
 async def patience(trial: Trial) -> None:
-    """Retry-After is obeyed, in seconds and as a date, between 0.2 and 60 seconds."""
+    """Retry-After is obeyed, in seconds and as a date, between 0.2 and 60 seconds, whatever passes bears it."""
     past = format_datetime(SystemClock().now().replace(year=2001), usegmt=True)
     odd = f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT"
     asks = {"5": (5.0, 5.0), "0": (0.2, 0.2), "86400": (60.0, 60.0), past: (0.2, 0.2), "soon": None, odd: None}
-    for header, bounds in asks.items():
-        trial.speaks(whole({}, 429, retry_after=header))
+    for status, (header, bounds) in product(_PATIENT, asks.items()):
+        trial.speaks(whole({}, status, retry_after=header))
         said = await trial.observed()
         wait = said.retry_after if isinstance(said, UpstreamError) else -1.0
         if bounds is None and wait is None:
             continue
         low, high = bounds or (0.2, 60.0)
         if wait is None or not low <= wait <= high:
-            raise BrokenLawError(f"Retry-After: {header} came out as {shown(said)} with retry_after={wait}")
+            came_out = f"came out as {shown(said)} with retry_after={wait}"
+            raise BrokenLawError(f"status {status} with Retry-After: {header} {came_out}")
 
 
 ANSWER_LAWS: Final[tuple[Law, ...]] = (
-    *(contract, running, done, failed, unknown, figures, bodies, results, statuses, patience),
+    *(contract, running, done, failed, unknown, figures, bodies, limits, results, statuses, patience),
 )
 
 
@@ -189,6 +209,28 @@ def _nonsense(body: object) -> list[tuple[str, Speech]]:
         ("a chunk that breaks off", chunked + b"ffff\r\n{"),
         ("no HTTP", b"+OK ready\r\n\r\n"),
     ]
+
+
+def _edges(body: object, limit: int) -> list[tuple[str, Speech, bool]]:
+    """What is said, how, and whether it is read."""
+    edges: list[tuple[str, Speech, bool]] = []
+    for length in (limit, limit + 1):
+        content, what = padded(body, length), f"body of {length:,} bytes"
+        edges += [
+            (f"a {what}", whole(content), length == limit),
+            (f"a compressed {what}", packed(content), length == limit),
+        ]
+    for levels in (DEPTH_LIMIT, DEPTH_LIMIT + 1):
+        if (nested := deepened(body, levels)) is not None:
+            what, long = f"a body of {levels} levels", padded(nested, min(limit, BODY_LIMIT))
+            edges += [(what, whole(nested), levels == DEPTH_LIMIT)]
+            edges += [(f"{what} and {len(long):,} bytes", whole(long), levels == DEPTH_LIMIT)]
+    return edges
+
+
+def _check_tried_again(what: str, said: Said) -> None:
+    if not isinstance(said, UpstreamError) or said.kind in (*_ENDS, "internal", "auth"):
+        raise BrokenLawError(f"{what} came out as {shown(said)}; it is an UpstreamError of a kind that is tried again")
 
 
 def _replace(trial: Trial, body: object) -> None:

@@ -17,6 +17,7 @@ from relay.observations import Answer, Observation
 from relay.testing.answering import Asked, ByteServer, Speech, whole
 from relay.testing.hastening import HasteningLoop
 from relay.upstreams.base import FetchesResults, Upstream
+from relay.upstreams.http import BODY_LIMIT
 
 __all__ = [
     "LONGEST",
@@ -28,6 +29,7 @@ __all__ = [
     "UpstreamBodies",
     "answering_at",
     "changed",
+    "deepened",
     "ended",
     "leaves",
     "place",
@@ -54,6 +56,7 @@ class UpstreamBodies(Struct, frozen=True, kw_only=True):
     *running*, *done* and *failed* are the answers about *task* in these states. Where an API has several addresses,
     such as one for results, a body is a function that is given each request's path and query and returns the JSON
     value. *input* is what `submit` takes and *created* what that is answered; without them it is not tried.
+    *body_limit* is the most bytes that the adapter reads of the answer to its first request of a poll.
     """
 
     running: Any
@@ -62,6 +65,7 @@ class UpstreamBodies(Struct, frozen=True, kw_only=True):
     task: str = "task-1"
     input: Mapping[str, Any] | None = None
     created: Any = None
+    body_limit: int = BODY_LIMIT
 
 
 class BrokenLawError(AssertionError):
@@ -200,6 +204,25 @@ def changed(body: Any, path: tuple[str | int, ...], value: object) -> Any:
         place = place[key]
     place[path[-1]] = value
     return copy
+
+
+def deepened(body: Any, levels: int) -> Any:
+    """*body* with one more field, in its first object, below which it nests *levels* deep in all; None without one."""
+    path = _first_object(body)
+    if path is None:
+        return None
+    nested: list[Any] = []
+    for _ in range(levels - len(path) - 2):
+        nested = [nested]
+    return changed(body, (*path, "x_nested"), nested)
+
+
+def _first_object(value: object) -> tuple[str | int, ...] | None:
+    if isinstance(value, dict):
+        return ()
+    parts = enumerate(cast("list[object]", value)) if isinstance(value, list) else ()
+    found = ((number, _first_object(part)) for number, part in parts)
+    return next(((number, *path) for number, path in found if path is not None), None)
 
 
 def _check_figures(said: Observation) -> None:

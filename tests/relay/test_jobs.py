@@ -27,7 +27,7 @@ from relay.events import (
     Stalled,
 )
 from relay.jobs import Job, JobState, Patience, decide_fetched, decide_listed, evolve, recall
-from relay.observations import STATUS_WORDS, Failure, Observation, Result, normalised
+from relay.observations import Failure, Observation, Result, normalised
 
 PATIENCE = Patience(unseen=4, grace=3)
 RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
@@ -233,11 +233,6 @@ def test_a_job_still_listed_as_finished_has_its_result_fetched_at_once() -> None
 def test_an_answer_that_ends_the_job_is_told_as_what_it_is(seen: Observation, end: Event) -> None:
     assert Story().listed(seen) == (end,)
     assert Story().fetched(seen) == (end,)
-
-
-def test_the_upstreams_words_mean_the_same_whatever_their_case() -> None:
-    assert {word: normalised(word.upper()) for word in STATUS_WORDS} == STATUS_WORDS
-    assert normalised(None) == normalised("") == "unknown"
 
 
 @pytest.mark.parametrize("id", ["", "a b", "job\n", "x" * 129, "é", "../x"])

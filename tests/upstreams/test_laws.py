@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from relay.clock import SystemClock
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams import ComfyUI, Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
+from relay.upstreams.comfyui import QUEUE_LIMIT
+from relay.upstreams.sora import LIST_LIMIT
 from tests.upstreams.declarations import DECLARATIONS, declared
 
 URL = "https://files.example/a.mp4"
@@ -49,6 +51,7 @@ DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
             ),
             input={"prompt": "a cat"},
             created={"id": "task-1"},
+            body_limit=LIST_LIMIT,
         ),
     ),
     "openai-videos": (
@@ -158,6 +161,7 @@ DIALECTS: dict[str, tuple[Any, UpstreamBodies]] = {
             ),
             input={"prompt": {"1": {"class_type": "K"}}},
             created={"prompt_id": "task-1", "number": 1, "node_errors": {}},
+            body_limit=QUEUE_LIMIT,
         ),
     ),
 }

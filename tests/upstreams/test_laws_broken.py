@@ -10,11 +10,13 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
+from relay.clock import SystemClock
 from relay.errors import ErrorKind, UpstreamError
 from relay.observations import Answer, Failure, Observation, Result, normalised
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.statuses import kind_of, retry_after
+from relay.upstreams.wire import read_json
 
 BODIES = UpstreamBodies(
     running={"id": "task-1", "state": "running", "done": 0.4},
@@ -85,8 +87,8 @@ class Right:
 
     def parse(self, content: bytes) -> Any:
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
+            return read_json(content)
+        except UpstreamError:
             return None
 
     def kind(self, status: int) -> ErrorKind:
@@ -102,16 +104,16 @@ class Right:
                 content = b""
                 async for chunk in response.content.iter_chunked(65_536):
                     content += chunk
-                    if len(content) > self.limit:
+                    if not self.fits(response, content):
                         break
                 value = self.parse(content)
                 if response.status >= 300:
-                    wait = self.wait(response.headers.get("Retry-After"))
+                    wait = self.wait(response.status, response.headers.get("Retry-After"))
                     said = self.words(content)
                     error = UpstreamError(
                         self.kind(response.status), f"status {response.status}{said}", retry_after=wait
                     )
-                elif not isinstance(value, dict) or len(content) > self.limit:
+                elif not isinstance(value, dict) or not self.fits(response, content):
                     error = UpstreamError("malformed", "the answer is no object of a fair size")
         except TimeoutError:
             error = UpstreamError("timeout", "too late")
@@ -124,9 +126,10 @@ class Right:
     def options(self) -> dict[str, Any]:
         return {"allow_redirects": False}
 
-    def wait(self, header: str | None) -> float | None:
-        from relay.clock import SystemClock
+    def fits(self, response: aiohttp.ClientResponse, content: bytes) -> bool:
+        return len(content) <= self.limit
 
+    def wait(self, status: int, header: str | None) -> float | None:
         return retry_after(header, SystemClock().now())
 
     def words(self, content: bytes) -> str:
@@ -187,6 +190,32 @@ class ReadsWithoutEnd(Right):
     limit = 1 << 40
 
 
+class ReadsAByteTooMany(Right):
+    limit = 1024 * 1024 + 1
+
+
+class ReadsAByteTooFew(Right):
+    limit = 1024 * 1024 - 1
+
+
+class ReadsMoreOfWhatIsCompressed(Right):
+    def fits(self, response: aiohttp.ClientResponse, content: bytes) -> bool:
+        return len(content) <= self.limit * (8 if "Content-Encoding" in response.headers else 1)
+
+
+class ReadsALevelTooMany(Right):
+    def parse(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+
+
+class ReadsALevelTooFew(Right):
+    def parse(self, content: bytes) -> Any:
+        return super().parse(b"[" + content + b"]") and super().parse(content)
+
+
 class LooksResultsUpBlindly(Right):
     def read(self, body: dict[str, Any]) -> Observation:
         said = super().read(body)
@@ -204,9 +233,34 @@ class CallsAnOutageRefusal(Right):
         return "refused" if status >= 500 else kind_of(status)
 
 
+class CallsABadRequestAnOutage(Right):
+    def kind(self, status: int) -> ErrorKind:
+        return "server" if status == 400 else kind_of(status)
+
+
+class CallsWhatCannotBeDoneAnOutage(Right):
+    def kind(self, status: int) -> ErrorKind:
+        return "server" if status == 422 else kind_of(status)
+
+
+class CallsWhatIsGoneRefusal(Right):
+    def kind(self, status: int) -> ErrorKind:
+        return "refused" if status == 410 else kind_of(status)
+
+
 class WaitsADay(Right):
-    def wait(self, header: str | None) -> float | None:
-        return float(header) if header is not None and header.isdigit() else super().wait(header)
+    def wait(self, status: int, header: str | None) -> float | None:
+        return float(header) if header is not None and header.isdigit() else super().wait(status, header)
+
+
+class ObeysARateLimitAlone(Right):
+    def wait(self, status: int, header: str | None) -> float | None:
+        return super().wait(status, header) if status == 429 else None
+
+
+class ObeysNoOutage(Right):
+    def wait(self, status: int, header: str | None) -> float | None:
+        return super().wait(status, header) if status < 500 else None
 
 
 class FollowsRedirects(Right):
@@ -319,9 +373,19 @@ def test_an_adapter_written_by_hand_can_keep_all_laws() -> None:
         (DoesNotNameTheField, "figures", "with None at state, the error does not name the field"),
         (TakesAPageForNothing, "bodies", "a page of HTML came out as Observation(status='running'"),
         (ReadsWithoutEnd, "bodies", "a body that is too long came out as Observation(status='running'"),
+        (ReadsAByteTooMany, "limits", "a body of 1,048,577 bytes came out as Observation(status='running'"),
+        (ReadsAByteTooFew, "limits", "a body of 1,048,576 bytes came out as an UpstreamError"),
+        (ReadsMoreOfWhatIsCompressed, "limits", "a compressed body of 1,048,577 bytes came out as Observation"),
+        (ReadsALevelTooMany, "limits", "a body of 33 levels came out as Observation(status='running'"),
+        (ReadsALevelTooFew, "limits", "a body of 32 levels came out as an UpstreamError"),
         (LooksResultsUpBlindly, "results", "a page of HTML at /results came out as Observation(status='succeeded'"),
         (CallsAnOutageRefusal, "statuses", "status 500 came out as an UpstreamError of kind 'refused'"),
-        (WaitsADay, "patience", "Retry-After: 0 came out as"),
+        (CallsABadRequestAnOutage, "statuses", "status 400 came out as an UpstreamError of kind 'server'"),
+        (CallsWhatCannotBeDoneAnOutage, "statuses", "status 422 came out as an UpstreamError of kind 'server'"),
+        (CallsWhatIsGoneRefusal, "statuses", "status 410 came out as an UpstreamError of kind 'refused'"),
+        (WaitsADay, "patience", "status 408 with Retry-After: 0 came out as"),
+        (ObeysARateLimitAlone, "patience", "status 408 with Retry-After: 5 came out as"),
+        (ObeysNoOutage, "patience", "status 500 with Retry-After: 5 came out as"),
         (FollowsRedirects, "redirects", "a redirect with status 301 was followed"),
         (RepeatsTheUpstreamsWords, "secrecy", "the token is told with status 400"),
         (GivesTheReasonUnmasked, "secrecy", "the token is told with the token at why"),
