@@ -79,7 +79,7 @@ class ItemPolls:
                 try:
                     await self._say_what_was_heard()
                     self._welcome()
-                    self._ask_what_is_due()
+                    await self._ask_what_is_due()
                 except Exception as error:
                     self._notify(f"upstream {self._upstream.name}: a round of polling broke off: {error!r}")
                     self._spread(self._clock.monotonic() + self._watches.pace.interval)
@@ -151,8 +151,9 @@ class ItemPolls:
     def _soonest(self, watch: Watch) -> float:
         return max(self._clock.monotonic(), watch.began + SHORTEST)
 
-    def _ask_what_is_due(self) -> None:
-        now = self._clock.monotonic()
+    async def _ask_what_is_due(self) -> None:
+        """Ask, as far as connections and budget go. Jobs past their deadlines end here, a few at a time."""
+        now, over = self._clock.monotonic(), list[Watch]()
         if not self._hurried and now < self._looked_at + SLACK:
             return
         self._hurried, self._looked_at = False, now
@@ -162,7 +163,10 @@ class ItemPolls:
         with self._watches.bus.batch(soon=True):
             while self._heap and self._heap[0][0] <= now:
                 _, turn, watch = self._heap[0]
-                if turn != watch.turn or not self._watches.goes_on(watch):
+                stale, is_over = turn != watch.turn, watch.is_over(now, self._watches.pace)
+                if is_over and not stale:
+                    over.append(watch)
+                if is_over or stale or not self._watches.goes_on(watch):
                     heappop(self._heap)
                     continue
                 if watch.due > now:
@@ -177,6 +181,7 @@ class ItemPolls:
                 watch.turn, watch.news = -1, False
                 self._watches.checking(watch)
                 self._request(watch, self._upstream.observe, fetched=False)
+        await self._watches.for_each(over, self._watches.goes_on)
 
     def _may_ask(self, now: float) -> bool:
         return len(self._asking) < self._watches.pace.connections and self._breaker.allows(now)

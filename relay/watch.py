@@ -71,6 +71,10 @@ class Watch:
         allowed = pace.deadlines.get(self.status) if pace.deadlines else None
         return self.deadline if allowed is None else min(self.deadline, self.entered + allowed)
 
+    def is_over(self, now: float, pace: Pace) -> bool:
+        """Whether the job is to be given up now, and has not ended yet."""
+        return not self.job.ended and now >= self.ends_at(pace)
+
 
 class Watches:
     """All watches of one upstream. Whatever is said about a job is published here, in the words of `relay.jobs`."""
@@ -115,7 +119,7 @@ class Watches:
     async def running(self) -> list[Watch]:
         """The jobs still to be polled. Those past their deadlines end here, a few at a time."""
         now, pace = self.clock.monotonic(), self.pace
-        over = [watch for watch in self if not watch.job.ended and now >= watch.ends_at(pace)]
+        over = [watch for watch in self if watch.is_over(now, pace)]
         await self.for_each(over, self.goes_on)
         for watch in [watch for watch in self if watch.job.ended]:
             del self._watches[watch.job]
@@ -123,7 +127,7 @@ class Watches:
 
     def goes_on(self, watch: Watch) -> bool:
         """Whether the job is still to be polled. If it is past its deadline it ends here."""
-        if not watch.job.ended and self.clock.monotonic() >= watch.ends_at(self.pace):
+        if watch.is_over(self.clock.monotonic(), self.pace):
             self.publish(watch, self._overdue(watch))
         if watch.job.ended:
             self._watches.pop(watch.job, None)

@@ -1,4 +1,4 @@
-"""A pass over a long list of jobs is made in slices: others have their turn in between, and it can end at each."""
+"""A pass over many jobs is made in slices: others have their turn in between, and it can end at each."""
 
 import asyncio
 from collections import Counter
@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from relay import Pace, Record, Relay
+from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.events import Cancelled, Checking, Done, DraftsFetch, Event, Failed, Progress, Retrying
 from relay.jobs import Job
@@ -16,7 +17,7 @@ from relay.journal import SqliteJournal
 from relay.observations import Observation, Result
 from relay.testing import ManualClock
 from relay.watch import SLICE
-from tests.relay.scripted import RUNNING, OneStep, TwoStep
+from tests.relay.scripted import RUNNING, Items, OneStep, TwoStep
 
 LONG: Final = 5 * SLICE
 TASKS: Final = [f"t{number}" for number in range(LONG)]
@@ -29,6 +30,9 @@ DOWN = UpstreamError("server", "the upstream answered 503")
 REFUSED = UpstreamError("auth", "the upstream answered 401")
 
 
+Make = Callable[[Clock], OneStep]
+
+
 class Told(SqliteJournal):
     """A journal whose records are told as soon as a slice is over."""
 
@@ -37,17 +41,26 @@ class Told(SqliteJournal):
         return 0.0
 
 
-def lists(said: Observation | Exception) -> Callable[[], OneStep]:
+def lists(said: Observation | Exception) -> Make:
     """An upstream that says the same of every task, and has all results elsewhere."""
 
     def answer(tasks: Sequence[str]) -> Mapping[str, Observation] | Exception:
         return said if isinstance(said, Exception) else dict.fromkeys(tasks, said)
 
-    return lambda: TwoStep(answer, lambda tasks: dict.fromkeys(tasks, FINISHED))
+    return lambda _: TwoStep(answer, lambda tasks: dict.fromkeys(tasks, FINISHED))
+
+
+def singles(said: Observation | UpstreamError) -> Make:
+    """One that is asked for each task by itself."""
+
+    async def answer(_: str) -> Observation | UpstreamError:
+        return said
+
+    return lambda clock: Items(answer, clock)
 
 
 PASSES = pytest.mark.parametrize(
-    ("kind", "upstream"),
+    ("kind", "make"),
     [
         pytest.param(Checking, lists(RUNNING), id="asking"),
         pytest.param(Progress, lists(RUNNING), id="reading"),
@@ -56,9 +69,11 @@ PASSES = pytest.mark.parametrize(
         pytest.param(Retrying, lists(DOWN), id="backing off"),
         pytest.param(Retrying, lists(REFUSED), id="pausing"),
         pytest.param(Failed, lists(RUNNING), id="ending what is overdue"),
+        pytest.param(Retrying, singles(REFUSED), id="pausing single jobs"),
+        pytest.param(Failed, singles(RUNNING), id="ending single jobs that are overdue"),
     ],
 )
-"""Every pass that is made over all jobs of a list, by the record that it tells of each."""
+"""Every pass that is made over all jobs of an upstream, by the record that it tells of each."""
 
 
 class Hearing:
@@ -96,6 +111,11 @@ class Hearing:
         return [record for record in self.records if record.job == job.id]
 
 
+def requests(upstream: OneStep) -> list[tuple[str, ...]]:
+    """What was asked for with each request."""
+    return [(task,) for _, task in upstream.times] if isinstance(upstream, Items) else upstream.asked
+
+
 def whole(story: Sequence[Record]) -> bool:
     """Whether a story is numbered without a gap, and has at most one end, which is its last."""
     ends = [record.seq for record in story if record.terminal]
@@ -114,11 +134,11 @@ def kept(path: Path) -> list[Record]:
 
 @PASSES
 async def test_a_relay_that_is_left_in_the_midst_of_a_pass_loses_nothing_and_the_next_one_goes_on(
-    kind: type[Event], upstream: Callable[[], OneStep], tmp_path: Path
+    kind: type[Event], make: Make, tmp_path: Path
 ) -> None:
     clock, path, stop, before = ManualClock(auto=True), tmp_path / "relay.db", asyncio.Event(), asyncio.all_tasks()
     hearing, paces = Hearing(kind, stop.set), {"scripted": Pace(deadline=SOON)}
-    async with Relay([upstream()], sinks=[hearing], journal=Told(path), clock=clock, paces=paces) as relay:
+    async with Relay([make(clock)], sinks=[hearing], journal=Told(path), clock=clock, paces=paces) as relay:
         jobs = [relay.follow("scripted", task) for task in TASKS]
         await stop.wait()
     assert asyncio.all_tasks() == before
@@ -137,57 +157,60 @@ async def test_a_relay_that_is_left_in_the_midst_of_a_pass_loses_nothing_and_the
 
 @PASSES
 async def test_jobs_that_are_cancelled_in_the_midst_of_a_pass_end_there_and_the_others_go_on(
-    kind: type[Event], upstream: Callable[[], OneStep]
+    kind: type[Event], make: Make
 ) -> None:
-    clock, over = ManualClock(auto=True), asyncio.Event()
-    told, waiting = TASKS[0], TASKS[-1]
+    clock, called = ManualClock(auto=True), asyncio.Event()
+    cancelled: list[Job] = []
     cancelling: list[asyncio.Task[Job]] = []
     asked: list[int] = []
 
     def cancel() -> None:
-        asked.append(len(scripted.asked))
-        cancelling.extend(asyncio.ensure_future(relay.cancel(jobs[task].id)) for task in (told, waiting))
-        over.set()
+        told = {record.job for record in hearing.records if isinstance(record.event, kind)}
+        # Whom the pass before came to last, this one does too.
+        in_turn = sorted(jobs, key=lambda job: hearing.of(job)[-1].position.offset)
+        cancelled.extend([job for job in in_turn if (job.id in told) is over][-1] for over in (True, False))
+        cancelling.extend(asyncio.ensure_future(relay.cancel(job.id)) for job in cancelled)
+        asked.append(len(requests(scripted)))
+        called.set()
 
-    hearing, scripted = Hearing(kind, cancel), upstream()
+    hearing, scripted = Hearing(kind, cancel), make(clock)
     relay = Relay([scripted], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)})
     async with relay:
-        jobs = {task: relay.follow("scripted", task) for task in TASKS}
-        await over.wait()
+        jobs = [relay.follow("scripted", task) for task in TASKS]
+        await called.wait()
         await asyncio.gather(*cancelling)
         await clock.sleep(2 * SOON)
 
     assert sum(hearing.turns.values()) >= LONG - 1, "the pass went on"
-    assert all(whole(story) and story[-1].terminal for story in map(hearing.of, jobs.values()))
-    assert isinstance(jobs[waiting].state.terminal, Cancelled)
+    assert all(whole(story) and story[-1].terminal for story in map(hearing.of, jobs))
+    assert isinstance(cancelled[1].state.terminal, Cancelled)
     # A request that is about to be made when they end may still name them; none after it does.
-    assert not any(task in tasks for tasks in scripted.asked[asked[0] + 1 :] for task in (told, waiting))
+    assert not any(job.state.task in tasks for tasks in requests(scripted)[asked[0] + 1 :] for job in cancelled)
 
 
 @PASSES
-async def test_a_pass_over_a_long_list_gives_the_loop_its_turn_after_every_few_jobs(
-    kind: type[Event], upstream: Callable[[], OneStep]
+async def test_a_pass_over_many_jobs_gives_the_loop_its_turn_after_every_few_jobs(
+    kind: type[Event], make: Make
 ) -> None:
     clock = ManualClock(auto=True)
     hearing = Hearing(kind)
-    async with Relay([upstream()], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)}) as relay:
+    async with Relay([make(clock)], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)}) as relay:
         for task in TASKS:
             relay.follow("scripted", task)
         await clock.sleep(2 * SOON)
 
-    assert max(hearing.turns.values()) <= SLICE
+    # A job whose poll failed says so before the others that wait for it.
+    assert max(hearing.turns.values()) <= SLICE + 1
     assert sum(hearing.turns.values()) == LONG
 
 
 @PASSES
-async def test_a_pass_over_a_long_list_keeps_no_other_upstream_waiting(
-    kind: type[Event], upstream: Callable[[], OneStep]
-) -> None:
+async def test_a_pass_over_many_jobs_keeps_no_other_upstream_waiting(kind: type[Event], make: Make) -> None:
     clock = ManualClock(auto=True)
     quick = OneStep(lambda tasks: dict.fromkeys(tasks, FINISHED))
     quick.name = "quick"
     hearing = Hearing(kind, lambda: relay.follow("quick", "t"), after=SLICE)
-    relay = Relay([upstream(), quick], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)})
+    relay = Relay([make(clock), quick], sinks=[hearing], clock=clock, paces={"scripted": Pace(deadline=SOON)})
     async with relay:
         for task in TASKS:
             relay.follow("scripted", task)
