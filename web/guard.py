@@ -1,5 +1,6 @@
 """Who may ask at all: the hosts this relay answers to, and no page of another origin."""
 
+from collections.abc import Collection
 from http import HTTPStatus
 
 from aiohttp.web import Request, StreamResponse, middleware
@@ -16,10 +17,22 @@ async def guard(request: Request, handler: Handler) -> StreamResponse:
     hosts, origins = request.app[OPTIONS].hosts, request.app[OPTIONS].origins
     if hosts is not None and _name(request.host) not in hosts:
         raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, "this relay does not answer to that host name")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.lower() not in {f"{request.scheme}://{request.host}".lower(), *origins}:
+    if _of_another_site(request, origins):
         raise RequestError(HTTPStatus.FORBIDDEN, "pages of this origin may not use this relay")
     return await handler(request)
+
+
+def _of_another_site(request: Request, origins: Collection[str]) -> bool:
+    """Whether a page asks that is not ours: it says so itself, or its browser does (W3C, Fetch Metadata).
+
+    Without an Origin a page cannot read the answer, but could hold streams open that it shows as an image. A link that
+    leads here is no such request. What is no browser says neither.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        return origin.lower() not in {f"{request.scheme}://{request.host}".lower(), *origins}
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    return site not in ("same-origin", "none") and request.headers.get("Sec-Fetch-Mode") != "navigate"
 
 
 def _name(host: str) -> str:

@@ -10,6 +10,7 @@ from relay.events import Position
 from relay.jobs import Job
 from web.bodies import read_body
 from web.keys import RELAY
+from web.naming import job_named
 from web.problems import RequestError
 
 __all__ = ["cancel_job", "create_job", "list_jobs", "show_job"]
@@ -61,12 +62,13 @@ async def list_jobs(request: Request) -> Response:
 
 async def show_job(request: Request) -> Response:
     """`GET /v1/jobs/{job}`: its snapshot."""
-    return _snapshot(request, request.app[RELAY].job(request.match_info["job"]), HTTPStatus.OK)
+    return _snapshot(request, job_named(request.app[RELAY], request.match_info["job"]), HTTPStatus.OK)
 
 
 async def cancel_job(request: Request) -> Response:
     """`POST /v1/jobs/{job}/cancel`: 202 and a snapshot, also where the job has ended before."""
-    job = await request.app[RELAY].cancel(request.match_info["job"])
+    relay = request.app[RELAY]
+    job = await relay.cancel(job_named(relay, request.match_info["job"]).id)
     return _snapshot(request, job, HTTPStatus.ACCEPTED)
 
 

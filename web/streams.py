@@ -14,6 +14,7 @@ from relay.jobs import Job
 from web.cursor import UNKNOWN, open_at
 from web.delivery import Delivery
 from web.keys import OPTIONS, RELAY, STREAMS
+from web.naming import job_named
 from web.problems import RequestError
 from web.takeover import StreamHead
 from web.wire import JSON, Wire, asked_for_sse, come_back, level_asked, wire_asked
@@ -81,7 +82,8 @@ def _known(request: Request, ids: Iterable[str] | None) -> list[Job] | None:
         raise RequestError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a stream names at most {MAX_JOBS:,} jobs; leave out `job` for all"
         )
-    return [request.app[RELAY].job(id) for id in distinct]
+    relay = request.app[RELAY]
+    return [job_named(relay, id) for id in distinct]
 
 
 def _state(request: Request, jobs: Sequence[Job] | None) -> Response:

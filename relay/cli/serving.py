@@ -21,7 +21,7 @@ from relay.cli.loops import LoopName, loop_factory
 from relay.errors import UsageError
 from relay.events import Record
 from relay.jobs import Job
-from web.doorman import doorman
+from web.doorman import REQUEST_LINE, doorman
 
 __all__ = ["ended", "first_of", "own_names", "own_origins", "run", "serving"]
 
@@ -102,7 +102,9 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
     with _listening(host, port) as listener, _told_once_of_exhaustion(listener):
-        runner = AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN)
+        runner = AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN, max_line_size=REQUEST_LINE
+        )
         async with doorman(runner):
             try:
                 await runner.setup()

@@ -1,6 +1,10 @@
 """What is the journal in memory's own."""
 
-from relay.journal import Keep, MemoryJournal
+import pytest
+from msgspec.structs import replace
+
+from relay.events import Position, Record
+from relay.journal import Keep, MemoryJournal, memory
 from relay.journal.memory import CUT_AT
 from tests.journal.telling import Teller
 
@@ -24,3 +28,38 @@ def test_it_can_go_on_behind_another_journal_of_which_it_knows_nothing() -> None
     records = Teller(journal).tell("ab")
     assert journal.read(0) == records
     assert (journal.complete(9, ["c"]), journal.complete(10, ["a", "b", "c"])) == (False, True)
+
+
+def test_a_million_records_of_one_job_leave_no_more_behind_than_is_kept() -> None:
+    keep = Keep(records=1_000)
+    journal = MemoryJournal(keep)
+    (first,) = Teller(journal).tell("a")
+    most = 0
+    for offset in range(2, 1_000_001):
+        journal.append(replace(first, seq=offset, position=Position(journal.epoch, offset)))
+        if offset % 100 == 0:
+            journal.commit()
+            most = max(most, *(len(shelf._records) for shelf in (journal._all, journal._by_job["a"])))
+
+    assert (journal.head, len(journal.read(0, limit=2_000))) == (1_000_000, 1_000)
+    assert most <= keep.records + CUT_AT
+
+
+@pytest.mark.parametrize("records", [1_000, 32_000])
+def test_a_cursor_is_found_in_as_many_steps_as_the_number_of_records_has_bits(
+    records: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = MemoryJournal()
+    Teller(journal).tell(["a"] * records)
+    looked_at: list[Record] = []
+
+    def offset(record: Record) -> int:
+        looked_at.append(record)
+        return record.position.offset
+
+    monkeypatch.setattr(memory, "_offset", offset)
+
+    for cursor in range(0, records, records // 100):
+        looked_at.clear()
+        assert journal.read(cursor, ["a"], limit=1)[0].position.offset == cursor + 1
+        assert 1 <= len(looked_at) <= records.bit_length()

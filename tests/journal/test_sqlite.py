@@ -471,3 +471,38 @@ def test_reading_a_hundred_jobs_walks_one_index_each_and_sorts_nothing(
         plans = {step for query in executed for (*_, step) in journal._file.sql.execute(f"EXPLAIN QUERY PLAN {query}")}
     assert seen == [record for record in records if record.job in wanted]
     assert plans == {"SEARCH records USING INDEX records_by_job (job=? AND rowid>?)"}
+
+
+def test_a_page_behind_a_cursor_takes_as_many_steps_however_many_records_there_are(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of SQLite's machine: one finds a place in an index, and each row that is walked over takes several."""
+    monkeypatch.setattr(module, "RECENT_RECORDS", 1)
+    taken = 0
+
+    def count() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    def steps(cursor: int) -> int:
+        nonlocal taken
+        taken = 0
+        assert [record.position.offset for record in journal.read(cursor, ["a"], limit=3)] == [
+            cursor + 1,
+            cursor + 2,
+            cursor + 3,
+        ]
+        return taken
+
+    with opened(path) as journal:
+        teller = Teller(journal)
+        teller.tell("a" * 1_000)
+        journal._file.sql.set_progress_handler(count, 1)
+        among_few = steps(500)
+        journal._file.sql.set_progress_handler(None, 1)
+        teller.tell("a" * 31_000)
+        journal._file.sql.set_progress_handler(count, 1)
+
+        assert 3 < among_few < 100
+        assert {steps(500), steps(16_000), steps(31_900)} == {among_few}

@@ -143,8 +143,11 @@ REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/v1/jobs/job_x/events", {}, 404, "no job 'job_x' is known here"),
     ("POST", "/v1/jobs/job_x/cancel", {}, 404, "no job 'job_x' is known here"),
     ("GET", "/v1/events?job=job_x", {}, 404, "no job 'job_x' is known here"),
-    ("GET", "/v1/events?job=%00", {}, 404, r"no job '\x00' is known here"),
-    ("GET", "/v1/jobs/a%2Fb", {}, 404, "no job 'a/b' is known here"),
+    ("GET", "/v1/events?job=%00", {}, 400, "a job's id has no slash and no control character"),
+    ("GET", "/v1/events?job=%00", {"headers": {"Accept": "text/event-stream"}}, 400, "a job's id has no slash"),
+    ("GET", "/v1/jobs/a%2Fb", {}, 400, "a job's id has no slash"),
+    ("GET", "/v1/jobs/a%2Fb/events", {}, 400, "a job's id has no slash"),
+    ("POST", "/v1/jobs/a%0Ab/cancel", {}, 400, "a job's id has no slash"),
     ("GET", "/v1/events?level=loud", {}, 400, "level is one of debug, info, warning, error"),
     ("GET", "/v1/events?" + "&".join(f"job={n}" for n in range(1_001)), {}, 413, "at most 1,000 jobs"),
     ("GET", "/v2", {}, 404, "nothing is at /v2"),
@@ -212,6 +215,34 @@ async def test_a_body_over_one_mebibyte_is_refused_also_when_its_length_is_not_s
     response = await client.post("/v1/jobs", data=endless(), headers={"Content-Type": "application/json"})
 
     assert response.status == 413
+
+
+@pytest.mark.parametrize("begins_like_ours", ["{}.evil.example", "{}0", "{}@evil.example", "{}/"])
+async def test_an_origin_that_only_begins_like_ours_is_refused(client: ClientSession, begins_like_ours: str) -> None:
+    ours = str(client._base_url).rstrip("/")
+
+    response = await client.post("/v1/jobs", json=FOLLOW, headers={"Origin": begins_like_ours.format(ours)})
+
+    assert (response.status, response.content_type) == (403, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+        ("cross-site", "navigate", 200),
+        ("cross-site", "no-cors", 403),
+        ("same-site", "no-cors", 403),
+    ],
+)
+async def test_without_an_origin_a_browser_says_whether_the_page_is_ours(
+    client: ClientSession, site: str, mode: str, status: int
+) -> None:
+    """An image whose address is a stream's comes without an Origin. It could not be read, but would hold the stream."""
+    response = await client.get("/v1/jobs", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode})
+
+    assert response.status == status
 
 
 async def test_a_page_of_this_origin_may_change_things(client: ClientSession) -> None:
