@@ -198,22 +198,27 @@ async def test_its_own_client_takes_what_the_scripted_server_sends_from_submit_t
         assert (len(lines), result["video"]["url"]) == (16, server.file_url(server.tasks[handle.request_id]))
 
 
-async def test_its_own_client_is_told_of_a_refusal_and_of_a_cancelled_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_its_own_client_is_told_of_a_refusal_a_failure_and_a_cancelled_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = ManualClock()
     async with ScriptedFal(clock=clock) as server:
         monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{server.url}/")
         client = fal_client.AsyncClient(key=server.token)
         refused = await client.submit("a/b", {"prompt": "[violation] a cat"})
+        broken = await client.submit("a/b", {"prompt": "[error-item] a cat"})
         stopped = await client.submit("a/b", {"prompt": "a cat"})
         await stopped.cancel()
         await clock.advance(60)
         with pytest.raises(fal_client.FalClientHTTPError) as caught:
             await refused.get()
-        status = await stopped.status()
+        ends = [await handle.status() for handle in (broken, stopped)]
         await stopped.client.aclose()
         assert (caught.value.status_code, caught.value.error_type) == (422, "bad_request")
-        assert isinstance(status, fal_client.Completed)
-        assert status.error_type == "client_cancelled"
+        assert [(end.error, end.error_type) for end in ends if isinstance(end, fal_client.Completed)] == [
+            ("Something went wrong while rendering.", "runner_server_error"),
+            ("Request was cancelled", "client_cancelled"),
+        ]
 
 
 async def test_its_own_client_is_told_of_a_wrong_token_and_of_an_unknown_request(
