@@ -32,8 +32,13 @@ class Arriving:
 
         aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
         """
-        while chunk := await payload.read(_CHUNK):
-            self.content += chunk
-            if len(self.content) > self.limit:
-                self.content, self.too_long = self.content[: self.limit], True
-                return
+        # Joined once: to add each piece to a list of 10 MB costs 2 s, most of it copying what was there.
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while not self.too_long and (piece := await payload.read(_CHUNK)):
+                pieces.append(piece)
+                size += len(piece)
+                self.too_long = size > self.limit
+        finally:
+            self.content = b"".join(pieces)[: self.limit]

@@ -208,11 +208,11 @@ class ItemUpstream(ABC):
 
         *word* is the upstream's own for the status, *reason* why, and *code* the same for machines.
         """
+        if status not in ("failed", "cancelled"):
+            return None
         message = self._words(reason) or self._words(code) or f"the upstream says {self._words(word)!r}"
         if status == "cancelled":
             return Failure(kind="cancelled", message=message)
-        if status != "failed":
-            return None
         if _POLICY.search(code if isinstance(code, str) and code else message):
             return Failure(kind="policy", message=message)
         return Failure(kind="upstream", message=message, retryable=True)

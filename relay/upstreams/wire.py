@@ -64,10 +64,11 @@ def _integer(wire: str) -> float:
 _decoder = json.JSONDecoder(parse_float=_number, parse_int=_integer, parse_constant=Figure)
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, depth: int = DEPTH_LIMIT) -> Any:
     """*body* as JSON. `NaN`, `Infinity`, `1e999` and overlong integers come as `Figure`; bad UTF-8 is replaced.
 
-    Raises UpstreamError (malformed) where it is no JSON, or nests deeper than DEPTH_LIMIT.
+    Raises UpstreamError (malformed) where it is no JSON, or nests deeper than *depth*, which is less than DEPTH_LIMIT
+    where *body* is a part of an answer.
     """
     try:
         value, problem = _decoder.decode(body.decode("utf-8-sig", "replace")), None
@@ -77,18 +78,18 @@ def read_json(body: bytes) -> Any:
         value, problem = None, _not_json(body)
     if problem:
         raise UpstreamError("malformed", problem)
-    check_depth(body)
+    check_depth(body, depth)
     return value
 
 
-def check_depth(body: bytes) -> None:
-    """Raise UpstreamError (malformed) where *body*, which is JSON, nests deeper than DEPTH_LIMIT."""
+def check_depth(body: bytes, depth: int = DEPTH_LIMIT) -> None:
+    """Raise UpstreamError (malformed) where *body*, which is JSON, nests deeper than *depth*."""
     if b"\\" in body:
         body = body.replace(rb"\\", b"").replace(rb"\"", b"")
     # Of the rest, brackets and quotes are kept; between two quotes is a text, and hardly any holds a bracket.
     marks = body.translate(_BRACKETS, _OTHERS).replace(b'""', b"")
     marks = b"".join(marks.split(b'"')[::2])
-    for _ in range(DEPTH_LIMIT):
+    for _ in range(depth):
         # Each turn takes the innermost level away.
         marks = marks.replace(b"[]", b"")
         if not marks:

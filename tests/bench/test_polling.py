@@ -23,10 +23,11 @@ def test_each_single_job_is_asked_for_again_and_again(server: Upstream, kind: st
     assert (report["tasks"], report["lists"]) == (20, 0)
 
 
-def test_the_jobs_of_one_list_share_each_request(server: Upstream) -> None:
+@pytest.mark.parametrize("kind", ["list", "declared"])
+def test_the_jobs_of_one_list_share_each_request(server: Upstream, kind: str) -> None:
     server.ask("list?jobs=20&turn=1")
 
-    with client("list", server, 20, SIZES, "--probe") as polling:
+    with client(kind, server, 20, SIZES, "--probe") as polling:
         report = server.until("lists", 3)
         wall, cpu = polling.holds()
 

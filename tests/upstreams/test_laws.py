@@ -10,7 +10,7 @@ from relay.clock import SystemClock
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams import ComfyUI, Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
 from relay.upstreams.comfyui import QUEUE_LIMIT
-from relay.upstreams.sora import LIST_LIMIT
+from relay.upstreams.lists import LIST_LIMIT
 from tests.upstreams.declarations import DECLARATIONS, declared
 
 URL = "https://files.example/a.mp4"

@@ -1,6 +1,5 @@
 """Any JSON API, by declaration: requests with placeholders, and expressions that find what the answers say."""
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -20,6 +19,7 @@ from relay.upstreams.declared.requests import DeclaredRequest, check_header_name
 from relay.upstreams.declared.templates import Values
 from relay.upstreams.http import Reply, Token
 from relay.upstreams.items import TASK_LIMIT, ItemUpstream
+from relay.upstreams.lists import LIST_LIMIT, for_each
 from relay.upstreams.logs import lines
 from relay.upstreams.masking import without_secrets
 from relay.upstreams.outputs import files
@@ -27,10 +27,6 @@ from relay.upstreams.statuses import retry_after
 
 __all__ = ["Declared"]
 
-LIST_LIMIT: Final = 16 * 1024 * 1024
-"""The most bytes of an answer about all tasks."""
-
-_LONG: Final = 256 * 1024
 _NOT_YET: Final = 202
 _TWICE: Final = "the upstream lists this task twice; the last entry counts"
 _TWO_RESULTS: Final = "the upstream lists two results of this task; the first counts"
@@ -177,33 +173,31 @@ class Declared(ItemUpstream):
         return _if_ended(self._judged(question, task, reading, reply))
 
     async def _ask_for_all(self, question: Question, tasks: Sequence[str]) -> Answer:
-        reply = await self._send(question.request, {}, jobs=tasks, limit=LIST_LIMIT)
-        if len(reply.body) <= _LONG:
-            return self._all(question, tasks, reply)
-        # Reading it holds the loop for as long as it is; a thread gives the loop its turn every few milliseconds.
-        return await asyncio.to_thread(self._all, question, tasks, reply)
-
-    def _all(self, question: Question, tasks: Sequence[str], reply: Reply) -> Answer:
         """What a list says about *tasks*. Of a task that is listed twice the last counts, of a result the first."""
+        reply = await self._send(question.request, {}, jobs=tasks, limit=LIST_LIMIT)
         evaluation = Evaluation()
-        listed = question.listed(reply.json(), evaluation)
+        listed = await question.listed(reply.body, evaluation)
         wanted = set(tasks)
         told: dict[str, Observation | UpstreamError] = {}
-        for item in listed:
-            task = question.task_of(item, evaluation)
+
+        def read(item: object) -> None:
+            document = question.opened(item)
+            task = question.task_of(document, evaluation)
             if task is None or task not in wanted:
-                continue
+                return
             try:
-                seen = self._judged(question, task, self._reading(question, task, item, evaluation), reply)
+                seen = self._judged(question, task, self._reading(question, task, document, evaluation), reply)
             except UpstreamError as error:
                 told[task] = error
-                continue
+                return
             if question is self._api.poll:
                 told[task] = replace(seen, warning=_TWICE) if task in told else seen
             elif isinstance(first := told.get(task), Observation):
                 told[task] = replace(first, warning=_TWO_RESULTS)
             elif _if_ended(seen) is not None:
                 told[task] = seen
+
+        await for_each(listed, read)
         return Answer(listed=len(listed), tasks=told)
 
     async def _send(

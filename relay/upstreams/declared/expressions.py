@@ -27,11 +27,15 @@ _CHARACTERS: Final = 64
 
 
 class Expression:
-    """One JMESPath expression, compiled. Raises UsageError for what is none, in words that follow a key's name."""
+    """One JMESPath expression, compiled. Raises UsageError for what is none, in words that follow a key's name.
+
+    *way* is the names that it goes down, where it does nothing else: none for `@`.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._tree = _compiled(text).parsed
+        self.way = _way(self._tree)
 
     def find(self, document: object, evaluation: "Evaluation") -> object:
         """What there is in *document*, None for nothing.
@@ -39,6 +43,9 @@ class Expression:
         Raises ValueError where the expression does not fit what was sent: a function got what it does not take. Raises
         UpstreamError (malformed) where the *evaluation* has taken too many steps.
         """
+        if self.way is not None:
+            evaluation.take(max(1, len(self.way)))
+            return _down(document, self.way)
         try:
             return cast(object, evaluation.visit(cast(Any, self._tree), document))
         except JMESPathTypeError as error:
@@ -60,12 +67,12 @@ class Evaluation(TreeInterpreter):
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
         """See `jmespath.visitor.Visitor`."""
-        self._take(1)
+        self.take(1)
         found = super().visit(node, *args, **kwargs)
         if node["type"] in _BUILDS:
             self._take_all(found)
         elif node["type"] in _GATHERS and found is not None:
-            self._take(len(found))
+            self.take(len(found))
         return found
 
     def visit_function_expression(self, node: Any, value: Any) -> Any:
@@ -75,7 +82,8 @@ class Evaluation(TreeInterpreter):
             self._take_all(argument)
         return self._known.call_function(node["value"], found)
 
-    def _take(self, steps: int) -> None:
+    def take(self, steps: int) -> None:
+        """Count so many *steps*. Raises UpstreamError (malformed) where that is too many."""
         self._left -= steps
         if self._left < 0:
             raise UpstreamError("malformed", "the answer takes too many steps to read; write simpler expressions")
@@ -85,9 +93,9 @@ class Evaluation(TreeInterpreter):
         waiting = [value]
         while waiting:
             whole = waiting.pop()
-            self._take(1)
+            self.take(1)
             if isinstance(whole, str):
-                self._take(len(whole) // _CHARACTERS)
+                self.take(len(whole) // _CHARACTERS)
             elif isinstance(whole, list):
                 waiting.extend(cast("list[object]", whole))
             elif isinstance(whole, dict):
@@ -114,6 +122,29 @@ def _compiled(text: str) -> ParsedResult:
     else:
         return parsed
     raise UsageError(f"is no JMESPath expression: {problem}")
+
+
+def _way(tree: Any) -> tuple[str, ...] | None:
+    """The names that *tree* goes down, None where it does anything else."""
+    match tree:
+        case {"type": "current"}:
+            return ()
+        case {"type": "field", "value": str(name)}:
+            return (name,)
+        case {"type": "subexpression"}:
+            ways = [_way(child) for child in tree["children"]]
+            return None if None in ways else tuple(name for way in ways for name in way or ())
+        case _:
+            return None
+
+
+def _down(document: object, way: tuple[str, ...]) -> object:
+    """What lies at the end of *way*. Most expressions are no more, and the interpreter takes ten times as long."""
+    for name in way:
+        if not isinstance(document, dict):
+            return None
+        document = cast("dict[str, object]", document).get(name)
+    return document
 
 
 def _check_call(name: str, given: int) -> None:

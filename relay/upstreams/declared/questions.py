@@ -1,15 +1,20 @@
 """What is asked of an API that was declared, and what it is told: a request, and how its answer is read."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Final, Literal, TypeAlias, cast, get_args
+
+from msgspec import Raw
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Status
 from relay.tables import nearest
 from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
-from relay.upstreams.declared.expressions import Evaluation
+from relay.upstreams.declared.expressions import Evaluation, Expression
 from relay.upstreams.declared.readings import Finding, Reader, compiled, found, identifier
 from relay.upstreams.declared.requests import DeclaredRequest
+from relay.upstreams.lists import read_beside, split
+from relay.upstreams.wire import DEPTH_LIMIT, read_json
 
 __all__ = ["FindingsListener", "Meaning", "Order", "Question", "checked_codes", "checked_states"]
 
@@ -43,12 +48,25 @@ class Question:
             raise UsageError(f"{name}.path must say which task, as in videos/{{task}}; or {name}.items lists them all")
         self.reader = Reader(name, request, states)
 
-    def listed(self, document: object, evaluation: Evaluation) -> list[object]:
-        """The items of a list. Raises UpstreamError (malformed) where there is none, which is not an empty one."""
+    async def listed(self, body: bytes, evaluation: Evaluation) -> Sequence[object]:
+        """The items of the list in *body*, each to be opened with `opened`.
+
+        Raises UpstreamError (malformed) where there is no list, which is not an empty one.
+        """
         if self.items is None:
-            return []
-        finding = found("items", self.items, document, evaluation)
-        items = finding.value
+            return ()
+        if self.items.way is not None and (pieces := split(body, self.items.way)) is not None:
+            return pieces
+        return await read_beside(body, partial(self._found, self.items, evaluation))
+
+    def opened(self, item: object) -> object:
+        """*item* of what was `listed`, as it is read. Raises UpstreamError (malformed)."""
+        if self.items is None or not isinstance(item, Raw):
+            return item
+        return read_json(bytes(item), DEPTH_LIMIT - 1 - len(self.items.way or ()))
+
+    def _found(self, expression: Expression, evaluation: Evaluation, document: object) -> list[object]:
+        items = found("items", expression, document, evaluation).value
         if not isinstance(items, list):
             raise UpstreamError("malformed", f"{self.name}.items finds no list in the answer")
         return cast("list[object]", items)

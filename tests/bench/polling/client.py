@@ -17,9 +17,11 @@ from typing import Final
 import aiohttp
 
 from relay.cli.build import build_relay
+from relay.cli.collector import settled
 from relay.secret import Secret
 from relay.settings import (
     ConsoleSettings,
+    HttpSettings,
     JournalSettings,
     PaceSettings,
     RunwaySettings,
@@ -27,12 +29,27 @@ from relay.settings import (
     SoraSettings,
     UpstreamSettings,
 )
+from relay.upstreams import PollRequest
 from tests.bench.fanout.control import EXIT_AFTER
 from tests.bench.polling.upstream import TOKEN, task_name
 
 __all__: list[str] = []
 
 TICK: Final = 0.001
+
+LISTED: Final = PollRequest(
+    path="nf/pending/v2",
+    items="@",
+    id="id",
+    status="status",
+    progress="progress_pct",
+    scale=1,
+    queue_position="progress_pos_in_queue",
+    eta="estimated_queue_wait_time",
+    urls="generations[].url",
+    error="failure_reason",
+)
+"""The same list, by declaration."""
 
 
 class Probe:
@@ -86,6 +103,8 @@ async def relay(base: str, options: argparse.Namespace) -> None:
     """`relay serve` without its web server: settings, journal, console."""
     token = Secret(TOKEN)
     upstream: UpstreamSettings = SoraSettings(name="up", base_url=base, token=token, interval=options.interval)
+    if options.client == "declared":
+        upstream = HttpSettings(name="up", base_url=base, token=token, interval=options.interval, poll=LISTED)
     if options.client == "item":
         # As many connections as aiohttp opens by itself for the other loop.
         # Without the jitter, which is meant: what is left of an error is the engine's own.
@@ -99,6 +118,7 @@ async def relay(base: str, options: argparse.Namespace) -> None:
         )
     journal = JournalSettings(url="memory:" if options.memory else f"sqlite:{options.work / 'relay.db'}")
     async with AsyncExitStack() as stack:
+        stack.enter_context(settled())
         built = build_relay(Settings(upstreams=(upstream,), journal=journal, sinks=(ConsoleSettings(format="json"),)))
         await stack.enter_async_context(built)
         for number in range(options.jobs):
@@ -123,7 +143,7 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("client", choices=("naive", "item", "list"))
+    parser.add_argument("client", choices=("naive", "item", "list", "declared"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--jobs", type=int, required=True)
     parser.add_argument("--interval", type=float, default=2.5)

@@ -25,6 +25,7 @@ from tests.bench.part import Findings, Plan, least, most, ratio
 __all__ = ["Sizes", "measure"]
 
 INTERVAL: Final = 2.5
+LISTS: Final = {"list": "", "declared": ", by declaration"}
 TURNS: Final = {"nothing has changed": 1, "all have changed": 2, "all have ended": 100}
 PATIENCE: Final = 60.0
 
@@ -85,14 +86,17 @@ def measure(plan: Plan) -> Findings:
     sizes = QUICK if plan.quick else FULL
     singles: dict[str, list[dict[str, float]]] = {"naive": [], "item": []}
     lists: list[float] = []
-    holds: dict[str, list[tuple[float, float]]] = {turn: [] for turn in TURNS}
+    holds: dict[str, list[tuple[float, float]]] = {f"{turn}{how}": [] for how in LISTS.values() for turn in TURNS}
     with upstream() as server:
         for number in range(plan.rounds):
             for kind in ("naive", "item") if number % 2 else ("item", "naive"):
                 singles[kind].append(_single(kind, server, sizes))
                 plan.say(f"round {number + 1}, {kind}: {_line(singles[kind][-1])}")
             lists.append(_requests_an_interval(server, sizes))
-            for turn, hold in _passes(server, sizes).items():
+            passes = [
+                (f"{turn}{how}", hold) for kind, how in LISTS.items() for turn, hold in _passes(kind, server, sizes)
+            ]
+            for turn, hold in passes:
                 holds[turn].append(hold)
                 plan.say(f"round {number + 1}, {sizes.crowd:,} listed, {turn}: held {hold[0]} ms, {hold[1]} ms of CPU")
     item, naive = singles["item"], singles["naive"]
@@ -202,20 +206,18 @@ def _requests_an_interval(server: Upstream, sizes: Sizes) -> float:
     return round(sizes.watched / ((times[-1] - times[0]) / sizes.interval), 2)
 
 
-def _passes(server: Upstream, sizes: Sizes) -> dict[str, tuple[float, float]]:
+def _passes(kind: str, server: Upstream, sizes: Sizes) -> Iterator[tuple[str, tuple[float, float]]]:
     """For how long a pass over many jobs holds the loop, whatever has become of them."""
-    held = {}
     server.ask(f"list?jobs={sizes.crowd}&turn=1")
     server.ask("reset")
-    with client("list", server, sizes.crowd, sizes, "--probe") as polling:
+    with client(kind, server, sizes.crowd, sizes, "--probe") as polling:
         server.until("lists", 3)
         for turn, number in TURNS.items():
             polling.holds()
             server.ask(f"list?jobs={sizes.crowd}&turn={number}")
             # Where all have ended there is no further request to wait for: within these, what changed has been told.
             time.sleep(3 * sizes.interval)
-            held[turn] = polling.holds()
-    return held
+            yield turn, polling.holds()
 
 
 def _all(rounds: Sequence[dict[str, float]], key: str) -> list[float]:
