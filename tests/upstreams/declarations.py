@@ -188,6 +188,50 @@ method = "PUT"
 path = "scripted/video/requests/{task}/cancel"
 """
 
+# One route of several, and a token that is fixed: the API itself takes tokens that are signed anew.
+_KLING: Final = """
+[upstreams.codes]
+1004 = "auth"
+1203 = "not-found"
+1302 = "rate-limit"
+1303 = "rate-limit"
+5000 = "server"
+5001 = "server"
+5002 = "server"
+risk = "policy"
+
+[upstreams.submit]
+path = "v1/videos/text2video"
+id = "data.task_id"
+error = "code != `0` && message"
+
+[upstreams.poll]
+path = "v1/videos/text2video/{task}"
+status = "data.task_status"
+urls = "data.task_result.videos[].url"
+error = "data.task_status_msg || (code != `0` && message)"
+code = "(contains(to_string(data.task_status_msg), 'risk control') && 'risk') || (code != `0` && code)"
+"""
+
+_VEO: Final = """
+auth_header = "x-goog-api-key"
+auth_scheme = ""
+states = { true = "succeeded", false = "running" }
+codes = { 4 = "timeout", 5 = "not-found", 7 = "auth", 8 = "rate-limit", 16 = "auth", filtered = "policy" }
+
+[upstreams.submit]
+path = "models/{input.model}:predictLongRunning"
+body = { instances = [{ prompt = "{input.prompt}" }] }
+id = "name"
+
+[upstreams.poll]
+path = "{+task}"
+status = "done || name && 'false'"
+urls = "response.generateVideoResponse.generatedSamples[].video.uri"
+error = "error.message || (response.generateVideoResponse | (!generatedSamples && raiMediaFilteredReasons[0]))"
+code = "error.code || (response.generateVideoResponse | (!generatedSamples && raiMediaFilteredCount && 'filtered'))"
+"""
+
 DECLARATIONS: Final = {
     "runway": _RUNWAY,
     "luma": _LUMA,
@@ -197,6 +241,8 @@ DECLARATIONS: Final = {
     "sora": _SORA,
     "minimax": _MINIMAX,
     "fal": _FAL,
+    "kling": _KLING,
+    "veo": _VEO,
 }
 """The keys of `[[upstreams]]` beside kind, base_url and token, by the dialect that they declare."""
 

@@ -12,6 +12,7 @@ from relay.events import Event
 from relay.testing import (
     ManualClock,
     ScriptedFal,
+    ScriptedKling,
     ScriptedLuma,
     ScriptedMiniMax,
     ScriptedNewApi,
@@ -19,9 +20,11 @@ from relay.testing import (
     ScriptedReplicate,
     ScriptedRunway,
     ScriptedUpstream,
+    ScriptedVeo,
 )
 from relay.upstreams import (
     Fal,
+    Kling,
     Luma,
     MiniMax,
     NewApi,
@@ -29,6 +32,7 @@ from relay.upstreams import (
     Replicate,
     Runway,
     Sora,
+    Veo,
 )
 from tests.upstreams.declarations import DECLARATIONS, declared
 from tests.upstreams.living import lived
@@ -42,6 +46,8 @@ DIALECTS: dict[str, tuple[Any, Any]] = {
     "sora": (ScriptedUpstream, Sora),
     "minimax": (ScriptedMiniMax, MiniMax),
     "fal": (ScriptedFal, Fal),
+    "kling": (ScriptedKling, Kling),
+    "veo": (ScriptedVeo, Veo),
 }
 
 SCENARIOS = [
@@ -53,17 +59,20 @@ INPUT: dict[str, Any] = {"model": "scripted/video", "prompt": "a cat", "promptTe
 INPUTS: dict[str, dict[str, Any]] = {
     "replicate": {"model": "scripted/video", "prompt": "a cat"},
     "sora": {"prompt": "a cat"},
+    "veo": {"model": "veo-scripted", "prompt": "a cat"},
 }
 BUILT_IN_INPUTS: dict[str, dict[str, Any]] = {
     "replicate": {"model": "scripted/video", "input": {"prompt": "a cat"}},
     "sora": {"prompt": "a cat"},
+    "veo": {"model": "veo-scripted", "prompt": "a cat"},
 }
 
 OWN: dict[str, dict[str, set[str]]] = {
     "sora": {"done": {"expires"}},
     "minimax": {"failed": {"message"}},
+    "veo": {"progress": {"raw_status"}, "failed": {"message"}},
 }
-"""What a dialect reads out of an address, or puts into a sentence of its own."""
+"""What a dialect reads out of an address, or puts into a sentence of its own; for an operation it has no word."""
 
 
 def told(events: list[Event], origin: str, task: str, dialect: str) -> list[dict[str, Any]]:

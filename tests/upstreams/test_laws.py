@@ -178,6 +178,7 @@ DECLARED: dict[str, UpstreamBodies] = {
     **{dialect: bodies for dialect, (_, bodies) in DIALECTS.items()},
     "replicate": replace(DIALECTS["replicate"][1], input={"model": "owner/name", "prompt": "a cat"}),
     "fal": replace(DIALECTS["fal"][1], task="abc", created={"request_id": "abc"}),
+    "kling": replace(DIALECTS["kling"][1], task="task-1"),
 }
 
 
