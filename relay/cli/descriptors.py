@@ -6,7 +6,7 @@ from typing import Final
 
 from relay.cli import say
 
-__all__ = ["allow_streams"]
+__all__ = ["allow_streams", "problem_with"]
 
 OWN: Final = 128
 """What is open besides streams: journal, sinks, the listener, and clients that ask for something else."""
@@ -25,22 +25,42 @@ def allow_streams(streams: int, upstreams: int) -> None:
         return
     import resource
 
-    own = OWN + EACH_UPSTREAM * upstreams
-    needed = streams + own
-
-    def suffices(limit: int) -> bool:
-        return limit == resource.RLIM_INFINITY or limit >= needed
-
+    needed = _needed(streams, upstreams)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if suffices(soft):
+    if _suffices(soft, needed):
         return
     # macOS has a limit below the one that it tells of.
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if suffices(hard) else hard, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if _suffices(hard, needed) else hard, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if not suffices(most):
-        lower = f", or lower [server] max_streams to {most - own}" if most > own else ""
-        say(
-            f"{streams:,} streams (max_streams) and what else is open need {needed:,} descriptors, and this process may"
-            f" have {most:,}; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd){lower}"
-        )
+    if not _suffices(most, needed):
+        say(_too_few(streams, upstreams, most))
+
+
+def problem_with(streams: int, upstreams: int) -> str | None:
+    """Why so many *streams* could not be served at once, and what to do; None where they could. Changes nothing."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if _suffices(hard, _needed(streams, upstreams)) else _too_few(streams, upstreams, hard)
+
+
+def _needed(streams: int, upstreams: int) -> int:
+    return streams + OWN + EACH_UPSTREAM * upstreams
+
+
+def _suffices(limit: int, needed: int) -> bool:
+    import resource
+
+    return limit == resource.RLIM_INFINITY or limit >= needed
+
+
+def _too_few(streams: int, upstreams: int, most: int) -> str:
+    own = _needed(0, upstreams)
+    lower = f", or lower [server] max_streams to {most - own}" if most > own else ""
+    return (
+        f"{streams:,} streams (max_streams) and what else is open need {streams + own:,} descriptors, and this process"
+        f" may have {most:,}; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd){lower}"
+    )

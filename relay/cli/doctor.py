@@ -16,8 +16,10 @@ import click
 
 from relay.cli import INTERRUPTED
 from relay.cli.build import build_pace, build_upstream
+from relay.cli.descriptors import problem_with
 from relay.cli.options import config_option, settings_from
 from relay.cli.serving import run
+from relay.cli.sheet import Sheet, counted, cut, named
 from relay.clock import SystemClock
 from relay.errors import ConfigError, JournalError, RelayError, UpstreamError
 from relay.events import Exchange
@@ -25,7 +27,6 @@ from relay.observations import Answer, Observation
 from relay.secret import NO_SECRET, Secret
 from relay.settings import UPSTREAM_KINDS, JournalSettings, Settings, UpstreamSettings
 from relay.tables import nearest
-from relay.text import bounded, inert
 from relay.upstreams import Declared, FetchesResults, Submits, Upstream
 from relay.upstreams.base import is_item_type
 from relay.upstreams.declared.readings import Finding
@@ -35,9 +36,6 @@ __all__ = ["doctor"]
 
 CONNECTING: Final = 10.0
 """Seconds that a connection may take."""
-
-WIDTH: Final = 100
-"""How many characters of what an upstream says are shown."""
 
 
 def read_input(text: str) -> dict[str, Any]:
@@ -88,11 +86,12 @@ async def _examine(
     input: Mapping[str, Any] | None,
     stop: asyncio.Event,
 ) -> int:
-    sheet = _Sheet()
+    sheet = Sheet()
     adapters = [(one, build_upstream(one, SystemClock()), build_pace(one)) for one in chosen]
-    upstreams, sinks = _counted(len(settings.upstreams), "upstream"), _counted(len(settings.sinks) or 1, "sink")
+    upstreams, sinks = counted(len(settings.upstreams), "upstream"), counted(len(settings.sinks) or 1, "sink")
     sheet.row("configuration", f"{upstreams}, {sinks}")
     _examine_journal(sheet, settings.journal)
+    _examine_descriptors(sheet, settings)
     for one, upstream, _ in adapters:
         working = asyncio.create_task(_examine_upstream(sheet, one, upstream, task, input))
         stopping = asyncio.create_task(stop.wait())
@@ -107,26 +106,7 @@ async def _examine(
     return sheet.end()
 
 
-class _Sheet:
-    """What is printed: a row for each finding. What is *amiss* is counted."""
-
-    def __init__(self, mask: Masker | None = None) -> None:
-        self.mask = mask or Masker([])
-        self._amiss = 0
-
-    def row(self, label: str, text: str) -> None:
-        click.echo(f"{label:<21}{inert(bounded(self.mask(text), 4 * WIDTH))}")
-
-    def amiss(self, label: str, text: str) -> None:
-        self._amiss += 1
-        self.row(label, f"amiss: {text}")
-
-    def end(self) -> int:
-        click.echo("all is well" if not self._amiss else f"amiss: {self._amiss}")
-        return 1 if self._amiss else 0
-
-
-def _examine_journal(sheet: _Sheet, journal: JournalSettings) -> None:
+def _examine_journal(sheet: Sheet, journal: JournalSettings) -> None:
     if journal.scheme != "sqlite":
         sheet.row("journal", "in memory; a relay that ends forgets its jobs")
         return
@@ -148,8 +128,16 @@ def _examine_journal(sheet: _Sheet, journal: JournalSettings) -> None:
         sheet.row("journal", f"{path} can be read")
 
 
+def _examine_descriptors(sheet: Sheet, settings: Settings) -> None:
+    streams = settings.server.max_streams
+    if (problem := problem_with(streams, len(settings.upstreams))) is not None:
+        sheet.amiss("descriptors", problem)
+    else:
+        sheet.row("descriptors", f"enough for {counted(streams, 'stream')} (max_streams)")
+
+
 async def _examine_upstream(
-    sheet: _Sheet, settings: UpstreamSettings, upstream: Upstream, task: str | None, input: Mapping[str, Any] | None
+    sheet: Sheet, settings: UpstreamSettings, upstream: Upstream, task: str | None, input: Mapping[str, Any] | None
 ) -> None:
     given = [getattr(settings, key) for key in settings.__struct_fields__]
     secrets = [one for one in given if isinstance(one, Secret) and one is not NO_SECRET]
@@ -181,7 +169,7 @@ def _how(upstream: Upstream) -> str:
     return "about each task by itself" if is_item_type(upstream) else "about all tasks at once"
 
 
-async def _reaches(sheet: _Sheet, base_url: str) -> bool:
+async def _reaches(sheet: Sheet, base_url: str) -> bool:
     """Whether somebody answers at the address: a connection, and no request."""
     parts = urlsplit(base_url)
     secure = parts.scheme == "https"
@@ -216,7 +204,7 @@ def _why(error: Exception) -> str:
             return "it broke off"
 
 
-async def _submitted(sheet: _Sheet, upstream: Upstream, input: Mapping[str, Any]) -> str | None:
+async def _submitted(sheet: Sheet, upstream: Upstream, input: Mapping[str, Any]) -> str | None:
     if not isinstance(upstream, Submits):
         sheet.amiss("submit", "this upstream takes no submissions")
         return None
@@ -225,12 +213,12 @@ async def _submitted(sheet: _Sheet, upstream: Upstream, input: Mapping[str, Any]
     return task
 
 
-async def _ask(sheet: _Sheet, upstream: Upstream, task: str | None) -> None:
+async def _ask(sheet: Sheet, upstream: Upstream, task: str | None) -> None:
     """One poll, and a look for the result where the task has succeeded and keeps it elsewhere."""
     asked = [] if task is None else [task]
     answer = await upstream.observe(asked)
     if task is None:
-        sheet.row("listed", f"{_counted(answer.listed, 'task')}; name one with --task to see what is found")
+        sheet.row("listed", f"{counted(answer.listed, 'task')}; name one with --task to see what is found")
         return
     seen = _seen(sheet, answer, task)
     gone = seen is None and not is_item_type(upstream)
@@ -238,10 +226,10 @@ async def _ask(sheet: _Sheet, upstream: Upstream, task: str | None) -> None:
     if isinstance(upstream, FetchesResults) and (gone or succeeded):
         _seen(sheet, await upstream.fetch_result(asked), task)
     elif gone:
-        sheet.amiss("listed", f"{_counted(answer.listed, 'task')}, and this is not among them")
+        sheet.amiss("listed", f"{counted(answer.listed, 'task')}, and this is not among them")
 
 
-def _seen(sheet: _Sheet, answer: Answer, task: str) -> Observation | None:
+def _seen(sheet: Sheet, answer: Answer, task: str) -> Observation | None:
     seen = answer.tasks.get(task)
     if isinstance(seen, UpstreamError):
         sheet.amiss(seen.kind, seen.message)
@@ -262,47 +250,30 @@ def _meaning(seen: Observation) -> str:
     if seen.percent is not None:
         said.append(f"{seen.percent}%")
     if seen.raw_percent is not None:
-        said.append(f"figure {_cut(seen.raw_percent)} not used as it is")
+        said.append(f"figure {cut(seen.raw_percent)} not used as it is")
     if seen.queue_position is not None:
         said.append(f"position {seen.queue_position} in the queue")
     if seen.eta is not None:
         said.append(f"{seen.eta:g} s left")
     if seen.log:
-        said.append(f"{_counted(len(seen.log), 'line')} of log")
+        said.append(f"{counted(len(seen.log), 'line')} of log")
     if seen.result is not None:
-        said += [_counted(len(seen.result.urls), "file"), *seen.result.urls[:2]]
+        said += [counted(len(seen.result.urls), "file"), *seen.result.urls[:2]]
     if seen.failure is not None:
-        said.append(f"{seen.failure.kind}: {_cut(seen.failure.message)}")
+        said.append(f"{seen.failure.kind}: {cut(seen.failure.message)}")
     return ", ".join(said)
 
 
-def _show_exchange(sheet: _Sheet, exchange: Exchange) -> None:
+def _show_exchange(sheet: Sheet, exchange: Exchange) -> None:
     answered = "no answer" if exchange.status is None else f"{exchange.status} in {exchange.seconds:.2f} s"
     sheet.row("request", f"{exchange.method} {exchange.url}: {answered}")
 
 
-def _show_findings(sheet: _Sheet, request: str, _task: str | None, findings: tuple[Finding, ...]) -> None:
+def _show_findings(sheet: Sheet, request: str, _task: str | None, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         label = f"{request}.{finding.key}"
-        said = f"{_cut(finding.expression)} -> "
+        said = f"{cut(finding.expression)} -> "
         if finding.problem is not None:
             sheet.amiss(label, f"{said}{finding.problem}")
         else:
-            sheet.row(label, f"{said}{_named(finding.value)}")
-
-
-def _named(value: object) -> str:
-    """A value as JSON, and its type."""
-    if value is None:
-        return "nothing"
-    kinds = {str: "text", bool: "true or false", int: "number", float: "number", list: "list", dict: "object"}
-    kind = next(name for known, name in kinds.items() if isinstance(value, known))
-    return f"{_cut(json.dumps(value, ensure_ascii=False))} ({kind})"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def _cut(text: str) -> str:
-    return bounded(text, WIDTH)
+            sheet.row(label, f"{said}{named(finding.value)}")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ urls = "files"
 Capture = pytest.CaptureFixture[str]
 
 
-async def examined(folder: Path, token: str, *arguments: str) -> tuple[int, list[str]]:
+async def examined(
+    folder: Path, token: str, *arguments: str, command: tuple[str | Path, ...] = (SCRIPT, "doctor")
+) -> tuple[int, list[str]]:
     """The status with which `relay doctor` ends, and the lines it prints on either output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [SCRIPT, "doctor", *arguments],
+            [*command, *arguments],
             cwd=folder,
             env={**environ, "TOKEN": token},
             stdout=subprocess.PIPE,
@@ -50,7 +53,8 @@ async def examined(folder: Path, token: str, *arguments: str) -> tuple[int, list
 
 def write(folder: Path, kind: str, base_url: str, keys: str = "", journal: str = "memory:") -> None:
     upstream = f'[[upstreams]]\nkind = "{kind}"\nbase_url = "{base_url}"\ntoken = "env:TOKEN"\n'
-    (folder / "relay.toml").write_text(f'[journal]\nurl = "{journal}"\n{upstream}{keys}')
+    server = "[server]\nmax_streams = 100\n"
+    (folder / "relay.toml").write_text(f'{server}[journal]\nurl = "{journal}"\n{upstream}{keys}')
 
 
 async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_means(tmp_path: Path) -> None:
@@ -58,13 +62,14 @@ async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_
         write(tmp_path, "http", server.url, DECLARATIONS["runway"])
         task = server.add_task()
         status, lines = await examined(tmp_path, CANARY, "--task", task)
-    request = lines.pop(5)
+    request = lines.pop(6)
     assert request.startswith(f"request              GET {server.url}/v1/tasks/{task}: 200 in ")
     assert (status, lines) == (
         0,
         [
             "configuration        1 upstream, 1 sink",
             "journal              in memory; a relay that ends forgets its jobs",
+            "descriptors          enough for 100 streams (max_streams)",
             "upstream             http, of kind http, asked about each task by itself",
             "token                is there",
             f"address              {server.url} can be reached",
@@ -104,6 +109,74 @@ async def test_nothing_is_asked_of_an_upstream_without_a_task_but_for_a_list(tmp
         0,
         ["listed               1 task; name one with --task to see what is found", "all is well"],
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of descriptors")
+async def test_fewer_descriptors_than_max_streams_needs_are_amiss_and_it_says_how_many(tmp_path: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -n 300 && exec "$0" doctor', SCRIPT)
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "runway", server.url)
+        status, lines = await examined(tmp_path, CANARY, command=limited)
+    assert (status, lines[2], lines[-1]) == (
+        1,
+        "descriptors          amiss: 100 streams (max_streams) and what else is open need 328 descriptors, and this"
+        " process may have 300; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd), or lower [server]"
+        " max_streams to 72",
+        "amiss: 1",
+    )
+
+
+EVERYTHING = """
+[upstreams.poll]
+path = "renders/{task}"
+status = "state"
+progress = "done"
+scale = 1
+queue_position = "place"
+eta = "left"
+log = "log"
+urls = "files"
+error = "error.message"
+code = "error.code"
+"""
+
+
+async def test_each_expression_is_shown_with_what_it_found_and_a_failure_with_its_reason(tmp_path: Path) -> None:
+    body = {"state": "failed", "place": 2, "left": 3.5, "log": ["a", "b"], "error": {"message": "broken", "code": 7}}
+    async with Stub(reply(json.dumps(body))) as stub:
+        write(tmp_path, "http", stub.url, EVERYTHING)
+        status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
+    assert (status, lines[7:]) == (
+        0,
+        [
+            'poll.status          state -> "failed" (text)',
+            "poll.progress        done -> nothing",
+            "poll.queue_position  place -> 2 (number)",
+            "poll.eta             left -> 3.5 (number)",
+            'poll.log             log -> ["a", "b"] (list)',
+            "poll.urls            files -> nothing",
+            'poll.error           error.message -> "broken" (text)',
+            "poll.code            error.code -> 7 (number)",
+            "means                failed, 2 lines of log, upstream: broken",
+            "all is well",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("<!doctype html><p>hello", "malformed            amiss: the answer is an HTML page; JSON was expected"),
+        ("", "malformed            amiss: the answer is empty; JSON was expected"),
+        ('{"state": ', "malformed            amiss: the answer is not JSON; JSON was expected"),
+        ("[" * 40 + "]" * 40, "malformed            amiss: the answer nests deeper than 32 levels"),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_told_in_a_sentence(body: str, said: str, tmp_path: Path) -> None:
+    async with Stub(reply(body)) as stub:
+        write(tmp_path, "http", stub.url, STUDIO)
+        status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
+    assert (status, lines[-2:]) == (1, [said, "amiss: 1"])
 
 
 async def test_a_submit_is_made_once_and_only_when_it_is_asked_for(tmp_path: Path) -> None:
