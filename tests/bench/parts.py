@@ -16,6 +16,7 @@ PARTS: Final[Mapping[str, str]] = {
     "stuck": "tests.bench.stuck",
     "cycles": "tests.bench.cycles",
     "console": "tests.bench.console",
+    "startup": "tests.bench.startup",
 }
 """The module of each, in the order in which they are run and shown."""
 
