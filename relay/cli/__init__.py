@@ -1,6 +1,8 @@
 """The command line. Each command is imported when it is asked for, so that help comes at once."""
 
 import logging
+import os
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
@@ -89,8 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def say(message: str) -> None:
     """Tell the user something, in one line on stderr: standard output is for records. Nobody may be reading it."""
-    with suppress(OSError):
+    try:
         click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
+    except OSError:
+        # What is left in the buffer would fail once more as Python ends, whose status is then 120.
+        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
 
 class _ToStderr(logging.Handler):

@@ -209,10 +209,12 @@ def test_a_mistake_is_one_line_that_says_what_to_do(arguments: list[str], said: 
 
 
 def test_a_mistake_of_which_nobody_reads_is_its_status_alone() -> None:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        assert subprocess.run([SCRIPT, "tail", "127.0.0.1:1"], stderr=theirs, check=False).returncode == 2
+        ended = subprocess.run([SCRIPT, "tail", "127.0.0.1:1"], stderr=theirs, env=buffered, check=False)
+        assert ended.returncode == 2
     finally:
         os.close(theirs)
 
