@@ -40,7 +40,18 @@ class Wiretap:
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Be the relay for one connection."""
-        answers, questions = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            answers, questions = await asyncio.open_connection("127.0.0.1", self._port)
+            try:
+                await self._tap(answers, questions, reader, writer)
+            finally:
+                questions.close()
+        finally:
+            writer.close()
+
+    async def _tap(
+        self, answers: StreamReader, questions: StreamWriter, reader: StreamReader, writer: StreamWriter
+    ) -> None:
         asking = asyncio.create_task(_hand_on(reader, questions))
         try:
             with suppress(ConnectionError):
@@ -54,7 +65,6 @@ class Wiretap:
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            await _close(questions, writer)
 
     async def _hear(self, data: bytes) -> bytes:
         """Note *data*, and return what of it is to be handed on."""
@@ -83,13 +93,6 @@ async def _hand_on(reader: StreamReader, writer: StreamWriter) -> None:
             await writer.drain()
 
 
-async def _close(*ends: StreamWriter) -> None:
-    for end in ends:
-        end.close()
-        with suppress(ConnectionError):
-            await end.wait_closed()
-
-
 @asynccontextmanager
 async def wiretap(port: int) -> AsyncGenerator[tuple[Wiretap, str]]:
     """A tap before the server on *port* of loopback, and the address to use instead."""
@@ -106,9 +109,11 @@ async def wiretap(port: int) -> AsyncGenerator[tuple[Wiretap, str]]:
         yield tap, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        left = dict(connections)
-        for task, writer in left.items():
-            task.cancel()
-            writer.transport.abort()
-        await asyncio.gather(*left, return_exceptions=True)
-        await _close(*left.values())
+        while left := dict(connections):
+            for task, writer in left.items():
+                task.cancel()
+                # A task that is cancelled before its first step closes nothing.
+                writer.close()
+                writer.transport.abort()
+            await asyncio.gather(*left, return_exceptions=True)
+            await asyncio.sleep(0)

@@ -268,9 +268,11 @@ async def test_a_server_that_never_answers_is_a_timeout() -> None:
 
 async def test_a_server_that_stops_in_the_middle_is_a_timeout() -> None:
     async def half(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply("[1, 2", content_length="100"))
-        await held.wait()
-        writer.close()
+        try:
+            writer.write(reply("[1, 2", content_length="100"))
+            await held.wait()
+        finally:
+            writer.close()
 
     held = asyncio.Event()
     async with await asyncio.start_server(half, "127.0.0.1", 0) as server:
