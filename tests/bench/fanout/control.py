@@ -73,15 +73,17 @@ async def serve_control(
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            if line == b"census\n":
-                writer.write(census() + b"\n")
-                continue
-            order = Order.parse(line.decode())
-            await _emit(order, publish, 1 if order.rate else together, batch)
-            writer.write(b"ok\n")
-            await writer.drain()
-        writer.close()
+        try:
+            while line := await reader.readline():
+                if line == b"census\n":
+                    writer.write(census() + b"\n")
+                    continue
+                order = Order.parse(line.decode())
+                await _emit(order, publish, 1 if order.rate else together, batch)
+                writer.write(b"ok\n")
+                await writer.drain()
+        finally:
+            writer.close()
 
     return await asyncio.start_unix_server(answer, path)
 
