@@ -66,6 +66,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     port: _Port = 8080
     heartbeat: _Seconds = 15.0
     send_timeout: _Seconds = 10.0
+    slow_after: _Seconds = 2.0
     max_age: _Seconds = 3_600.0
     max_streams: Annotated[int, Meta(ge=1, description="a number of streams, 1 or more")] = 10_000
     max_streams_per_client: Annotated[int, Meta(ge=0, description="a number of streams, 0 for any number")] = 0

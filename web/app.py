@@ -24,6 +24,7 @@ def create_app(
     *,
     heartbeat: float = 15.0,
     send_timeout: float = 10.0,
+    slow_after: float = 2.0,
     max_age: float = 3_600.0,
     max_streams: int = 10_000,
     max_streams_per_client: int = 0,
@@ -35,7 +36,8 @@ def create_app(
     """The relay's routes as an application. It enters and leaves *relay*, unless that runs already.
 
     Of streams, times in seconds. *heartbeat*: between signs of life on a quiet one. *send_timeout*: until a client
-    that takes nothing is cut off. *max_age*: until one is renewed, give or take a fifth; the client does not notice.
+    that takes nothing is cut off. *slow_after*: until one that has not caught up is given the latest progress instead
+    of all. *max_age*: until one is renewed, give or take a fifth; the client does not notice.
     *max_streams*: how many may be open in all, and *max_streams_per_client* from one address, 0 for any number; more
     are asked to come back. *debug*: whether `?debug=1` streams may carry raw exchanges.
 
@@ -52,6 +54,7 @@ def create_app(
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,
+        slow_after=slow_after,
         max_age=max_age,
         max_streams=max_streams,
         max_streams_per_client=max_streams_per_client,

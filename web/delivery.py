@@ -1,6 +1,7 @@
 """One client being served: what it is to hear, and the connection it hears it on."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -143,22 +144,25 @@ class Delivery(OpenStream):
     async def _catch_up(self, lead: bytes = b"") -> bool:
         """Write *lead* and all that is behind the cursor; others have their turn between two pages.
 
+        Who has not caught up when patience ends is slow; for a moment, a burst puts anybody behind.
         Returns whether the stream is over. Await nothing between that and taking a seat, or a record falls in between.
         """
-        slow, telling = self.slow, self._rise()
-        if slow:
+        clock = asyncio.get_running_loop().time
+        patience_ends = clock() + self._app[OPTIONS].slow_after if self.slow else math.inf
+        telling = self._rise()
+        if self.slow:
             await self.link.drained()
-        page = lead + self._next(telling, slow=slow)
+        page = lead + self._next(telling, slow=clock() >= patience_ends)
         while page:
             await self.link.send(page)
-            if page := self._next(telling, slow=slow):
+            if page := self._next(telling, slow=clock() >= patience_ends):
                 await asyncio.sleep(0)
         if telling.ended:
             return True
         last = None
         if self.closing:
             last = self._bye(telling.position)
-        elif asyncio.get_running_loop().time() >= self.expires:
+        elif clock() >= self.expires:
             why = {"reason": "this stream is renewed"}
             last = self._wire.notice("bye", why, telling.position, retry=RENEWAL_PAUSE)
         if last is not None:

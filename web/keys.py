@@ -15,6 +15,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     heartbeat: float = 15.0
     send_timeout: float = 10.0
+    slow_after: float = 2.0
     max_age: float = 3_600.0
     max_streams: int = 10_000
     max_streams_per_client: int = 0

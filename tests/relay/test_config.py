@@ -151,8 +151,8 @@ def test_a_byte_order_mark_is_no_error(written: Load) -> None:
         ("[server]\nprot = 1", "relay.toml: [server] has an unknown key 'prot'; did you mean 'port'?"),
         (
             "[server]\nxyzzy = 1",
-            "relay.toml: [server] has an unknown key 'xyzzy'; known are host, port, heartbeat, send_timeout, max_age,"
-            " max_streams, max_streams_per_client, debug, public_url",
+            "relay.toml: [server] has an unknown key 'xyzzy'; known are host, port, heartbeat, send_timeout,"
+            " slow_after, max_age, max_streams, max_streams_per_client, debug, public_url",
         ),
         ("[sever]\nport = 1", "relay.toml: unknown table 'sever'; did you mean 'server'?"),
         (

@@ -21,6 +21,7 @@ from relay.testing import ManualClock
 from tests.delivery.client import Block, blocks
 from tests.web.serving import serve, serve_app
 from web import create_app
+from web.delivery import Delivery
 from web.keys import STREAMS
 
 CLIENTS = 2_000
@@ -91,7 +92,7 @@ async def test_a_client_that_reads_a_byte_at_a_time_is_given_the_latest_and_is_t
     relay: Relay,
 ) -> None:
     job = job_of(relay)
-    app = create_app(relay, send_timeout=3_600, heartbeat=3_600)
+    app = create_app(relay, send_timeout=3_600, heartbeat=3_600, slow_after=0)
     async with serve_app(app) as client:
         small = Small(client)
         await small.opens(f"/v1/jobs/{job.id}/events")
@@ -114,6 +115,25 @@ async def test_a_client_that_reads_a_byte_at_a_time_is_given_the_latest_and_is_t
     assert told == sorted(set(told))
     assert missed > 0
     assert len(told) + missed == 20_002, "what it was not told it was told of"
+
+
+async def test_a_client_that_a_burst_put_behind_for_a_moment_is_told_all(relay: Relay) -> None:
+    job = job_of(relay)
+    app = create_app(relay, send_timeout=3_600, heartbeat=3_600, slow_after=3_600)
+    async with serve_app(app) as client:
+        small = Small(client)
+        await small.opens(f"/v1/jobs/{job.id}/events")
+        await small.reads_until(b"line 1")
+        for number in range(5_000):
+            relay.bus.publish(job, Progress(percent=number // 50, status="running"))
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        relay.bus.publish(job, Done(urls=("https://a/b",)))
+        assert [isinstance(stream, Delivery) and stream.slow for stream in app[STREAMS]] == [True], "it is behind"
+        while await small.reads():
+            pass
+
+    assert seqs(small.heard) == list(range(1, 5_003))
 
 
 async def test_a_client_too_slow_for_the_relay_is_cut_off_and_gets_the_end_when_it_comes_back(relay: Relay) -> None:

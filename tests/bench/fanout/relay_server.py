@@ -41,6 +41,7 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
         relay,
         heartbeat=server.heartbeat,
         send_timeout=server.send_timeout,
+        slow_after=server.slow_after,
         max_age=server.max_age,
         max_streams=server.max_streams,
         max_streams_per_client=server.max_streams_per_client,
