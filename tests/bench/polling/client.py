@@ -102,20 +102,15 @@ async def naive(base: str, options: argparse.Namespace) -> None:
 async def relay(base: str, options: argparse.Namespace) -> None:
     """`relay serve` without its web server: settings, journal, console."""
     token = Secret(TOKEN)
-    upstream: UpstreamSettings = SoraSettings(name="up", base_url=base, token=token, interval=options.interval)
+    every = options.interval
+    # Without the jitter, which is meant: what is left of an error is the engine's own.
+    steady = PaceSettings(jitter=0.0)
+    upstream: UpstreamSettings = SoraSettings(name="up", base_url=base, token=token, interval=every, pace=steady)
     if options.client == "declared":
-        upstream = HttpSettings(name="up", base_url=base, token=token, interval=options.interval, poll=LISTED)
+        upstream = HttpSettings(name="up", base_url=base, token=token, interval=every, poll=LISTED, pace=steady)
     if options.client == "item":
         # As many connections as aiohttp opens by itself for the other loop.
-        # Without the jitter, which is meant: what is left of an error is the engine's own.
-        upstream = RunwaySettings(
-            name="up",
-            base_url=base,
-            token=token,
-            interval=options.interval,
-            concurrency=100,
-            pace=PaceSettings(jitter=0.0),
-        )
+        upstream = RunwaySettings(name="up", base_url=base, token=token, interval=every, concurrency=100, pace=steady)
     journal = JournalSettings(url="memory:" if options.memory else f"sqlite:{options.work / 'relay.db'}")
     async with AsyncExitStack() as stack:
         stack.enter_context(settled())
