@@ -142,16 +142,17 @@ class _Pretty:
     def __init__(self, encoding: str, *, colours: bool) -> None:
         self._encoding = encoding
         self._colours = colours
+        dim, reset = (_DIM, _RESET) if colours else ("", "")
+        self._dim = dim
+        self._cells: dict[str, str] = {
+            level: f"{reset} {_LEVEL_COLOURS[level] if colours else ''}{level:<7}{reset} " for level in LEVELS
+        }
 
     def __call__(self, _logger: object, level: str, event: _EventDict) -> bytes:
         record: Printable = event["record"]
-        clock = f"{_local_time(int(record.at.timestamp()))}.{record.at.microsecond // 1000:03}"
-        job = _job_cell(record.job, self._colours)
-        line = f"{record.seq:>4} {event['event']:<12} {_inert(record.event.text)}\n"
-        if self._colours:
-            line = f"{_DIM}{clock}{_RESET} {_LEVEL_COLOURS[level]}{level:<7}{_RESET} {job} {line}"
-        else:
-            line = f"{clock} {level:<7} {job} {line}"
+        at, job, words = record.at, _job_cell(record.job, self._colours), _inert(record.event.text)
+        clock = f"{self._dim}{_local_time(int(at.timestamp()))}.{at.microsecond // 1000:03}"
+        line = f"{clock}{self._cells[level]}{job} {record.seq:>4} {event['event']:<12} {words}\n"
         return line.encode(self._encoding, "backslashreplace")
 
 
