@@ -1,5 +1,6 @@
 """Lines reach the output whole and in order, and an output that stands still or fails stops nobody."""
 
+import asyncio
 import errno
 import io
 import os
@@ -52,6 +53,68 @@ def test_lines_of_several_threads_are_all_there_and_each_threads_own_in_order() 
     assert {name: [line for line in lines if line.startswith(name)] for name in "abc"} == {
         name: [f"{name} {n}" for n in range(1_000)] for name in "abc"
     }
+
+
+async def test_lines_of_one_turn_of_the_loop_leave_in_one_piece_behind_it() -> None:
+    written: list[str] = []
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            loop.call_soon_threadsafe(done.set)
+            return len(text)
+
+    writer = LineWriter(Out())
+    writer.write(b"the first, with which the thread begins\n")
+    await done.wait()
+    done.clear()
+    written.clear()
+    for line in numbered(50):
+        writer.write(line)
+    assert not written, "the loop is not free yet"
+    await done.wait()
+    writer.close()
+    assert written == [b"".join(numbered(50)).decode()]
+
+
+async def test_a_long_burst_does_not_wait_for_the_end_of_its_turn() -> None:
+    lines = numbered(5_000)
+    with a_pipe() as pipe:
+        writer = LineWriter(pipe.out)
+        for line in lines:
+            writer.write(line)
+        data = b""
+        while b"001000\n" not in data:  # the loop has no turn meanwhile
+            data += os.read(pipe.reader, 1 << 16)
+        writer.close()
+
+
+def test_lines_of_a_loop_that_has_ended_are_written_with_those_of_the_next() -> None:
+    async def write(line: bytes) -> None:
+        writer.write(line)
+
+    async def write_and_read(line: bytes) -> list[str]:
+        writer.write(line)
+        return await asyncio.to_thread(pipe.read_lines, line.decode().strip())
+
+    with a_pipe() as pipe:
+        writer = LineWriter(pipe.out)
+        asyncio.run(write(b"of the first\n"))
+        assert asyncio.run(write_and_read(b"of the second\n")) == ["of the first", "of the second"]
+        writer.close()
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 500])
+async def test_an_output_that_stands_still_is_called_once_however_many_lines_come(capacity: int) -> None:
+    with a_pipe() as pipe:
+        writer = LineWriter(pipe.out, capacity=capacity)
+        for line in numbered(20_000, width=100):
+            writer.write(line)
+        assert writer._news.qsize() <= 1
+        pipe.read_lines("020000")
+        writer.close()
 
 
 def test_what_was_printed_before_comes_before() -> None:
