@@ -8,16 +8,24 @@ MAKEFLAGS += --no-print-directory
 export PYTHON
 # Pyright otherwise asks the network, at each run, whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+# A run of the tests starts Python some hundred times. Where an environment forbids it to keep what it has compiled, each start compiles anew.
+export PYTHONDONTWRITEBYTECODE =
 
 BIN = .venv/bin
-# What talks to sockets, tasks and signals most is tested on both event loops; ARGS="--loop uvloop tests/..." runs any other test there.
-ON_BOTH_LOOPS = tests/web tests/delivery tests/relay tests/cli/test_loops.py tests/cli/test_serve.py
+# Processes that tests run in. Some rooms stay together in one of them (tests/sharing.py), so many more gain little.
+WORKERS ?= 2
+# Rooms whose tests need no browser, no server and no package from npm.
+UNIT = tests/architecture tests/audit tests/bus tests/config tests/jobs tests/journal tests/polling tests/relay tests/sinks \
+	tests/supervision tests/upstreams/reading/test_depth.py tests/upstreams/reading/test_reading.py tests/wire
+# Rooms whose tests start browsers, proxies and benchmarks run no line that other rooms do not run as well.
+COVERED = tests docs README.md --ignore=tests/bench --ignore=tests/browser --ignore=tests/faults --ignore=tests/interop --ignore=tests/proxies
+FLOOR = 95
 # What knows how aiohttp keeps its connections, as server and as client.
-AIOHTTPS_INSIDES = tests/web/test_takeover.py tests/web/test_heads.py tests/web/test_streams.py tests/upstreams/test_quick.py tests/upstreams/test_http.py
+AIOHTTPS_INSIDES = tests/web/streaming/test_takeover.py tests/web/middleware/test_heads.py tests/web/test_doors.py tests/web/streaming/test_streams.py tests/upstreams/http/test_pooled_get.py tests/upstreams/http/test_client.py
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
-.PHONY: help demo test oldest soak check bench docs clean requirements run-environment dev-environment bench-environment
+.PHONY: help demo test unit cover oldest soak check bench docs clean requirements run-environment dev-environment bench-environment
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -26,37 +34,50 @@ help: ## say what each target does
 demo: run-environment ## show three jobs on a scripted upstream, in the console and on a page
 	@$(BIN)/relay demo $(ARGS)
 
-test: dev-environment ## run the tests, with a real browser and real servers
+test: dev-environment ## run the tests, with a real browser and real servers; ARGS="..." is handed to one plain pytest
 	@scripts/system-parts
 	@scripts/npm-packages
-	@$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,@$(BIN)/python -m pytest --quiet --loop uvloop $(ON_BOTH_LOOPS))
+	@scripts/client-packages
+	@$(BIN)/python -m pytest $(or $(ARGS),--quiet --numprocesses $(WORKERS) --loop both)
+
+unit: dev-environment ## run the tests that need no browser, no server and no package from npm
+	@$(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) -m "not server" $(or $(ARGS),$(UNIT))
+
+cover: dev-environment ## run the tests and print how many branches they cover; below 95 % is an error
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest --quiet --numprocesses $(WORKERS) $(or $(ARGS),$(COVERED))
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under $(FLOOR)
 
 oldest: dev-environment ## test what knows aiohttp's insides with the oldest aiohttp that is allowed
 	@scripts/oldest-aiohttp
 	@PYTHONPATH=.venv/oldest $(BIN)/python -c 'import aiohttp; print("with aiohttp", aiohttp.__version__)' >&2
 	@PYTHONPATH=.venv/oldest $(BIN)/python -m pytest --quiet $(or $(ARGS),$(AIOHTTPS_INSIDES))
 
-check: dev-environment ## lint, check types, and see that imports point one way
+check: dev-environment ## lint code and workflows, check types, and see that imports point one way
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict
 	@$(BIN)/pyright
+	@scripts/verify-types
+	@$(BIN)/zizmor --offline --quiet --no-progress --strict-collection --persona pedantic .github
 	@$(BIN)/python -m pytest --quiet tests/architecture
 
-soak: dev-environment ## kill a relay 200 times while jobs run and ten clients read, and compare what each was told
+soak: dev-environment ## kill, freeze and starve a relay 200 times while jobs run, and compare what each client received
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: bench-environment ## measure the relay, part by part, beside nginx, the kernel and two libraries
 	@scripts/system-parts bench
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-docs: dev-environment ## build the documentation into docs/_build
+docs: dev-environment ## build the documentation into docs/_build and check its links; LINKS=outside follows those to other hosts, too
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build
+	@$(BIN)/python docs/links.py docs/_build
+	@$(BIN)/sphinx-build -W -q -b linkcheck $(if $(LINKS),-t $(LINKS)) -d docs/_build/.doctrees docs docs/_build/links
 
 requirements: ## pin what requirements/*.in ask for, with uv; ARGS=--upgrade moves every pin to the newest
 	@command -v $(UV) >/dev/null || { echo "make requirements needs uv: install it, or name it with UV=/path/to/uv" >&2; exit 2; }
-	@cd requirements && for set in run build dev bench; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
+	@cd requirements && for set in run build dev bench release clients; do $(COMPILE) $$set.in --output-file $$set.txt >/dev/null || exit 1; done
 	@cd requirements && $(COMPILE) --no-deps oldest.in --output-file oldest.txt >/dev/null
 
 clean: ## remove all that the other targets made

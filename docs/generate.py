@@ -1,6 +1,10 @@
-"""Writes docs/reference/events.md from the classes of `relay.events`; run it after a change to them."""
+"""Writes docs/reference/events.md and the tables of keys in docs/reference/upstreams/*.md; run it after a change.
+
+Events come from the classes of `relay.events`, keys from the settings of each kind of upstream.
+"""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +13,6 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect
 
-from relay.codec import stamp
 from relay.errors import ErrorKind
 from relay.events import (
     EVENTS,
@@ -31,23 +34,28 @@ from relay.events import (
     Stalled,
     Status,
 )
+from relay.secret import NO_SECRET
+from relay.upstreams.registry import UPSTREAM_KINDS
+from relay.wire.record_json import stamp
 
 WIDTH = 96
-PAGE = Path(__file__).parent / "reference" / "events.md"
+REFERENCE = Path(__file__).parent / "reference"
+PAGE = REFERENCE / "events.md"
+KEYS = re.compile(r"(<!-- keys: made by docs/generate.py -->\n).*?(<!-- end of keys -->)", re.DOTALL)
 
 HEAD = """\
 <!-- Made by docs/generate.py from the classes of relay.events; change those, then run it. -->
 
 # Events
 
-What can happen to a job. Each event becomes one record, and each record goes to every sink: a line of the console, a
-block of a stream, a line of the page. `text` is worded once, in the event's class, and every output prints that.
+An event is a change in the life of a job. Each event becomes one record, and every sink receives each record: a line of
+the console, a block of a stream, a line of the page. The event's class words `text` once, and every output prints that.
 
-| event | level | says |
+| event | level | meaning |
 | --- | --- | --- |
 {table}
 
-Sora's dialect has `log` lines only for warnings; readers should expect others.
+Sora's dialect has `log` lines only for warnings; clients should expect others.
 
 ## The envelope
 
@@ -58,15 +66,15 @@ own. The examples below are broken into lines for reading.
 | --- | --- | --- |
 | `v` | integer | The version of this schema: 1. |
 | `job` | string | The job's id. |
-| `seq` | integer | Which record of this job it is: 1, 2, 3 and so on, without holes. |
-| `at` | date and time | When it was published, in UTC (RFC 3339). For people: clocks jump, `seq` does not. |
+| `seq` | integer | The number of the record within the job: 1, 2, 3 and so on, without holes. |
+| `at` | date and time | The time of publication, in UTC (RFC 3339). For people: clocks jump, `seq` does not. |
 | `type` | string | The event's name, as in the headings below. |
 | `level` | string | `debug`, `info`, `warning` or `error`. |
-| `text` | string | The event in words: one line, at most 1,000 characters, safe to print as it is. |
+| `text` | string | The event in words: one line, at most 1,000 characters, safe to print. |
 
 A job has exactly one terminal record (`done`, `failed` or `cancelled`), and nothing follows it. Text fields are cut at
-8,192 characters, with a marker. `text` shows control characters as escapes; the other fields hold what the upstream
-sent, as JSON.
+8,192 characters, with a marker. `text` shows control characters as escapes; the other fields hold the upstream's own
+text, as JSON.
 
 Raw requests and answers ([`exchange`](http.md#debug-streams)) are no events: they have no `seq` and are not kept.
 
@@ -107,7 +115,7 @@ def page() -> str:
 
 
 def section(kind: type[Event]) -> str:
-    """One event: what it says, its fields, and a record as it is on the wire."""
+    """One event: its meaning, its fields, and an example of a record on the wire."""
     example = next(event for event in EXAMPLES if type(event) is kind)
     lines = [
         "",
@@ -177,6 +185,8 @@ def words(kind: inspect.Type) -> str:
             return "date and time"
         case inspect.NoneType():
             return "null"
+        case inspect.AnyType():
+            return "any JSON"
         case _:
             raise TypeError(f"say in docs/generate.py how {kind} is called")
 
@@ -188,7 +198,7 @@ def bounds(low: float | None, high: float | None) -> str:
 
 
 def wire(event: Event) -> str:
-    """A record of *event* as JSON: the envelope, the text and the event's own fields, each from a new line on."""
+    """A record of *event* as JSON: the envelope, the text and the event's own fields, each on a new line."""
     number = EXAMPLES.index(event)
     at = datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(seconds=2.5 * number)
     record = stamp("job_2f1c", number + 1, at, event, Position("7f3a", number + 1))
@@ -209,5 +219,70 @@ def wrapped(fields: dict[str, Any]) -> list[str]:
     return lines
 
 
+# The keys of [[upstreams]], in words: first those of every kind, then those that differ from it.
+
+MEANINGS = {
+    "base_url": "address of the API",
+    "token": "secret; sent as `Authorization: Bearer`",
+    "name": "the name in jobs, routes and records; no two upstreams share one",
+    "interval": "duration from one poll of a task to the next",
+    "deadline": "duration after which a job that has not ended fails with kind `timeout`",
+    "timeout": "duration after which a request without a whole answer is abandoned",
+    "concurrency": "how many polls may run at the same time",
+    "webhook": "whether and how the upstream [calls the relay](../configuration.md#webhook)",
+    "model": "a model, such as `fal-ai/fast-sdxl`: a request id alone is a task of it, and submits go to it",
+    "stream": "whether fal streams the status of up to 32 tasks, so that a change is polled at once",
+    "access_key": "secret; the access key of the account",
+    "secret_key": "secret; signs the tokens; never sent",
+}
+OF_A_KIND = {
+    ("sora", "base_url"): "address of the API with its path, such as `https://gateway.example/backend`",
+    ("sora", "interval"): "duration from one poll to the next; one poll serves all jobs of the account",
+    ("openai-videos", "base_url"): "address of the API with its version, such as `https://gateway.example/v1`",
+    ("openai-videos", "interval"): (
+        "duration from one poll of a task to the next; `openai-poll-after-ms` of an answer takes precedence"
+    ),
+    ("new-api", "base_url"): "address of the gateway with its version, such as `https://gateway.example/v1`",
+    ("runway", "base_url"): "address of the API, such as `https://api.dev.runwayml.com`",
+    ("runway", "interval"): "duration from one poll of a task to the next; Runway asks for 5 s or more",
+    ("luma", "base_url"): "address of the API with its version, such as `https://api.lumalabs.ai/dream-machine/v1`",
+    ("replicate", "base_url"): "address of the API: `https://api.replicate.com`",
+    ("fal", "base_url"): "address of the queue: `https://queue.fal.run`",
+    ("fal", "token"): "secret; sent as `Authorization: Key`",
+    ("veo", "base_url"): ("address of the API with its version: `https://generativelanguage.googleapis.com/v1beta`"),
+    ("veo", "token"): "secret; sent as `x-goog-api-key`",
+    ("kling", "base_url"): "address of the API: `https://api-singapore.klingai.com`",
+    ("kling", "token"): "secret; sent as `Authorization: Bearer`; required without the two keys",
+    ("minimax", "base_url"): "address of the API: `https://api.minimax.io`",
+    ("comfyui", "base_url"): "address of the server, such as `http://127.0.0.1:8188`",
+    ("comfyui", "token"): "secret; sent as `Authorization: Bearer`, for a proxy in front of the server",
+    ("comfyui", "interval"): "duration from one poll to the next; one poll serves all jobs in the queue",
+}
+
+
+def upstream_page(kind: str) -> str:
+    """The page of this *kind* of upstream, its table of keys made anew; a page without a mark is left as it is."""
+    written = (REFERENCE / "upstreams" / f"{kind}.md").read_text(encoding="utf-8")
+    if not KEYS.search(written):
+        return written
+    table = "\n".join(["", "| key | default | |", "| --- | --- | --- |", *key_rows(kind), "", ""])
+    return KEYS.sub(lambda marks: marks[1] + table + marks[2], written)
+
+
+def key_rows(kind: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(UPSTREAM_KINDS[kind]):
+        if field.name != "pace":
+            meaning = OF_A_KIND.get((kind, field.name), MEANINGS[field.name])
+            yield f"| `{field.name}` | {shown_default(field)} | {meaning} |"
+
+
+def shown_default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    return "none" if field.default in (None, NO_SECRET) else f"`{json.dumps(field.default)}`"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    for name in UPSTREAM_KINDS:
+        (REFERENCE / "upstreams" / f"{name}.md").write_text(upstream_page(name), encoding="utf-8")

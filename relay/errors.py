@@ -1,4 +1,4 @@
-"""What can go wrong, split by whose fault it is. Every message says what to do about it."""
+"""The errors of the relay, split by whose fault they are. Every message says what to do."""
 
 from typing import Literal, TypeAlias
 
@@ -9,6 +9,7 @@ __all__ = [
     "ErrorKind",
     "JournalError",
     "RelayError",
+    "UnavailableError",
     "UnknownJobError",
     "UpstreamError",
     "UsageError",
@@ -19,7 +20,7 @@ ErrorKind: TypeAlias = Literal[
 ]
 """Why an upstream could not be understood.
 
-`network`: no answer at all. `timeout`: none in time. `server`: its own failure (5xx). `rate-limit`: asked too often.
+`network`: no answer at all. `timeout`: none in time. `server`: its own failure (5xx). `rate-limit`: too many requests.
 `auth`: the token was not accepted. `not-found`: no such thing there. `malformed`: an answer that is not in its dialect.
 `refused`: it understood, and declined. `internal`: the adapter itself failed, which is not the upstream's fault.
 """
@@ -30,7 +31,7 @@ class RelayError(Exception):
 
 
 class UsageError(RelayError):
-    """Our caller asked for something that cannot be."""
+    """The caller requested something that cannot be."""
 
 
 class UnknownJobError(UsageError):
@@ -46,7 +47,7 @@ class BusyError(UsageError):
 
 
 class ConflictError(UsageError):
-    """The request contradicts what was asked before, or what is going on now."""
+    """The request contradicts an earlier one, or the present state."""
 
 
 class ConfigError(UsageError):
@@ -54,7 +55,15 @@ class ConfigError(UsageError):
 
 
 class JournalError(RelayError):
-    """The journal cannot be read or written as it is; what it holds is left untouched."""
+    """The journal cannot be read or written as it is; its contents are left untouched."""
+
+
+class UnavailableError(RelayError):
+    """The relay takes no new work just now; the same call may succeed in *retry_after* seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UpstreamError(RelayError):
@@ -62,11 +71,15 @@ class UpstreamError(RelayError):
 
     An adapter raises it from `observe`, `fetch_result`, `submit` and `cancel`, and raises nothing else on purpose.
 
-    *retry_after* is in seconds, where the upstream named a time.
+    *retry_after* is in seconds, where the upstream named a time. *acted* is false where it is certain that the upstream
+    did not act on the request, true where it may have; None leaves that to the kind.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: ErrorKind, message: str, *, retry_after: float | None = None, acted: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.message = message
         self.retry_after = retry_after
+        self.acted = acted

@@ -1,7 +1,6 @@
-"""What can happen to a job: a closed union of frozen, typed events, and the words for each, said once.
+"""The events of a job: a closed union of frozen, typed classes, each with its one text.
 
-Every sink prints an event's `text` and no wording of its own: that is how the console, every stream and the page come
-to say the same.
+Every sink prints an event's `text` and no wording of its own, so the console, every stream and the page always agree.
 """
 
 from datetime import datetime
@@ -12,7 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import fields, force_setattr
 
 from relay.errors import ErrorKind
-from relay.text import LINE_LIMIT, bounded, inert
+from relay.text import LINE_LIMIT, bounded, brief, in_passing, inert, kept
 
 __all__ = [
     "EVENTS",
@@ -39,13 +38,15 @@ __all__ = [
     "Status",
     "Terminal",
     "at_least",
+    "rank",
 ]
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+_RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
 
 Status: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
-"""A job's state in one vocabulary for all upstreams; `unknown` is a word that no dialect has taught us yet."""
+"""A job's state in one vocabulary for all upstreams; `unknown` stands for a word that no dialect maps."""
 
 ProgressSource: TypeAlias = Literal["reported", "parsed", "estimated"]
 
@@ -60,7 +61,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
-    """What every event has. Strings are kept well-formed and bounded, however the upstream wrote them."""
+    """The base of all events. Strings are kept well-formed and bounded, however the upstream wrote them."""
 
     default_level: ClassVar[Level] = "info"
     terminal: ClassVar[bool] = False
@@ -94,7 +95,7 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type", gc=False):
 
 @cache
 def _texts_of(kind: type[_Event]) -> tuple[str, ...]:
-    """The fields of an event that may hold text of any length; where there are none, making one costs half."""
+    """The fields of an event that may hold text of any length; without such fields, an event costs half to make."""
     return tuple(field.name for field in fields(kind) if _holds_text(field.type))
 
 
@@ -103,10 +104,10 @@ def _holds_text(annotation: Any) -> bool:
 
 
 class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
-    """The job is known here. It is every job's first record, so that a client has the job's id at once.
+    """The relay knows the job. This is every job's first record, so a client has the job's id at once.
 
-    A job that is submitted is accepted before the upstream is asked, without a task; a second `accepted` names the task
-    as soon as the upstream has.
+    A submitted job is accepted before the request to the upstream, without a task; a second `accepted` names the task
+    as soon as the upstream has created it.
     """
 
     upstream: Annotated[str, Meta(description="The name of the upstream that does the work.")]
@@ -119,9 +120,9 @@ class Accepted(_Event, frozen=True, kw_only=True, tag="accepted"):
 class Checking(_Event, frozen=True, kw_only=True, tag="checking"):
     """A poll begins."""
 
-    default_level = "debug"
+    default_level: ClassVar[Level] = "debug"
 
-    attempt: Annotated[Nth, Meta(description="Which poll of this job it is, from 1.")]
+    attempt: Annotated[Nth, Meta(description="The number of this poll of the job, from 1.")]
     of: Annotated[Nth, Meta(description="How many polls fit before the job's deadline.")]
 
     def _words(self) -> str:
@@ -131,9 +132,9 @@ class Checking(_Event, frozen=True, kw_only=True, tag="checking"):
 class Received(_Event, frozen=True, kw_only=True, tag="received"):
     """The upstream answered the poll."""
 
-    default_level = "debug"
+    default_level: ClassVar[Level] = "debug"
 
-    listed: Annotated[Count, Meta(description="How many jobs the answer told of, ours or not.")]
+    listed: Annotated[Count, Meta(description="How many jobs the answer listed, followed or not.")]
     seconds: Annotated[Seconds, Meta(description="How long the answer took.")]
 
     def _words(self) -> str:
@@ -141,27 +142,29 @@ class Received(_Event, frozen=True, kw_only=True, tag="received"):
 
 
 class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
-    """Where the job stands, as of one poll. One is sent for each poll, whether or not anything changed."""
+    """The state of the job as of one poll. Each poll publishes one, whether or not anything changed."""
 
     percent: Annotated[Percent | None, Meta(description="0 to 100, or null while unknown. Never goes down.")]
     status: Annotated[Status, Meta(description="The state in the relay's vocabulary.")]
     raw_status: Annotated[str | None, Meta(description="The state in the upstream's own word.")] = None
-    source: Annotated[ProgressSource | None, Meta(description="Where the figure comes from.")] = None
+    source: Annotated[ProgressSource | None, Meta(description="The origin of the figure.")] = None
     queue_position: Annotated[Count | None, Meta(description="How many jobs are ahead.")] = None
-    eta: Annotated[Seconds | None, Meta(description="Seconds until done: the upstream's own figure, or estimated.")] = (
-        None
-    )
-    eta_low: Annotated[
-        Seconds | None, Meta(description="The fewest seconds, where estimated: at its quickest pace.")
+    eta: Annotated[
+        Seconds | None, Meta(description="Seconds until done: the upstream's own figure, or an estimate.")
     ] = None
-    eta_high: Annotated[Seconds | None, Meta(description="The most seconds, where estimated: at its slowest pace.")] = (
+    eta_low: Annotated[
+        Seconds | None, Meta(description="The fewest seconds, if estimated: at the job's fastest pace.")
+    ] = None
+    eta_high: Annotated[
+        Seconds | None, Meta(description="The most seconds, if estimated: at the job's slowest pace.")
+    ] = None
+    listed: Annotated[
+        bool, Meta(description="False if the answer did not list the job; the rest is as last known.")
+    ] = True
+    regressed: Annotated[bool, Meta(description="True if the upstream went back; the highest figure stays.")] = False
+    raw_percent: Annotated[str | None, Meta(description="The figure as sent, if it could not be used like that.")] = (
         None
     )
-    listed: Annotated[bool, Meta(description="False where the job was not mentioned; the rest is as last known.")] = (
-        True
-    )
-    regressed: Annotated[bool, Meta(description="True where the upstream went back; the highest figure stays.")] = False
-    raw_percent: Annotated[str | None, Meta(description="The figure as sent, where it could not be used so.")] = None
 
     def _words(self) -> str:
         status = self.raw_status or self.status
@@ -171,7 +174,7 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
         if self.queue_position is not None:
             parts.append(f"position {self.queue_position} in the queue")
         if self.eta is not None:
-            parts.append(f"about {self._left(self.eta)} s left")
+            parts.append(f"about {self._left(self.eta)} left")
         if self.regressed:
             parts.append("the upstream went back")
         if not self.listed:
@@ -180,15 +183,16 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
 
     def _left(self, eta: float) -> str:
         if self.eta_low is None or self.eta_high is None or self.eta_low == self.eta_high:
-            return f"{eta:.0f}"
-        return f"{self.eta_low:.0f} to {self.eta_high:.0f}"
+            return in_passing(eta)
+        low, high = in_passing(self.eta_low), in_passing(self.eta_high)
+        return f"{low.removesuffix(' s') if high.endswith(' s') else low} to {high}"
 
 
 class DraftsFetch(_Event, frozen=True, kw_only=True, tag="drafts-fetch"):
     """The upstream no longer lists the job as pending: its result is being fetched."""
 
-    attempt: Annotated[Nth, Meta(description="Which try to fetch the result it is, from 1.")]
-    listed: Annotated[bool, Meta(description="True where the job is still listed, as finished.")] = False
+    attempt: Annotated[Nth, Meta(description="The number of this attempt to fetch the result, from 1.")]
+    listed: Annotated[bool, Meta(description="True if the job is still listed, as finished.")] = False
 
     def _words(self) -> str:
         return f"{'finished' if self.listed else 'no longer pending'}, fetching the result (try {self.attempt})"
@@ -197,36 +201,36 @@ class DraftsFetch(_Event, frozen=True, kw_only=True, tag="drafts-fetch"):
 class Retrying(_Event, frozen=True, kw_only=True, tag="retrying"):
     """A poll failed. The job goes on, and so does the polling."""
 
-    default_level = "warning"
+    default_level: ClassVar[Level] = "warning"
 
-    kind: Annotated[ErrorKind, Meta(description="What went wrong.")]
-    message: Annotated[str, Meta(description="What went wrong, in words, without secrets.")]
+    kind: Annotated[ErrorKind, Meta(description="The kind of error.")]
+    message: Annotated[str, Meta(description="The error in words, without secrets.")]
     attempt: Annotated[Nth, Meta(description="How many polls in a row have failed, from 1.")]
     next_in: Annotated[Seconds, Meta(description="Seconds until the next poll.")]
 
     def _words(self) -> str:
-        return f"poll failed ({self.kind}): {self.message}; next try in {self.next_in:.1f} s"
+        return f"poll failed ({self.kind}): {self.message}; next try in {in_passing(self.next_in, 1)}"
 
 
 class Stalled(_Event, frozen=True, kw_only=True, tag="stalled"):
     """Nothing has moved for longer than this job's own rhythm."""
 
-    default_level = "warning"
+    default_level: ClassVar[Level] = "warning"
 
-    seconds: Annotated[Seconds, Meta(description="Since when nothing has moved.")]
+    seconds: Annotated[Seconds, Meta(description="How long nothing has moved.")]
 
     def _words(self) -> str:
-        return f"nothing has moved for {self.seconds:.0f} s"
+        return f"nothing has moved for {in_passing(self.seconds)}"
 
 
 class Log(_Event, frozen=True, kw_only=True, tag="log"):
-    """A line of the upstream's own log; with severity `warning`, what is odd about its answer, told once a job."""
+    """A line of the upstream's own log; with severity `warning`, an oddity of its answer, published once a job."""
 
     line: Annotated[str, Meta(description="The line, as the upstream wrote it, or the warning.")]
     severity: Annotated[Level, Meta(description="The level of the line.")] = "info"
-    number: Annotated[Nth | None, Meta(description="Which line of the upstream's log it is, from 1, where known.")] = (
-        None
-    )
+    number: Annotated[
+        Nth | None, Meta(description="The number of the line in the upstream's log, from 1, if known.")
+    ] = None
 
     @property
     def level(self) -> Level:
@@ -237,42 +241,59 @@ class Log(_Event, frozen=True, kw_only=True, tag="log"):
 
 
 class Done(_Event, frozen=True, kw_only=True, tag="done"):
-    """Terminal: the job has a result."""
+    """Terminal: the job has succeeded. Its result is files, a value, both, or neither.
+
+    A *result* is JSON of at most 64 KiB in ASCII; a longer one is cut and marked as cut (`relay.text.kept`).
+    """
 
     terminal = True
 
-    urls: Annotated[tuple[str, ...], Meta(description="Where the result is. A signed URL is itself a secret.")]
+    urls: Annotated[
+        tuple[str, ...], Meta(description="The addresses of the files. A signed URL is itself a secret.")
+    ] = ()
     media_types: Annotated[tuple[str, ...], Meta(description="The media type of each URL, as far as known.")] = ()
-    expires: Annotated[datetime | None, Meta(description="When the URLs stop working, if said.")] = None
+    expires: Annotated[datetime | None, Meta(description="When the URLs expire, if known.")] = None
+    result: Annotated[
+        Any, Meta(description="The result beside the files, or without files: any JSON value; null for none.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.result is not None:
+            force_setattr(self, "result", kept(self.result))
 
     def _words(self) -> str:
         count = len(self.urls)
         kinds = f" ({', '.join(dict.fromkeys(self.media_types))})" if self.media_types else ""
-        return f"done, {count} {'file' if count == 1 else 'files'}{kinds}"
+        files = f", {count} {'file' if count == 1 else 'files'}{kinds}" if count else ""
+        # Beside files, the text holds a value only if the value is text: figures and flags are for programs.
+        spoken = self.result is not None and (not count or isinstance(self.result, str))
+        words = brief(self.result).strip() if spoken else ""
+        return f"done{files}: {words}" if words else f"done{files}"
 
 
 class Failed(_Event, frozen=True, kw_only=True, tag="failed"):
     """Terminal: the job has no result and will have none."""
 
-    default_level = "error"
+    default_level: ClassVar[Level] = "error"
     terminal = True
 
-    kind: Annotated[FailureKind, Meta(description="Why, in one word.")]
-    message: Annotated[str, Meta(description="Why, in words.")]
-    retryable: Annotated[bool, Meta(description="True where submitting the same again may help.")] = False
+    kind: Annotated[FailureKind, Meta(description="The reason, in one word.")]
+    message: Annotated[str, Meta(description="The reason, in words.")]
+    retryable: Annotated[bool, Meta(description="True if submitting the same input again may help.")] = False
 
     def _words(self) -> str:
         return f"failed ({self.kind}): {self.message}"
 
 
 class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
-    """Terminal: the job was called off."""
+    """Terminal: the job was cancelled."""
 
-    default_level = "warning"
+    default_level: ClassVar[Level] = "warning"
     terminal = True
 
-    by: Annotated[Literal["caller", "upstream"], Meta(description="Who called it off.")] = "caller"
-    message: Annotated[str | None, Meta(description="What that means, where it is not plain.")] = None
+    by: Annotated[Literal["caller", "upstream"], Meta(description="The side that cancelled it.")] = "caller"
+    message: Annotated[str | None, Meta(description="An explanation, if one is needed.")] = None
 
     def _words(self) -> str:
         return f"cancelled by the {self.by}" + (f": {self.message}" if self.message else "")
@@ -293,7 +314,7 @@ def at_least(level: Level, threshold: Level) -> bool:
 
 
 class Position(Struct, frozen=True, gc=False):
-    """A place in the relay's whole story: the how-manieth record of which journal. It is the `id` of an SSE stream.
+    """The offset of a record, and the epoch of the journal that counts it. It is the `id` in an SSE stream.
 
     The epoch changes when a journal is begun anew, so a position of the old one is recognised and never misread.
     """
@@ -314,7 +335,7 @@ class Position(Struct, frozen=True, gc=False):
 
 
 class Record(Struct, frozen=True, kw_only=True, gc=False):
-    """An event with its envelope: which job, the how-manieth of that job, when, and where in the whole story.
+    """An event with its envelope: its job, its sequence number within the job, its time and its position.
 
     Every output prints the same record, so `json` is made once and kept: one JSON object in ASCII, on one line.
     """
@@ -333,10 +354,16 @@ class Record(Struct, frozen=True, kw_only=True, gc=False):
         return self.event.terminal
 
 
-class Exchange(Struct, frozen=True, kw_only=True, tag_field="type", tag="exchange"):
-    """One raw request and its answer, secrets masked: for debugging. Not a record, not numbered, not kept.
+def rank(record: Record) -> int:
+    """The place in LEVELS of the highest level whose readers get *record*: a terminal record reaches all of them."""
+    event = record.event
+    return len(_RANKS) - 1 if event.terminal else _RANKS[event.level]
 
-    *jobs* are the jobs it was about. An adapter names its own tasks there; the relay puts its job ids in their place.
+
+class Exchange(Struct, frozen=True, kw_only=True, tag_field="type", tag="exchange"):
+    """One raw request and its answer, secrets redacted: for debugging. Not a record, not numbered, not kept.
+
+    *jobs* are the jobs that it concerns. An adapter names its own tasks there; the relay replaces them by its job ids.
     """
 
     jobs: tuple[str, ...]

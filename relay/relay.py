@@ -1,8 +1,7 @@
-"""The relay: which jobs there are, who polls them, who hears of them, and how all of it starts and ends."""
+"""The relay: its jobs, the pollers that follow them, the sinks that receive records, and its start and its end."""
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -11,39 +10,43 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 
-from relay.bus import Bus
-from relay.cadence import Pace
-from relay.callbacks import Callbacks
+from relay.bus.bus import Bus
+from relay.bus.callables import refuse_no_sink
+from relay.bus.subscription import Sink, Subscription, name_of, unique_name
+from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
-from relay.errors import BusyError, ConflictError, UnknownJobError, UsageError
-from relay.events import Accepted, Cancelled, Exchange, Failed
-from relay.jobs import Job
+from relay.errors import ConflictError, UnavailableError, UsageError
+from relay.events import Accepted, Exchange, Failed
+from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
+from relay.jobs.state import Job, elapsed
 from relay.journal import Journal, MemoryJournal, StoredJob
-from relay.poller import Poller
-from relay.submission import INTERRUPTED, hand_in
-from relay.subscription import Notify, Sink, Subscription, notice
-from relay.upstreams.base import Cancels, Pushes, Submits, Upstream
+from relay.notices import Notify, describe, guarded, notice
+from relay.pace import Pace
+from relay.polling.cancellation import Cancellations, shutting_down
+from relay.polling.poller import Poller
+from relay.polling.submission import INTERRUPTED, checked_key, submit_once
+from relay.supervision.lifetimes import ENTER_WITHIN, LEAVE_WITHIN, Lifetimes
+from relay.supervision.supervisor import Supervisor, Work, stop
+from relay.text import bounded
+from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Submits, Upstream
+from relay.webhooks import Webhooks
 
 __all__ = ["Relay"]
 
-MAX_RUNNING: Final = 10_000
 MAX_TASK_ID: Final = 256
+MAX_NAME: Final = 64
+"""How much of a name that nobody knows is repeated."""
+
 SUBMIT_GRACE: Final = 1.0
-WRITE_AGAIN_AFTER: Final = 1.0
-SWEEP_FROM: Final = 1_024
-
-
-def _new_job_id() -> str:
-    return f"job_{secrets.token_hex(8)}"
 
 
 class Relay:
-    """Follows jobs on upstreams, and lets every sink hear what happens to them.
+    """Follows jobs on upstreams, and publishes a record of every event to every sink.
 
     An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
     life hangs on no client. A sink that is itself an async context manager is entered and left with the relay; one that
-    has a method `exchange` also hears raw exchanges. *paces* says by name when an upstream may be asked, in place of
-    what its adapter says. *callbacks* are the addresses that upstreams are asked to call.
+    has a method `exchange` also receives raw exchanges. *paces* says by name when an upstream may be polled, in
+    place of the pace of its adapter. *webhooks* makes the addresses that upstreams call.
     """
 
     def __init__(
@@ -52,33 +55,47 @@ class Relay:
         *,
         sinks: Iterable[Sink] = (),
         paces: Mapping[str, Pace] | None = None,
-        callbacks: Callbacks | None = None,
+        webhooks: Webhooks | None = None,
         journal: Journal | None = None,
         clock: Clock | None = None,
         notify: Notify = notice,
-        new_job_id: Callable[[], str] = _new_job_id,
+        new_job_id: Callable[[], str] = new_job_id,
         max_running: int = MAX_RUNNING,
         submit_grace: float = SUBMIT_GRACE,
+        enter_within: float = ENTER_WITHIN,
+        leave_within: float = LEAVE_WITHIN,
     ) -> None:
-        self.clock = clock or SystemClock()
-        self.journal = journal or MemoryJournal()
-        self.bus = Bus(self.journal, clock=self.clock, notify=notify, listening=self._listen)
-        self.upstreams = _by_name(upstreams)
-        self.callbacks = callbacks
+        notify = guarded(notify)
+        self.clock: Clock = clock or SystemClock()
+        self.journal: Journal = journal or MemoryJournal()
+        self.supervisor: Supervisor = Supervisor(self.clock, notify)
+        self.registry: JobRegistry = JobRegistry(self.journal.keeps, max_running=max_running, new_id=new_job_id)
+        self.bus: Bus = Bus(
+            self.journal,
+            clock=self.clock,
+            notify=notify,
+            listening=self._listen,
+            knows=self.registry.__contains__,
+        )
+        self._upkeep = Upkeep(self.bus, self.clock, notify)
+        self.upstreams: dict[str, Upstream] = _by_name(upstreams)
+        self.webhooks = webhooks
         self.subscriptions: list[Subscription] = []
         self._paces = dict(paces or {})
         self._sinks = list(sinks)
+        for sink in self._sinks:
+            refuse_no_sink(sink, name_of(sink))
         self._notify = notify
-        self._new_job_id = new_job_id
-        self._max_running = max_running
         self._submit_grace = submit_grace
-        self._jobs: dict[str, Job] = {}
-        self._by_task: dict[tuple[str, str], Job] = {}
-        self._by_key: dict[str, tuple[Job, bytes]] = {}
-        self._sweep_at = SWEEP_FROM
+        self._leave_within = leave_within
+        self._lifetimes = partial(
+            Lifetimes, self.supervisor, notify, enter_within=enter_within, leave_within=leave_within
+        )
         self._pollers: dict[str, Poller] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._submissions: set[asyncio.Task[None]] = set()
+        self._cancellations = Cancellations(self.bus, notify)
+        self._quiesced = False
         self._stack: AsyncExitStack | None = None
 
     @property
@@ -86,24 +103,36 @@ class Relay:
         """Whether the relay has been entered and not left."""
         return self._stack is not None
 
+    def problems(self) -> list[str]:
+        """The present problems of the relay, a sentence each; empty while new work is welcome."""
+        return [*self.bus.problems(), *self.supervisor.problems()]
+
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
+        self._quiesced = False
+        self.subscriptions.clear()
         async with AsyncExitStack() as stack:
-            stack.callback(self._close_journal)
+            stack.callback(self._upkeep.close)
+            sinks, upstreams = self._lifetimes(), self._lifetimes()
+            stack.push_async_callback(sinks.leave)
             for sink in self._sinks:
-                await self._attach(stack, sink)
+                await self._attach(stack, sink, sinks)
+            stack.push_async_callback(upstreams.leave)
             for upstream in self.upstreams.values():
                 if isinstance(upstream, Pushes):
                     upstream.on_news = partial(self.wake, upstream.name)
-                await stack.enter_async_context(upstream)
+                if isinstance(upstream, KeepsTasks):
+                    upstream.supervise = self.supervisor.start
+                await upstreams.enter(f"upstream {upstream.name}", upstream)
             stack.push_async_callback(self.quiesce)
             for name, upstream in self.upstreams.items():
                 self._pollers[name] = Poller(
                     upstream, self.bus, self.clock, pace=self._paces.get(name), notify=self._notify
                 )
-                _start(self._tasks, self._pollers[name].run(), f"poll {name}")
-            _start(self._tasks, self._write_again(), "write the journal again")
+                self._keep(f"the poller of {name}", self._pollers[name].run)
+            self._keep("the task that writes the journal again", self._upkeep.write_again)
+            self._keep("the task that looks after the journal", self._upkeep.look_after)
             self._resume(self.journal.recover())
             self._stack = stack.pop_all()
         return self
@@ -118,71 +147,80 @@ class Relay:
     def follow(self, upstream: str, task: str) -> Job:
         """Follow *task*, which exists at *upstream*. Following it again gives the same job.
 
-        Raises UsageError for an upstream that is not configured or what cannot be a task id, BusyError at the limit.
+        Raises UsageError for an upstream that is not configured or what cannot be a task id, BusyError at the limit,
+        UnavailableError while the journal cannot be written.
         """
         where = self._upstream(upstream)
         if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
             raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
         if (known := self.followed(upstream, task)) is not None:
             return known
-        job = self._admit()
-        self._by_task[upstream, task] = job
-        self.bus.publish(job, Accepted(upstream=where.name, task=task))
+        job = self._accept(Accepted(upstream=where.name, task=task))
+        self.registry.bind_task(job, upstream, task)
         self._pollers[upstream].watch(job)
         return job
 
     def followed(self, upstream: str, task: str) -> Job | None:
         """The job that follows *task* already, if there is one."""
-        job = self._by_task.get((upstream, task))
-        return job if job is not None and job.id in self._jobs else None
+        return self.registry.by_task(upstream, task)
 
     def submitted(self, key: str) -> Job | None:
-        """The job that was submitted with *key*, if it is still known."""
-        job, _ = self._by_key.get(key, (None, b""))
-        return job if job is not None and job.id in self._jobs else None
+        """The job that was submitted with *key*, if it is still known. Raises UsageError for what cannot be a key."""
+        return self.registry.by_key(checked_key(key))
+
+    def check_input(self, upstream: str, input: Mapping[str, Any]) -> None:
+        """Raises UsageError if *upstream* is known to refuse *input*, as far as its adapter knows without a request."""
+        where = self._upstream(upstream)
+        if isinstance(where, ChecksInput):
+            where.check_input(input)
 
     def submit(self, upstream: str, input: Mapping[str, Any], *, key: str | None = None) -> Job:
         """Hand *input* in at *upstream*, once, and follow what comes of it.
 
         The job is returned at once; how the submission went is part of its story. With *key*, the same call again gives
-        the same job. Raises UsageError where that cannot be done, ConflictError where *key* came with another input.
+        the same job. Raises UsageError where that cannot be done, ConflictError where *key* came with another input,
+        UnavailableError while the journal cannot be written: nothing was submitted then.
         """
         where = self._upstream(upstream)
         if not isinstance(where, Submits):
             raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
-        digest = hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
-        if key is not None and (known := self.submitted(key)) is not None:
-            if self._by_key[key][1] != digest:
-                raise ConflictError(f"the key {key!r} was used for another request; use a new key for a new request")
+        key = None if key is None else checked_key(key)
+        digest = _digest(upstream, input)
+        if key is not None and (known := self.registry.submitted_again(key, digest)) is not None:
             return known
-        job = self._admit()
+        job = self._accept(Accepted(upstream=upstream), key=key, digest=digest)
         if key is not None:
-            self._by_key[key] = (job, digest)
-            self.journal.remember(job.id, key, digest)
-        self.bus.publish(job, Accepted(upstream=upstream))
+            self.registry.bind_key(job, key, digest)
         _start(self._submissions, self._hand_in(where, job, input), f"submit {job.id}")
         return job
 
-    async def cancel(self, job_id: str) -> Job:
+    def release(self, key: str) -> None:
+        """Forget which job was submitted with *key*, with the next commit: the next submission with it is a new one."""
+        job = self.registry.release_key(key)
+        if job is not None:
+            self.journal.remember(job.id, None, b"")
+
+    def cancel(self, job_id: str) -> Coroutine[Any, Any, Job]:
         """Call a job off: at the upstream where that is possible, and here in any case. An ended job stays as it is.
 
         Raises UnknownJobError; ConflictError while the job is still being submitted; UpstreamError where the upstream
-        can cancel and did not: the job goes on.
+        can cancel and did not: the job goes on; UnavailableError during a shutdown. It begins with this call, and is
+        finished and published also if the caller is cancelled; another for the same job joins it.
         """
         job = self.job(job_id)
-        if job.ended:
-            return job
-        task, upstream = job.state.task, self.upstreams[job.state.upstream]
-        if task is None:
+        state = self.bus.pending(job)
+        if state.ended:
+            return _at_once(job)
+        if state.task is None:
             raise ConflictError(f"{job_id} is still being submitted; cancel it once it has a task")
-        message = None
-        if isinstance(upstream, Cancels):
-            await upstream.cancel(task)
-        else:
-            message = "no longer followed; this upstream cannot be told to stop"
-        if not job.ended:
-            self.bus.publish(job, Cancelled(by="caller", message=message))
-        return job
+        if self._quiesced:
+            raise shutting_down("nothing was cancelled")
+        return self._cancellations.cancel(job, state.task, self.upstreams[state.upstream])
+
+    def pace(self, upstream: str) -> Pace | None:
+        """How often *upstream* is polled; None if it is not configured, or the relay is not running."""
+        poller = self._pollers.get(upstream)
+        return poller.pace if poller is not None else None
 
     def wake(self, upstream: str, task: str) -> bool:
         """Poll *task* as soon as may be, as there is news of it; return whether it is followed and has not ended.
@@ -190,38 +228,40 @@ class Relay:
         However often this is called, a job is polled five times a second at most, and not while its polls fail.
         """
         job = self.followed(upstream, task)
-        if job is None or job.ended:
+        if job is None or self.bus.pending(job).ended:
             return False
         self._pollers[upstream].wake(job)
         return True
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises UnknownJobError."""
-        try:
-            return self._jobs[job_id]
-        except KeyError:
-            raise UnknownJobError(job_id) from None
+        return self.registry.get(job_id)
 
     def jobs(self) -> list[Job]:
         """All jobs that are running, and those that have ended and are still in the journal, oldest first."""
-        return list(self._jobs.values())
+        return list(self.registry)
 
-    async def _attach(self, stack: AsyncExitStack, sink: Sink) -> None:
+    def _keep(self, name: str, work: Work) -> None:
+        task = self.supervisor.start(name, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attach(self, stack: AsyncExitStack, sink: Sink, managed: Lifetimes) -> None:
+        name = unique_name(sink, [one.name for one in self.subscriptions])
         if hasattr(sink, "__aenter__"):
-            await stack.enter_async_context(cast(AbstractAsyncContextManager[object], sink))
-        self.subscriptions.append(stack.enter_context(self.bus.subscribe(sink)))
+            await managed.enter(f"sink {name}", cast(AbstractAsyncContextManager[object], sink))
+        self.subscriptions.append(stack.enter_context(self.bus.subscribe(sink, name=name)))
         if callable(listener := getattr(sink, "exchange", None)):
             stack.callback(self.bus.subscribe_exchanges(listener))
 
     def _resume(self, earlier: Iterable[StoredJob]) -> None:
         """Go on with the jobs of an earlier process: poll those that run, and submit nothing again."""
         for stored in earlier:
-            job = Job(stored.id, stored.state)
-            self._jobs[job.id] = job
+            job = self.registry.add(Job(stored.id, stored.state))
             if stored.key is not None:
-                self._by_key[stored.key] = (job, stored.digest)
+                self.registry.bind_key(job, stored.key, stored.digest)
             if job.state.task is not None:
-                self._by_task[job.state.upstream, job.state.task] = job
+                self.registry.bind_task(job, job.state.upstream, job.state.task)
             if not job.ended:
                 self._take_up(job)
 
@@ -233,32 +273,31 @@ class Relay:
             gone = f"upstream {state.upstream!r} is no longer configured"
             self.bus.publish(job, Failed(kind="internal", message=gone))
         else:
-            age = (self.clock.now() - state.started).total_seconds() if state.started else 0.0
-            self._pollers[state.upstream].watch(job, elapsed=max(age, 0.0))
+            self._pollers[state.upstream].watch(job, elapsed=elapsed(state, self.clock.now()))
 
     async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
         name = job.state.upstream
-        url = self.callbacks.url(name, job.id) if self.callbacks is not None else None
+        url = self.webhooks.url(name, job.id) if self.webhooks is not None else None
         try:
-            task = await hand_in(upstream, name, input, url, self._notify)
+            task = await submit_once(upstream, name, input, url, self._notify)
         except asyncio.CancelledError:
             self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
             raise
         if isinstance(task, Failed):
             self.bus.publish(job, task)
         else:
-            self._by_task[name, task] = job
+            self.registry.bind_task(job, name, task)
             self.bus.publish(job, Accepted(upstream=name, task=task))
-            self._pollers[name].watch(job)
+            self._pollers[name].watch(job, submitted=True)
 
     def _listen(self, wanted: bool) -> None:
-        """Let adapters make raw exchanges, whose masking costs more than the poll, only while somebody hears them."""
+        """Let adapters make raw exchanges, whose redaction costs more than a poll, only while they have listeners."""
         for upstream in self.upstreams.values():
             upstream.on_exchange = self._pass_on if wanted else None
 
     def _pass_on(self, exchange: Exchange) -> None:
         """Publish a raw exchange under the ids of our jobs; its adapter knows the upstream's tasks alone."""
-        jobs = (self._by_task.get((exchange.upstream, task)) for task in exchange.jobs)
+        jobs = [self.registry.by_task(exchange.upstream, task) for task in exchange.jobs]
         self.bus.publish_exchange(msgspec.structs.replace(exchange, jobs=tuple(job.id for job in jobs if job)))
 
     def _upstream(self, name: str) -> Upstream:
@@ -268,53 +307,43 @@ class Relay:
             return self.upstreams[name]
         except KeyError:
             known = ", ".join(sorted(self.upstreams)) or "none"
-            raise UsageError(f"no upstream is called {name!r}; configured: {known}") from None
+            raise UsageError(f"no upstream is called {bounded(name, MAX_NAME)!r}; configured: {known}") from None
 
-    def _admit(self) -> Job:
-        if len(self._jobs) >= self._sweep_at:
-            self._sweep()
-        if len(self._jobs) >= self._max_running <= sum(not job.ended for job in self._jobs.values()):
-            raise BusyError(f"{self._max_running:,} jobs are running, the most there may be; try again when some ended")
-        job = Job(self._new_job_id())
-        self._jobs[job.id] = job
+    def _accept(self, accepted: Accepted, *, key: str | None = None, digest: bytes = b"") -> Job:
+        """A new job, whose acceptance is committed: a restarted relay knows of it before any request is made for it."""
+        if self._quiesced:
+            raise shutting_down("no new work is accepted")
+        job = self.registry.admit()
+        try:
+            self.bus.publish_first(job, accepted, key=key, digest=digest)
+        except (UnavailableError, UsageError):
+            self.registry.withdraw(job)
+            raise
         return job
-
-    def _sweep(self) -> None:
-        """Forget ended jobs that the journal no longer keeps; done when the number of jobs has doubled since."""
-        self._jobs = {id: job for id, job in self._jobs.items() if not job.ended or self.journal.keeps(id)}
-        self._by_task = {task: job for task, job in self._by_task.items() if job.id in self._jobs}
-        self._by_key = {key: known for key, known in self._by_key.items() if known[0].id in self._jobs}
-        self._sweep_at = max(SWEEP_FROM, 2 * len(self._jobs))
 
     async def quiesce(self) -> None:
         """Stop asking upstreams: after this, no job's story goes on. Leaving the relay does it too.
 
-        Submissions under way are given a moment, since what they cost is spent. Call it before streams are closed, so
-        that whatever the console says last, they say too.
+        Submissions and cancels under way are given a moment, since what they cost is spent. Call it before streams are
+        closed, so that whatever the console says last, they say too.
         """
-        if self._submissions:
-            await asyncio.wait(self._submissions, timeout=self._submit_grace)
-        tasks = self._tasks | self._submissions
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._write()
+        self._quiesced = True
+        if begun := self._submissions | self._cancellations.tasks:
+            await asyncio.wait(begun, timeout=self._submit_grace)
+        for name in await stop(self._tasks | self._submissions | self._cancellations.tasks, self._leave_within):
+            self._notify(f"{name} did not end within {self._leave_within:g} s, and is left as it is")
+        await self._upkeep.settle()
 
-    async def _write_again(self) -> None:
-        """Try again what the journal did not take, also while nothing new comes that would."""
-        while True:
-            await self.bus.unwritten.wait()
-            await self.clock.sleep(WRITE_AGAIN_AFTER)
-            self._write()
 
-    def _write(self) -> None:
-        with self.bus.batch():
-            pass
+def _digest(upstream: str, input: Mapping[str, Any]) -> bytes:
+    try:
+        return hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"the input cannot be sent as JSON: {describe(error)}") from None
 
-    def _close_journal(self) -> None:
-        if self.bus.unwritten.is_set():
-            self._notify("the journal still cannot be written; what has waited for it is lost")
-        self.journal.close()
+
+async def _at_once(job: Job) -> Job:
+    return job
 
 
 def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:

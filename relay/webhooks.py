@@ -1,4 +1,4 @@
-"""Calls from upstreams: the address that one is asked to call, and how a call proves that it comes from there."""
+"""Webhooks of upstreams: the address of each job, and how a call proves that it comes from its upstream."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ from msgspec import Struct
 from relay.clock import Clock, SystemClock
 from relay.errors import UsageError
 
-__all__ = ["CallbackKeys", "Callbacks", "challenge"]
+__all__ = ["WebhookKeys", "Webhooks", "challenge"]
 
 TOLERANCE: Final = 300
 """Seconds by which the timestamp of a signed call may differ from our time of day."""
@@ -27,7 +27,7 @@ LONGEST_CHALLENGE: Final = 1024
 _ReadKey = Callable[[], str]
 
 
-class CallbackKeys(Struct, frozen=True):
+class WebhookKeys(Struct, frozen=True):
     """The keys of one upstream, each as a function that returns it as it is now.
 
     *secret* is the relay's own, of which the address of each job is made. *signing_secret* is the upstream's, where it
@@ -38,17 +38,17 @@ class CallbackKeys(Struct, frozen=True):
     signing_secret: _ReadKey | None = None
 
     def __repr__(self) -> str:
-        return "CallbackKeys(***)"
+        return "WebhookKeys(***)"
 
 
-class Callbacks:
-    """Where upstreams call back, and whom to believe. What a call says is never looked at: it wakes the poller.
+class Webhooks:
+    """The addresses that upstreams call, and the checks of a call. Its contents are never read: it wakes the poller.
 
-    *public_url* is how upstreams reach the relay; *keys* are those of the upstreams that are asked to call, by name.
+    *public_url* is how upstreams reach the relay; *keys* are those of the upstreams with a webhook, by name.
     Raises UsageError for a secret of fewer than 16 characters, or a signing secret that is none.
     """
 
-    def __init__(self, public_url: str, keys: Mapping[str, CallbackKeys], *, clock: Clock | None = None) -> None:
+    def __init__(self, public_url: str, keys: Mapping[str, WebhookKeys], *, clock: Clock | None = None) -> None:
         for name, own in keys.items():
             if len(own.secret()) < SHORTEST_SECRET:
                 raise UsageError(f"the webhook secret of upstream {name} has fewer than {SHORTEST_SECRET} characters")
@@ -61,7 +61,7 @@ class Callbacks:
         self._heard: dict[tuple[str, str, str], int] = {}
 
     def url(self, upstream: str, job: str) -> str | None:
-        """The address that *upstream* is asked to call about *job*; None where it is not asked to call."""
+        """The address at which *upstream* calls about *job*; None if that upstream has no webhook."""
         if upstream not in self._keys:
             return None
         return f"{self._base}/v1/webhooks/{quote(upstream, safe='')}/{quote(job, safe='')}/{self._token(upstream, job)}"
@@ -93,7 +93,7 @@ class Callbacks:
         keys = self._keys.get(upstream)
         key = self._nobody if keys is None else keys.secret()
         mac = hmac.digest(key.encode(), json.dumps(["callback", upstream, job]).encode(), hashlib.sha256)
-        # The prefix lets `relay.upstreams.masking` find it in whatever repeats the address.
+        # The prefix lets `relay.upstreams.http.redaction` find it in whatever repeats the address.
         return "cb_" + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
     def _is_new(self, call: tuple[str, str, str], now: int) -> bool:
@@ -107,7 +107,7 @@ class Callbacks:
 
 
 def challenge(body: bytes) -> str | int | None:
-    """What a call asks to be told back, which is how MiniMax makes sure of an address; None for any other call."""
+    """The value to return to a call that verifies an address, as MiniMax does; None for any other call."""
     try:
         fields: object = json.loads(body)
     except (ValueError, RecursionError):

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, TextIO, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, Self, TextIO, TypeAlias, get_args
 
 import structlog
+from msgspec import Meta, Struct
 
 from relay.events import LEVELS, Level, at_least
-from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json
+from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json, notices
 
-__all__ = ["ConsoleSink", "Format", "Printable"]
+__all__ = ["ConsoleSettings", "ConsoleSink", "Format", "Printable"]
 
 Format: TypeAlias = Literal["pretty", "json"]
 
@@ -32,7 +33,7 @@ class _Words(Protocol):
 
 
 class Printable(Protocol):
-    """What a console prints of a record. What another relay's stream has told is enough for that."""
+    """The part of a record that a console prints. A record received from another relay has it as well."""
 
     @property
     def job(self) -> str: ...
@@ -50,7 +51,7 @@ class Printable(Protocol):
 
 _EventDict: TypeAlias = Mapping[str, Any]
 
-# What moves a terminal's cursor, ends a line or turns its direction; a lone surrogate cannot be encoded.
+# Characters that move a terminal's cursor, end a line or change its direction; a lone surrogate cannot be encoded.
 _ACTIVE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _RESET: Final = "\x1b[0m"
@@ -59,17 +60,37 @@ _LEVEL_COLOURS: Final = {"debug": _DIM, "info": "\x1b[32m", "warning": "\x1b[33m
 _JOB_COLOURS: Final = tuple(f"\x1b[{weight}{code}m" for weight in ("", "1;") for code in (36, 35, 34, 32))
 
 
-class ConsoleSink:
-    """Prints each record as one line, in the words that every stream has for it, and never waits for the output.
+class ConsoleSettings(Struct, frozen=True, kw_only=True):
+    """Records on standard output; without *format*, pretty on a terminal and JSON lines elsewhere."""
 
-    *format* `pretty` is for people: local time, level, job, seq, type and text, in colours where the terminal has them
-    (NO_COLOR, FORCE_COLOR and TERM=dumb are heeded). `json` is the record as it is on the wire. By default it is
+    kind: ClassVar[str] = "console"
+
+    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+    format: Annotated[Format, Meta(description="one of pretty, json")] | None = None
+
+
+class ConsoleSink:
+    """Prints each record as one line, with the text that every stream has for it, and never waits for the output.
+
+    *format* `pretty` is for people: local time, level, job, seq, type and text, in colours if the terminal has them
+    (NO_COLOR, FORCE_COLOR and TERM=dumb are respected). `json` is the record as it is on the wire. The default is
     `pretty` on a terminal and `json` otherwise.
 
-    *out* is standard output by default. Where it stands still, up to *capacity* lines wait for it; then the oldest are
-    lost, and a line in their place says how many. Records below *level* are left out, but never a terminal one: it ends
-    the story. `async with` it, or close it: that writes what is left, within two seconds.
+    *out* is standard output by default. While it stands still, up to *capacity* lines wait for it; beyond that the
+    oldest are lost, and one line in their place reports their number. While it cannot be written, as on a full disk,
+    lines wait as well, and the `relay` logger, which writes to standard error, logs one line then and one when the
+    output works again. A closed pipe, or a missing output, is logged only with *watched*: an operator relies on it.
+
+    Records below *level* are left out, except terminal ones. `async with` the sink, or close it: the remaining lines
+    are written then, within two seconds.
     """
+
+    settings: ClassVar[type[ConsoleSettings]] = ConsoleSettings
+
+    @classmethod
+    def from_settings(cls, settings: ConsoleSettings) -> Self:
+        """The console of one table of [[sinks]], on standard output."""
+        return cls(format=settings.format, level=settings.level, watched=True)
 
     def __init__(
         self,
@@ -78,34 +99,41 @@ class ConsoleSink:
         format: Format | None = None,  # noqa: A002 - what the command line and relay.toml call it
         level: Level = "debug",
         capacity: int = 10_000,
+        watched: bool = False,
     ) -> None:
         out = out if out is not None else sys.stdout
         if format not in (None, *get_args(Format)):
             raise ValueError(f"the console has no format {format!r}; it has {' and '.join(get_args(Format))}")
         self.format: Format = format or ("pretty" if _is_terminal(out) else "json")
+        self.level: Level = level
         self._levels = frozenset(name for name in LEVELS if at_least(name, level))
         pretty = self.format == "pretty"
-        self._writer = LineWriter(out, capacity, lost=_lost_in_words if pretty else lost_as_json)
+        self._writer = LineWriter(
+            out,
+            capacity,
+            lost=_lost_in_words if pretty else lost_as_json,
+            troubled=notices("the console's output", watched=watched),
+        )
         render = _Pretty(self._writer.encoding, colours=_wants_colours(out)) if pretty else _as_json
-        # Everything is given here: what a program has configured for its own structlog stays its own.
+        # Every option is passed here, so that the structlog configuration of the program has no effect.
         self._log = _RecordLogger(_LineLogger(self._writer), [render], {})
 
     def __call__(self, record: Printable) -> None:
         if record.event.level in self._levels or record.terminal:
-            self._log.hear(record)
+            self._log.log_record(record)
 
     @property
     def missed(self) -> int:
-        """How many lines were lost so far because the output stood still."""
+        """The number of lines lost so far because the output stood still or could not be written."""
         return self._writer.missed
 
     @property
     def waiting(self) -> int:
-        """How many lines the output has not taken yet: for who can wait until it has, as a replay can."""
+        """The number of lines that the output has not accepted yet; a replay can wait until there are none."""
         return self._writer.waiting
 
     def close(self) -> None:
-        """Write what is left, as far as the output takes it within two seconds. Meanwhile the caller waits."""
+        """Write the remaining lines, as far as the output accepts them, for up to two seconds; blocks the caller."""
         self._writer.close(CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -118,14 +146,14 @@ class ConsoleSink:
 
 
 class _RecordLogger(structlog.BoundLoggerBase):
-    """Makes a record an event of structlog."""
+    """Logs a record as an event of structlog."""
 
-    def hear(self, record: Printable) -> None:
+    def log_record(self, record: Printable) -> None:
         self._proxy_to_logger(record.event.level, record.event.type, record=record)
 
 
 class _LineLogger:
-    """What structlog hands finished lines to."""
+    """The logger that structlog passes finished lines to."""
 
     def __init__(self, writer: LineWriter) -> None:
         self.debug = self.info = self.warning = self.error = writer.write
@@ -137,7 +165,7 @@ def _as_json(_logger: object, _method: str, event: _EventDict) -> bytes:
 
 
 class _Pretty:
-    """A structlog processor; ConsoleRenderer costs two and a half times as much and prints control characters raw."""
+    """A structlog processor; ConsoleRenderer costs two and a half times as much and escapes no control characters."""
 
     def __init__(self, encoding: str, *, colours: bool) -> None:
         self._encoding = encoding
@@ -161,7 +189,7 @@ def _job_cell(job: str, colours: bool) -> str:
     cell = f"{_inert(job):<20}"
     if not colours:
         return cell
-    # Not hash(): a job keeps its colour across restarts and processes.
+    # Not `hash`: a job keeps its colour across restarts and processes.
     colour = _JOB_COLOURS[zlib.crc32(job.encode("utf-8", "replace")) % len(_JOB_COLOURS)]
     return f"{colour}{cell}{_RESET}"
 
@@ -190,7 +218,7 @@ def _is_terminal(out: TextIO | None) -> bool:
 
 
 def _wants_colours(out: TextIO | None) -> bool:
-    """Colours on a terminal that knows them, unless the user says otherwise (no-color.org, force-color.org)."""
+    """Colours on a terminal that has them, unless the user overrides that (no-color.org, force-color.org)."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

@@ -1,4 +1,4 @@
-"""The relay over HTTP: an aiohttp application, to be run as it is or mounted in one that exists."""
+"""The relay over HTTP: an aiohttp application, to run as it is, or to mount in another application."""
 
 from web.app import create_app
 

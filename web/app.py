@@ -1,20 +1,36 @@
 """The aiohttp application: run it as it is, or mount it with `add_subapp`."""
 
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 
 from aiohttp.web import Application
 
-from relay.relay import Relay
-from web.fanout import FanOut
-from web.guard import guard
+from relay import Relay
+from relay.config.settings import GatewaySettings
+from web.app_keys import OPTIONS, RELAY, Options
+from web.bodies import BODIES, BODIES_LIMIT, continue_later
+from web.gateway.chat import create_chat_completion, list_models
+from web.gateway.errors import error_response
+from web.gateway.gateway import GATEWAY, Gateway
+from web.gateway.generations import create_generation, show_generation
+from web.gateway.responses import cancel_response, create_response, show_response
+from web.gateway.video_content import video_content
+from web.gateway.videos import create_video, delete_video, list_videos, show_video
 from web.health import healthz, metrics, readyz
 from web.jobs import cancel_job, create_job, list_jobs, show_job
-from web.keys import FAN_OUT, OPTIONS, RELAY, STREAMS, Options
-from web.live import LiveStreams
-from web.page import STATIC, page, secure
-from web.problems import problems
-from web.streams import stream_all, stream_job
-from web.webhooks import take_call
+from web.memory import MemoryBudget
+from web.middleware.client_limits import LIMITS, ClientLimits
+from web.middleware.origin_check import check_origin, normal_host
+from web.middleware.problems import ERROR_FORMAT, problems
+from web.middleware.request_checks import check_request
+from web.page import add_security_headers, page, static
+from web.request_failures import FAILURES, RequestFailures
+from web.streaming.fanout import FanOut
+from web.streaming.handlers import stream_all, stream_job
+from web.streaming.keys import FAN_OUT, STREAMS, TURNS
+from web.streaming.registry import StreamRegistry
+from web.turn_queue import TurnQueue
+from web.webhooks import receive_webhook
 
 __all__ = ["create_app"]
 
@@ -28,29 +44,51 @@ def create_app(
     max_age: float = 3_600.0,
     max_streams: int = 10_000,
     max_streams_per_client: int = 0,
+    max_jobs_per_client: int = 5_000,
+    new_jobs_per_minute: int = 3_000,
     debug: bool = False,
     hosts: Collection[str] | None = None,
     origins: Collection[str] = (),
     take_over: bool = True,
+    gateway: GatewaySettings | None = None,
+    sign_of_life: float = 60.0,
 ) -> Application:
-    """The relay's routes as an application. It enters and leaves *relay*, unless that runs already.
+    """The relay's routes as an application. It starts and stops *relay*, unless the relay is running already.
 
-    Of streams, times in seconds. *heartbeat*: between signs of life on a quiet one. *send_timeout*: until a client
-    that takes nothing is cut off. *slow_after*: until one that has not caught up is given the latest progress instead
-    of all. *max_age*: until one is renewed, give or take a fifth; the client does not notice.
-    *max_streams*: how many may be open in all, and *max_streams_per_client* from one address, 0 for any number; more
-    are asked to come back. *debug*: whether `?debug=1` streams may carry raw exchanges.
+    Streams, with times in seconds. *heartbeat*: the interval between heartbeats on a quiet stream. *send_timeout*: a
+    client that reads nothing for that long is disconnected. *slow_after*: a client that is behind for that long
+    receives the latest progress instead of every record. *max_age*: a stream is renewed after that time, plus or minus
+    a fifth; the client does not notice. *max_streams*: the most streams that may be open, *max_streams_per_client* by
+    one client, 0 for no limit; further clients are sent `busy` and retry later. *debug*: whether `?debug=1` streams may
+    carry raw exchanges.
 
-    *hosts*: the names this relay answers to, without port; None for any, which is for applications that check it
-    themselves. *origins*: further origins whose pages are this relay's own, such as its address behind a proxy.
+    Limits of one client, which is an IPv4 address or a /64 network of IPv6, 0 for no limit: *max_jobs_per_client* is
+    the number of its jobs that may run at a time, and *new_jobs_per_minute* the number of jobs that it may start.
 
-    *take_over*: whether a stream's connection is taken out of aiohttp's hands once it is up to date; its handler has
-    returned then, and each costs a fifth of the memory. It stays where the connection is not as it is expected to be.
+    *hosts*: the host names this relay answers to, without port; "*" for any, if the application checks the host
+    itself. By default the relay answers to addresses, to names without a dot and to names below `localhost`: no site of
+    the public DNS can own one of these (DNS rebinding). *origins*: further origins that belong to this relay, such as
+    its address behind a proxy.
+
+    *take_over*: whether the relay takes over a stream's connection from aiohttp once the stream is up to date. The
+    handler has returned then, and the stream costs a fifth of the memory. A connection that does not look as expected
+    stays with aiohttp.
+
+    *gateway*: the settings of the routes for OpenAI-style clients, [gateway] of relay.toml. *sign_of_life*: the most
+    seconds without a chunk in one of their streams, since some of these clients do not count heartbeats.
     """
-    app = Application(middlewares=[problems, guard])
+    app = Application(middlewares=[problems, check_request, check_origin])
     app[RELAY] = relay
-    app[STREAMS] = LiveStreams(max_age)
+    app[FAILURES] = RequestFailures(now=relay.clock.monotonic)
+    app[BODIES] = MemoryBudget(BODIES_LIMIT)
+    app[LIMITS] = ClientLimits(
+        relay, running=max_jobs_per_client, a_minute=new_jobs_per_minute, now=relay.clock.monotonic
+    )
+    app[ERROR_FORMAT] = error_response
+    app[GATEWAY] = Gateway(relay, app[LIMITS], gateway or GatewaySettings())
+    app[STREAMS] = StreamRegistry(max_age)
     app[FAN_OUT] = FanOut(relay.bus, heartbeat)
+    app[TURNS] = TurnQueue()
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,
@@ -60,35 +98,55 @@ def create_app(
         max_streams_per_client=max_streams_per_client,
         debug=debug,
         take_over=take_over,
-        hosts=None if hosts is None else frozenset(name.lower() for name in hosts),
+        sign_of_life=sign_of_life,
+        hosts=None if hosts is None else frozenset(normal_host(name) for name in hosts),
         origins=frozenset(origin.rstrip("/").lower() for origin in origins),
     )
-    lifecycle = _Lifecycle(relay, app[STREAMS])
+    lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY])
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
-    app.on_response_prepare.append(secure)
-    # Streams first: aiohttp tries what begins with /v1/jobs in this order, and a thousand readers may come at once.
-    app.router.add_get("/v1/jobs/{job}/events", stream_job)
-    app.router.add_post("/v1/jobs", create_job)
-    app.router.add_get("/v1/jobs", list_jobs)
-    app.router.add_get("/v1/jobs/{job}", show_job, name="job")
-    app.router.add_post("/v1/jobs/{job}/cancel", cancel_job)
-    app.router.add_get("/v1/events", stream_all)
-    app.router.add_post("/v1/webhooks/{upstream}/{job}/{token}", take_call)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/", page)
-    app.router.add_static("/static", STATIC)
+    app.on_response_prepare.append(add_security_headers)
+    _add_routes(app)
     return app
 
 
-class _Lifecycle:
-    """The relay runs while the application does; whoever entered it ends it."""
+def _add_routes(app: Application) -> None:
+    get = partial(app.router.add_get, expect_handler=continue_later)
+    post = partial(app.router.add_post, expect_handler=continue_later)
+    # Streams first: aiohttp tries routes below /v1/jobs in this order, and a thousand readers may connect at once.
+    get("/v1/jobs/{job}/events", stream_job)
+    post("/v1/jobs", create_job)
+    get("/v1/jobs", list_jobs)
+    get("/v1/jobs/{job}", show_job, name="job")
+    post("/v1/jobs/{job}/cancel", cancel_job)
+    get("/v1/events", stream_all)
+    post("/v1/webhooks/{upstream}/{job}/{token}", receive_webhook)
+    post("/v1/chat/completions", create_chat_completion)
+    get("/v1/models", list_models)
+    post("/v1/videos", create_video)
+    get("/v1/videos", list_videos)
+    get("/v1/videos/{video}", show_video)
+    get("/v1/videos/{video}/content", video_content)
+    app.router.add_delete("/v1/videos/{video}", delete_video, expect_handler=continue_later)
+    post("/v1/video/generations", create_generation)
+    get("/v1/video/generations/{video}", show_generation)
+    post("/v1/responses", create_response)
+    get("/v1/responses/{response}", show_response)
+    post("/v1/responses/{response}/cancel", cancel_response)
+    get("/healthz", healthz)
+    get("/readyz", readyz)
+    get("/metrics", metrics)
+    get("/", page)
+    get("/static/{name}", static)
 
-    def __init__(self, relay: Relay, streams: LiveStreams) -> None:
+
+class _Lifecycle:
+    """Runs the relay while the application runs, unless the caller runs it already."""
+
+    def __init__(self, relay: Relay, streams: StreamRegistry, gateway: Gateway) -> None:
         self._relay = relay
         self._streams = streams
+        self._gateway = gateway
         self._ours = False
 
     async def run(self, _: Application) -> AsyncIterator[None]:
@@ -100,7 +158,8 @@ class _Lifecycle:
             yield
 
     async def end(self, _: Application) -> None:
-        """First the stories stop, then the streams end: so none misses what the console says last."""
+        """Stop the jobs first and end the streams then, so that no stream misses the last record of the console."""
         if self._ours:
             await self._relay.quiesce()
+        await self._gateway.close()
         await self._streams.close()

@@ -1,17 +1,15 @@
-"""What the application's handlers share."""
+"""The relay and the options, which all handlers of the application share."""
 
 from aiohttp.web import AppKey
 from msgspec import Struct
 
-from relay.relay import Relay
-from web.fanout import FanOut
-from web.live import LiveStreams
+from relay import Relay
 
-__all__ = ["FAN_OUT", "OPTIONS", "RELAY", "STREAMS", "Options"]
+__all__ = ["OPTIONS", "RELAY", "Options"]
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How the application behaves; times are in seconds."""
+    """The options of `create_app`; times are in seconds."""
 
     heartbeat: float = 15.0
     send_timeout: float = 10.0
@@ -21,11 +19,10 @@ class Options(Struct, frozen=True, kw_only=True):
     max_streams_per_client: int = 0
     debug: bool = False
     take_over: bool = True
+    sign_of_life: float = 60.0
     hosts: frozenset[str] | None = None
     origins: frozenset[str] = frozenset()
 
 
 RELAY = AppKey("relay", Relay)
 OPTIONS = AppKey("options", Options)
-FAN_OUT = AppKey("fan_out", FanOut)
-STREAMS = AppKey("streams", LiveStreams)

@@ -1,4 +1,4 @@
-"""Whether the relay lives, whether it is ready, and its figures for Prometheus."""
+"""Liveness, readiness, and the metrics for Prometheus."""
 
 import os
 import socket
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp.web import Application, Request, Response
 
-from web.keys import RELAY, STREAMS
-from web.problems import RequestError, problem_response
+from web.app_keys import RELAY
+from web.middleware.problems import RequestError, problem_response
+from web.request_failures import FAILURES
+from web.streaming.keys import STREAMS
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -23,10 +25,12 @@ async def healthz(_: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 while new work is welcome, 503 before start-up, from the beginning of the shutdown, and where
-    no file descriptor is left for a new connection."""
+    """`GET /readyz`: 200 while the relay accepts new work, 503 before start-up, from the start of the shutdown, while
+    the relay has a problem (`Relay.problems`), and if no file descriptor is left for a new connection."""
     if not request.app[RELAY].running or request.app[STREAMS].closing:
         return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, "the relay is starting or shutting down")
+    if wrong := request.app[RELAY].problems():
+        return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, ". ".join(wrong))
     try:
         socket.socket().close()
     except OSError as error:
@@ -37,7 +41,7 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`: the figures, in the text format of Prometheus."""
+    """`GET /metrics`: the metrics in the text format of Prometheus."""
     try:
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -49,11 +53,12 @@ async def metrics(request: Request) -> Response:
 
 
 class _Figures:
-    """Read at each scrape from what the relay knows anyway; nothing is counted twice."""
+    """Metrics that are read from the state of the relay at each scrape; nothing is counted twice."""
 
     def __init__(self, app: Application) -> None:
         self._relay = app[RELAY]
         self._streams = app[STREAMS]
+        self._failures = app[FAILURES]
 
     def collect(self) -> Iterator["Metric"]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -66,6 +71,17 @@ class _Figures:
         yield CounterMetricFamily("relay_records", "Records published in this epoch.", self._relay.journal.head)
         yield GaugeMetricFamily("relay_streams", "Streams open now.", len(self._streams))
         failures = CounterMetricFamily("relay_sink_failures", "Records a sink failed on.", labels=["sink"])
+        missed = CounterMetricFamily(
+            "relay_sink_missed", "Records a sink did not get, or could not put out.", labels=["sink"]
+        )
         for subscription in self._relay.subscriptions:
             failures.add_metric([subscription.name], subscription.failures)
+            missed.add_metric([subscription.name], subscription.lost)
         yield failures
+        yield missed
+        unanswered = CounterMetricFamily(
+            "relay_http_troubles", "Requests that could not be read, or not be answered.", labels=["kind"]
+        )
+        for kind, count in self._failures.counts.items():
+            unanswered.add_metric([kind], count)
+        yield unanswered

@@ -1,13 +1,27 @@
-"""The page, and the files it is made of. No build step, no inline script."""
+"""The page and its files. No build step, no inline script."""
 
+import hashlib
+from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
-from aiohttp.web import FileResponse, Request, StreamResponse
+from aiohttp.web import Request, Response, StreamResponse
+from msgspec import Struct
 
-__all__ = ["STATIC", "page", "secure"]
+from web.middleware.problems import RequestError
 
-STATIC = Path(str(files("web") / "static"))
+__all__ = ["add_security_headers", "page", "static"]
+
+STATIC: Final = Path(str(files("web") / "static"))
+
+_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".ts": "text/plain",
+}
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -15,14 +29,46 @@ _POLICY = (
 )
 
 
-async def page(_: Request) -> StreamResponse:
+class _File(Struct, frozen=True):
+    body: bytes
+    content_type: str
+    tag: str
+
+
+def _read(path: Path) -> _File:
+    body = path.read_bytes()
+    return _File(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+
+
+_FILES: Final = {path.name: _read(path) for path in STATIC.iterdir() if path.suffix in _TYPES}
+"""By name, in memory: no name that a client sends reaches a file system, and no client keeps a file open."""
+
+
+async def page(request: Request) -> StreamResponse:
     """`GET /`: the jobs, with their progress and a live log."""
-    return FileResponse(STATIC / "index.html")
+    return _answer(request, _FILES["index.html"])
 
 
-async def secure(_: Request, response: StreamResponse) -> None:
-    """What every response says: nothing is guessed, framed or run that is not ours; files are asked for anew."""
+async def static(request: Request) -> StreamResponse:
+    """`GET /static/{name}`: a file of the page."""
+    try:
+        return _answer(request, _FILES[request.match_info["name"]])
+    except KeyError:
+        raise RequestError(HTTPStatus.NOT_FOUND, "no file of the page has this name") from None
+
+
+async def add_security_headers(_: Request, response: StreamResponse) -> None:
+    """Set the default headers of every response: no sniffing, framing or foreign script, and no caching except of the
+    files of the page."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Content-Security-Policy", _POLICY)
     response.headers.setdefault("Referrer-Policy", "no-referrer")
-    response.headers.setdefault("Cache-Control", "no-cache")
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _answer(request: Request, file: _File) -> Response:
+    """The file, which a cache may store and revalidates: 304 if its copy is current."""
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{file.tag}"'}
+    if any(known.value in (file.tag, "*") for known in request.if_none_match or ()):
+        return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)

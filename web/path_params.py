@@ -1,17 +1,15 @@
-"""Jobs as requests name them."""
+"""The job that a request names in its path or query."""
 
 from http import HTTPStatus
 
-from relay.errors import UnknownJobError
-from relay.jobs import Job
-from relay.relay import Relay
-from web.problems import RequestError
+from relay import Job, Relay, UnknownJobError
+from web.middleware.problems import RequestError
 
 __all__ = ["job_named"]
 
 
 def job_named(relay: Relay, id: str) -> Job:
-    """The job with this id. Raises UnknownJobError, and RequestError for what can be no id: it will never be known."""
+    """The job with this id. Raises UnknownJobError, and RequestError for a text that can never be an id."""
     try:
         return relay.job(id)
     except UnknownJobError:

@@ -1,20 +1,21 @@
-"""Whether recordings tell the same story: the same records, in the same order and the same words."""
+"""Whether recordings agree: the same records, in the same order and the same words."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
 
+from relay.audit.chats import ChatRecording, compare_chat, read_chat, sniff_chat
+from relay.audit.recordings import Defect, RecordedEvent, read_recording
 from relay.errors import UsageError
 from relay.events import TERMINALS
-from relay.recordings import Flaw, Said, read_recording
 from relay.text import bounded, inert
 
 __all__ = ["Verdict", "audit"]
 
 MAX_FINDINGS: Final = 20
 MAX_WAITING: Final = 200_000
-"""How many records are kept until every recording has had them. Recordings further apart are not read on."""
+"""How many records wait until every recording has reached them. Recordings further apart are read no further."""
 
 HOLE_LIMIT: Final = 1_000
 QUOTE_LIMIT: Final = 200
@@ -23,7 +24,7 @@ _TERMINAL: Final = frozenset(str(kind.__struct_config__.tag) for kind in TERMINA
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What an audit has shown. *records* are those all agree on; *further* findings are counted, but left out."""
+    """The outcome of an audit. *records* counts those that all agree on; *further* findings are only counted."""
 
     recordings: int
     jobs: int
@@ -33,7 +34,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     @property
     def same(self) -> bool:
-        """Whether all recordings tell the same story."""
+        """Whether all recordings agree."""
         return not self.findings
 
 
@@ -45,21 +46,43 @@ def audit(
 ) -> Verdict:
     """Compare two or more *recordings*, each a name and its lines, in one pass side by side.
 
-    Each must be consistent in itself as well: a job's seq without holes or repeats from the first on, nothing after a
-    terminal record, blocks that every reader can read. *jobs* restricts it to theirs. A finding is one line that names
-    the recordings, and job and seq where they can be known.
+    Each must also be consistent in itself: a job's seq without holes or repeats from the first on, nothing after a
+    terminal record, blocks that every client can parse. A recording of a chat stream, which is known by its content, is
+    compared with the records that another one has of its job, those of its level and above. *jobs* restricts the audit
+    to these jobs. A finding is one line that names the recordings, and job and seq if known.
 
     Raises UsageError for fewer than two recordings, and for one that is empty or no recording.
     """
     if len(recordings) < 2:
         raise UsageError("an audit compares two recordings or more")
-    comparison = _Comparison([_Track(name, lines) for name, lines in recordings], jobs, max_findings)
+    chats, others = _sorted(recordings)
+    chats = [chat for chat in chats if jobs is None or chat.job in jobs]
+    comparison = _Comparison([_Track(name, lines) for name, lines in others], jobs, max_findings, chats)
     comparison.run()
+    comparison.compare_chats()
     return comparison.verdict()
 
 
+def _sorted(
+    recordings: Sequence[tuple[str, Iterable[bytes]]],
+) -> tuple[list[ChatRecording], list[tuple[str, Iterable[bytes]]]]:
+    """The recordings of chats, which are read, and the others."""
+    chats: list[ChatRecording] = []
+    others: list[tuple[str, Iterable[bytes]]] = []
+    for name, lines in recordings:
+        try:
+            is_chat, lines = sniff_chat(lines)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
+        if is_chat:
+            chats.append(read_chat(name, lines))
+        else:
+            others.append((name, lines))
+    return chats, others
+
+
 class _Track:
-    """One recording, as far as it has been read."""
+    """One recording, and how far it has been read."""
 
     def __init__(self, name: str, lines: Iterable[bytes]) -> None:
         self.name = name
@@ -68,12 +91,12 @@ class _Track:
         self.ended: dict[str, int] = {}
         self.read = 0
         self.agreed = 0
-        self.agreed_on: Said | None = None
+        self.agreed_on: RecordedEvent | None = None
         self._lines = lines
-        self._found: Iterator[Said | Flaw] | None = None
+        self._found: Iterator[RecordedEvent | Defect] | None = None
 
-    def next(self) -> Said | Flaw | None:
-        """What comes next; None, and over, at the end."""
+    def next(self) -> RecordedEvent | Defect | None:
+        """The next record or flaw; None at the end."""
         try:
             if self._found is None:
                 self._found = read_recording(self._lines)
@@ -88,22 +111,26 @@ class _Track:
         return found
 
     def past(self, job: str, seq: int) -> bool:
-        """Whether this recording has said *seq* of *job* by now, or never will."""
+        """Whether this recording has reached *seq* of *job*, or never will."""
         return self.over or self.last.get(job, 0) >= seq
 
 
 class _Entry:
-    """One record, as each recording says it, with its place in that recording."""
+    """One record as each recording has it, with its place in that recording."""
 
     __slots__ = ("said",)
 
     def __init__(self) -> None:
-        self.said: dict[_Track, tuple[Said, int]] = {}
+        self.said: dict[_Track, tuple[RecordedEvent, int]] = {}
 
 
 class _Comparison:
-    def __init__(self, tracks: list[_Track], jobs: Collection[str] | None, max_findings: int) -> None:
+    def __init__(
+        self, tracks: list[_Track], jobs: Collection[str] | None, max_findings: int, chats: Sequence[ChatRecording]
+    ) -> None:
         self._tracks = tracks
+        self._chats = chats
+        self._kept: dict[str, tuple[str, list[RecordedEvent]]] = {}
         self._jobs = jobs
         self._max_findings = max_findings
         self._waiting: dict[str, dict[int, _Entry]] = {}
@@ -121,12 +148,38 @@ class _Comparison:
                 self._find(f"{names} are more than {MAX_WAITING:,} records apart; the rest was not compared")
                 return
 
+    def compare_chats(self) -> None:
+        """Compare each chat with what a recording of records has of its job, or else with the first chat of it."""
+        alone = {chat.job: chat.name for chat in self._chats if chat.job not in self._kept}
+        same, without_records = 0, set(alone)
+        for chat in self._chats:
+            if chat.job not in self._kept:
+                self._kept[chat.job] = (chat.name, chat.as_records())
+                for defect in chat.defects:
+                    self._find(f"{chat.name}: {defect}")
+                continue
+            name, records = self._kept[chat.job]
+            alone.pop(chat.job, None)
+            if chat.job in without_records and records and records[0].level != chat.level:
+                levels = f"{records[0].level} and {chat.level}"
+                raise UsageError(f"{name} and {chat.name} are chats of the levels {levels}; add a recording of records")
+            findings, number = compare_chat(chat, name, records)
+            same += number
+            for finding in findings:
+                self._find(finding)
+        for job, name in alone.items():
+            self._find(f"{inert(job)}: {name} has it, and no other recording does")
+        if len(self._tracks) < 2:
+            self._records = same
+
     def verdict(self) -> Verdict:
         jobs = {job for track in self._tracks for job in track.last}
+        if self._chats and len(self._tracks) < 2:
+            jobs = {chat.job for chat in self._chats}
         if not jobs and not self._findings:
             raise UsageError(f"no recording holds a record of {', '.join(sorted(self._jobs or ()))}")
         return Verdict(
-            recordings=len(self._tracks),
+            recordings=len(self._tracks) + len(self._chats),
             jobs=len(jobs),
             records=self._records,
             findings=tuple(self._findings),
@@ -138,17 +191,17 @@ class _Comparison:
             case None:
                 for job in list(self._waiting):
                     self._settle(job, sorted(self._waiting[job]), track)
-            case Flaw(what=what, job=job):
+            case Defect(what=what, job=job):
                 if self._wanted(job):
                     self._find(f"{track.name}: {what}")
-            case Said() as said:
+            case RecordedEvent() as said:
                 if self._wanted(said.job):
                     self._hear(track, said)
 
     def _wanted(self, job: str | None) -> bool:
         return self._jobs is None or job is None or job in self._jobs
 
-    def _hear(self, track: _Track, said: Said) -> None:
+    def _hear(self, track: _Track, said: RecordedEvent) -> None:
         last = track.last.get(said.job)
         if said.job in track.ended:
             self._find(f"{track.name}: {said} comes after the end of the job, seq {track.ended[said.job]}")
@@ -159,6 +212,7 @@ class _Comparison:
         if said.type in _TERMINAL:
             track.ended.setdefault(said.job, said.seq)
         track.last[said.job] = said.seq
+        self._keep(track, said)
         self._entry(said.job, said.seq).said[track] = (said, track.read)
         if last is not None and said.seq > last + 1:
             self._note_hole(track, said, last)
@@ -169,8 +223,15 @@ class _Comparison:
             said.job, passed if len(passed) <= len(waiting) else sorted(seq for seq in waiting if seq in passed), track
         )
 
-    def _note_hole(self, track: _Track, said: Said, last: int) -> None:
-        """See that what is missing is said, whether or not another recording has it."""
+    def _keep(self, track: _Track, said: RecordedEvent) -> None:
+        """Keep the first recording's records of a job that a chat is about."""
+        if any(chat.job == said.job for chat in self._chats):
+            name, records = self._kept.setdefault(said.job, (track.name, []))
+            if name == track.name:
+                records.append(said)
+
+    def _note_hole(self, track: _Track, said: RecordedEvent, last: int) -> None:
+        """Make sure that missing records are reported, whether or not another recording has them."""
         if said.seq - last > HOLE_LIMIT:
             self._find(f"{track.name}: {said} follows seq {last}")
             return
@@ -185,7 +246,7 @@ class _Comparison:
         return waiting[seq]
 
     def _settle(self, job: str, seqs: Iterable[int], reader: _Track) -> None:
-        """Compare the records among *seqs* that every recording has said, or never will; *reader* was read last."""
+        """Compare those of *seqs* that every recording has reached, or never will; *reader* was read last."""
         waiting = self._waiting[job]
         for seq in seqs:
             if seq in waiting and all(track.past(job, seq) for track in self._tracks):
@@ -213,11 +274,11 @@ class _Comparison:
         if len(entry.said) == len(self._tracks):
             self._check_order(said, entry, reader)
 
-    def _check_order(self, said: Said, entry: _Entry, reader: _Track) -> None:
-        """Records complete in the order in which they come, where all recordings have the same.
+    def _check_order(self, said: RecordedEvent, entry: _Entry, reader: _Track) -> None:
+        """If all recordings have the same order, records complete in that order.
 
-        Otherwise one completes that some recording had before what completed earlier; *reader*, from whom it came last,
-        has it after that.
+        Otherwise some recording has a record before one that completed earlier; *reader*, which has delivered it last,
+        has it after that one.
         """
         for track, (_, place) in entry.said.items():
             if place > track.agreed:
@@ -232,5 +293,5 @@ class _Comparison:
             self._further += 1
 
 
-def _quoted(said: Said | None) -> str:
+def _quoted(said: RecordedEvent | None) -> str:
     return f"{inert(said.type)} {bounded(inert(said.text), QUOTE_LIMIT)!r}" if said is not None else "nothing"

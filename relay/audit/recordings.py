@@ -1,4 +1,4 @@
-"""Recordings read back: JSON lines as the console prints them, or the bytes of a Server-Sent Events stream."""
+"""Reads recordings of records: JSON lines as the console prints them, or the bytes of a Server-Sent Events stream."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -7,62 +7,64 @@ from typing import Annotated, Any, BinaryIO, Final, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from relay.blocks import FIELDS, Block, BlockReader
 from relay.errors import UsageError
 from relay.events import Position
 from relay.text import bounded, inert
+from relay.wire.event_stream import FIELDS, EventStreamParser, ServerSentEvent
 
-__all__ = ["LINE_LIMIT", "Flaw", "Said", "lines_of", "read_recording"]
+__all__ = ["LINE_LIMIT", "Defect", "RecordedEvent", "lines_of", "read_recording"]
 
 LINE_LIMIT: Final = 1024 * 1024
-"""The most bytes a line of a recording has; a record has no more than a quarter of that."""
+"""The most bytes of a line of a recording; a record has at most a quarter of that."""
 
-NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "gone", "busy", "bye", "exchange"})
-"""What a stream says besides records. It has no seq, and is no part of a job's story."""
+NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "gone", "busy", "bye", "heartbeat", "exchange"})
+"""Events of a stream that are no records: they have no seq and belong to no job's records."""
 
 LOSSES: Final = frozenset({"gap", "skipped"})
-"""Notices by which a stream says that something is missing."""
+"""Notices that report missing records."""
 
 
-class Said(Struct, frozen=True):
-    """What a recording says of one record."""
+class RecordedEvent(Struct, frozen=True):
+    """One record as a recording has it."""
 
     job: Annotated[str, Meta(min_length=1)]
     seq: Annotated[int, Meta(ge=1)]
     type: str
     text: str
+    level: str = ""
+    percent: Any = None
 
     def __str__(self) -> str:
         return inert(f"{self.job} seq {self.seq}")
 
 
-class Flaw(Struct, frozen=True):
-    """What is wrong with a recording at one place, and the job it is about, where that can be known."""
+class Defect(Struct, frozen=True):
+    """A defect of a recording at one place, and its job, if known."""
 
     what: str
     job: str | None = None
 
 
-Found: TypeAlias = Said | Flaw
+Found: TypeAlias = RecordedEvent | Defect
 
-_read_said = msgspec.json.Decoder(Said)
+_read_said = msgspec.json.Decoder(RecordedEvent)
 _read_object = msgspec.json.Decoder(dict[str, Any])
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of *file*, each with its end. Raises UsageError where one is longer than LINE_LIMIT."""
+    """The lines of *file*, each with its line end. Raises UsageError if one is longer than LINE_LIMIT."""
     number = 0
     while line := file.readline(LINE_LIMIT + 1):
         number += 1
         if len(line) > LINE_LIMIT:
-            raise UsageError(f"line {number} is longer than {LINE_LIMIT:,} bytes, which no recording's is")
+            raise UsageError(f"line {number} is longer than {LINE_LIMIT:,} bytes, longer than any of a recording")
         yield line
 
 
 def read_recording(lines: Iterable[bytes]) -> Iterator[Found]:
-    """What the lines of a recording say, in order, with the flaws where they are. Its form is told by its content.
+    """The records of a recording in order, with the flaws at their places. The content decides which form it has.
 
-    Raises UsageError where it has neither form.
+    Raises UsageError if it has neither form.
     """
     numbered = ((number, line.rstrip(b"\r\n"), line.endswith(b"\n")) for number, line in enumerate(lines, 1))
     for number, line, whole in numbered:
@@ -77,7 +79,7 @@ _Lines: TypeAlias = Iterator[tuple[int, bytes, bool]]
 
 
 def _checked(lines: _Lines) -> _Lines:
-    """The same *lines*, after a look at the first: whether it can be one of a stream."""
+    """The same *lines*, after a check that the first one can be a line of a stream."""
     number, line, whole = next(lines)
     if line.partition(b":")[0] not in (b"", *FIELDS) or b":" not in line:
         raise UsageError(
@@ -96,38 +98,38 @@ def _read_json(lines: _Lines) -> Iterator[Found]:
         elif (notice := _object(line)).get("type") in NOTICES:
             yield from _loss(notice["type"], line)
         else:
-            yield Flaw(f"line {number} is {'no record' if whole else 'cut off'}")
+            yield Defect(f"line {number} is {'no record' if whole else 'cut off'}")
 
 
 def _read_stream(lines: _Lines) -> Iterator[Found]:
-    blocks, reader = BlockReader(), _StreamReader()
+    parser, reader = EventStreamParser(), _StreamReader()
     for number, line, _ in lines:
         field, colon, _ = line.partition(b":")
         if field not in FIELDS and (field or not colon) and line:
-            yield Flaw(f"line {number} is no line of an SSE stream")
+            yield Defect(f"line {number} is no line of an SSE stream")
         try:
-            block = blocks.take(line, number)
+            block = parser.feed_line(line, number)
         except ValueError as error:
             raise UsageError(f"line {number}: {error}") from None
         if block is not None:
             yield from reader.read(block)
-    if blocks.block.begins:
+    if parser.unfinished.begins:
         # [spec] "once the end of the file is reached, any pending data must be discarded"
-        records = [said for data in blocks.block.fields[b"data"] if (said := _said(data)) is not None]
+        records = [said for data in parser.unfinished.fields[b"data"] if (said := _said(data)) is not None]
         about = f" of {records[0]}" if records else ""
         job = records[0].job if records else None
-        begins = blocks.block.begins
-        yield Flaw(f"ends within the block{about} that begins in line {begins}: no reader gets it", job)
+        begins = parser.unfinished.begins
+        yield Defect(f"ends within the block{about} that begins in line {begins}: no reader gets it", job)
         yield from records
 
 
 class _StreamReader:
-    """Reads block after block; remembers the position it has come to."""
+    """Reads block after block, and remembers the position that it has reached."""
 
     def __init__(self) -> None:
         self._position: Position | None = None
 
-    def read(self, block: Block) -> Iterator[Found]:
+    def read(self, block: ServerSentEvent) -> Iterator[Found]:
         ids, events, data, _ = block.fields.values()
         if not (ids or events or data):
             return
@@ -135,41 +137,41 @@ class _StreamReader:
         records = [said for body in data if (said := _said(body)) is not None]
         if max(len(ids), len(events), len(data)) > 1:
             about = f": no reader gets {', '.join(map(str, records))}" if records else ""
-            yield Flaw(f"{where} is two run into one{about}", records[0].job if records else None)
+            yield Defect(f"{where} is two run into one{about}", records[0].job if records else None)
             yield from records
             return
         id, event, body = (_text(values) for values in (ids, events, data))
         if body is None:
-            yield Flaw(f"{where} has no data (id {id or 'missing'}, event {event or 'missing'})")
+            yield Defect(f"{where} has no data (id {id or 'missing'}, event {event or 'missing'})")
             return
         if event in NOTICES:
             yield from self._check_id(id, event, where, None, moves=False)
             yield from _loss(event, data[0])
             return
         if not records:
-            yield Flaw(f"{where} is no record (id {id or 'missing'}, event {event or 'missing'})")
+            yield Defect(f"{where} is no record (id {id or 'missing'}, event {event or 'missing'})")
             return
         (said,) = records
         yield from self._check_id(id, str(said), where, said.job, moves=True)
         if event != said.type:
             named = f"is called {event!r}, but its type is {said.type!r}" if event is not None else "has no event"
-            yield Flaw(f"{said} {inert(named)}", said.job)
+            yield Defect(f"{said} {inert(named)}", said.job)
         yield said
 
-    def _check_id(self, id: str | None, what: str, where: str, job: str | None, *, moves: bool) -> Iterator[Flaw]:
-        """A record's id is behind all before it; a notice leaves the reader where it is, or moves it on."""
+    def _check_id(self, id: str | None, what: str, where: str, job: str | None, *, moves: bool) -> Iterator[Defect]:
+        """A record's id comes after all earlier ones; a notice keeps the position, or moves it forward."""
         position = Position.parse(id) if id is not None else None
         if id is None:
-            yield Flaw(f"{what} has no id, in {where}", job)
+            yield Defect(f"{what} has no id, in {where}", job)
         elif position is None:
-            yield Flaw(f"{what} has an id that is no position: {id!r}", job)
+            yield Defect(f"{what} has an id that is no position: {id!r}", job)
         else:
             last, self._position = self._position, position
             if last is not None and last.epoch == position.epoch and last.offset + moves > position.offset:
-                yield Flaw(f"{what} has the id {position}, which is not behind {last}", job)
+                yield Defect(f"{what} has the id {position}, which is not behind {last}", job)
 
 
-def _said(body: bytes) -> Said | None:
+def _said(body: bytes) -> RecordedEvent | None:
     try:
         return _read_said.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -183,9 +185,9 @@ def _object(body: bytes) -> dict[str, Any]:
         return {}
 
 
-def _loss(notice: str, body: bytes) -> Iterator[Flaw]:
+def _loss(notice: str, body: bytes) -> Iterator[Defect]:
     if notice in LOSSES:
-        yield Flaw(
+        yield Defect(
             f"says itself that it missed something: {notice} {inert(bounded(body.decode('ascii', 'replace'), 200))}"
         )
 

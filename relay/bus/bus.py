@@ -1,27 +1,34 @@
-"""The bus: each event is stamped, stored and sent once, and every sink hears every record in the same order."""
+"""The bus: each event is stamped, stored and sent once, and every sink receives every record in the same order."""
 
 import asyncio
-import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableSet
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
-from blinker import Signal
-
+from relay.bus.callables import never_awaited, refuse_no_sink
+from relay.bus.commits import CommitScheduler
+from relay.bus.ordered_signal import OrderedSignal
+from relay.bus.subscription import Sink, Subscription, Topic, name_of
+from relay.bus.writer import JournalWriter, unavailable
 from relay.clock import Clock, SystemClock
-from relay.codec import stamp
-from relay.errors import JournalError, UsageError
-from relay.events import Event, Exchange, Position, Record
-from relay.jobs import Job, JobState, evolve
+from relay.errors import UsageError
+from relay.events import Event, Exchange, Record
+from relay.jobs.state import Job, JobState
 from relay.journal.base import Journal
-from relay.subscription import Notify, Sink, Subscription, Topic, describe, name_of, notice
+from relay.notices import INTERRUPTIONS, Notify, describe, guarded, notice
 
-__all__ = ["Bus"]
+__all__ = ["REPLAY_SLICE", "Bus"]
+
+REPLAY_SLICE: Final = 128
+"""How many records a sink is replayed before others have their turn: about 5 ms of a console that renders each."""
 
 
 class Bus:
-    """One signal for all jobs. *listening* is told whether anybody hears raw exchanges, whenever that may have changed.
+    """One signal for all jobs. *listening* is called with whether anybody receives raw exchanges, when that may change.
+
+    *knows* says whether a job may be published for: on the bus of a relay, if it is in the registry. A bus without
+    *knows* accepts any job, and its user sees to it that no two have one id.
 
     Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
@@ -34,98 +41,154 @@ class Bus:
         clock: Clock | None = None,
         notify: Notify = notice,
         listening: Callable[[bool], object] = bool,
+        knows: Callable[[Job], bool] | None = None,
     ) -> None:
         self.journal = journal
         self._clock = clock or SystemClock()
-        self._notify = notify
+        self._notify = guarded(notify)
+        self._knows = knows
         self._listening = listening
-        self._records = _OrderedSignal()
-        self._exchanges = _OrderedSignal()
+        self._records = OrderedSignal()
+        self._exchanges = OrderedSignal()
         self._everyone = Topic()
         self._records.connect(self._hand_out, weak=False)
         self._topics: dict[Job, Topic] = {}
         self._thread: int | None = None
         self._sending = False
-        self._batches = 0
-        self._unsent: list[tuple[Job, Record]] = []
-        self._urgent = False
-        self._flushed_at = -math.inf
-        self._flushing: asyncio.TimerHandle | None = None
-        self._as_told: dict[Job, JobState] = {}
-        self.unwritten = asyncio.Event()
+        self._writer = JournalWriter(journal, self._clock, self._notify, self._send_records)
+        self._commits = CommitScheduler(self._writer, self._clock)
+
+    @property
+    def write_blocked(self) -> asyncio.Event:
         """Set while the journal cannot be written, and records wait."""
+        return self._writer.blocked
 
-    def batch(self, *, soon: bool = False) -> AbstractContextManager[None]:
-        """Publish what is published within as one: one commit of the journal, then each record in order.
+    @property
+    def room(self) -> asyncio.Event:
+        """Set while there is room for more records to wait for the journal; pollers wait for it before each request."""
+        return self._writer.room
 
-        That happens on leaving it. With *soon* it may also wait for others, and share a commit with them: not longer
-        than `journal.gather` seconds after the last one, and not at all without a running loop. So a lone record is
-        told at once, and many that come one by one cost hardly more than one batch.
+    def check(self) -> None:
+        """Check, now and then, that a restart will find what is committed."""
+        self._writer.check()
+
+    async def drained(self) -> None:
+        """Return when what has waited is written, or cannot be: a few records at each turn of the loop."""
+        await self._commits.at_rest.wait()
+
+    def problems(self) -> list[str]:
+        """The present problems of the journal, a sentence each."""
+        if (problem := self._writer.problem) is None:
+            return []
+        return [problem] if self.room.is_set() else [problem, "polling pauses, since too many records wait"]
+
+    def batch(self, *, deferrable: bool = False) -> AbstractContextManager[None]:
+        """Commit all that is published within this batch as one, and send each record in order.
+
+        The commit comes when the batch is left. With *deferrable* it may wait, and be shared with later batches: until
+        `journal.commit_delay` seconds after the last commit, and not at all without a running loop. A single record is
+        then committed immediately, and a burst shares commits.
 
         What an earlier commit could not write is part of it, so an empty batch is another try.
         """
-        return _Batch(self._begin, self._end, soon)
+        return _Batch(self._commits.begin, self._commits.end, deferrable)
 
     def publish(self, job: Job, event: Event) -> Record:
-        """Make *event* the next record of *job*, commit it, and let every sink hear it, in the order of subscription.
+        """Make *event* the next record of *job*, commit it, and send it to every sink, in the order of subscription.
 
-        Raises UsageError from another thread, from within a sink, and for a job that has ended.
+        Raises UsageError from another thread, from within a sink, for a job that has ended, and on the bus of a relay
+        for a job that is not the relay's own.
         """
-        self._check_thread()
-        if self._sending:
-            raise UsageError("a sink may not publish: the sinks behind it would hear two records in the wrong order")
-        if job.ended:
-            raise UsageError(f"{job.id} has ended; nothing can follow its {job.state.status!r} record")
-        position = Position(self.journal.epoch, self.journal.head + len(self._unsent) + 1)
-        record = stamp(job.id, job.state.seq + 1, self._clock.now(), event, position)
-        state = evolve(job.state, record)
-        self.journal.append(record, state)
-        self._as_told.setdefault(job, job.state)
-        job.state = state
-        self._unsent.append((job, record))
-        if not self._batches:
-            self._flush()
+        self._check_publisher()
+        if (state := self._writer.pending.state(job)).ended:
+            raise UsageError(f"{job.id} has ended; nothing can follow its {state.status!r} record")
+        self._check_known(job)
+        record = self._writer.append(job, event)
+        self._commits.appended()
         return record
 
-    def as_told(self, job: Job) -> Job:
-        """*job* as far as its story has been told: without the records that wait for a commit."""
-        state = self._as_told.get(job)
-        return job if state is None else Job(job.id, state)
+    def publish_first(self, job: Job, event: Event, *, key: str | None = None, digest: bytes = b"") -> Record:
+        """Make *event* the first record of *job*, and return once it is committed, also within a batch.
+
+        The journal keeps that the job came with *key*, for an input of this *digest*. Raises UnavailableError where the
+        journal cannot be written now, and UsageError where it can never store this, or as `publish` does: nothing is
+        left of the job then, so that the caller may retry.
+        """
+        self._check_publisher()
+        self._check_known(job)
+        if self._writer.problem is not None:
+            raise unavailable()
+        record = self._writer.append(job, event, key=None if key is None else (key, digest), first=True)
+        self._commits.flush()
+        if self._writer.pending.withdraw(job):
+            raise unavailable()
+        if not job.state.seq:
+            raise UsageError("this job cannot be stored; the operator's log says why")
+        return record
+
+    def pending(self, job: Job) -> JobState:
+        """The state of *job* once every record that waits for a commit is published: the next event follows on it.
+
+        `Job.state` is what has been published. Use that for whatever leaves the relay, and this to decide what to
+        publish next: within a batch, or while the journal cannot be written, the two differ.
+        """
+        return self._writer.pending.state(job)
 
     def publish_exchange(self, exchange: Exchange) -> None:
-        """Let the listeners of raw exchanges hear one. It is not kept, and is no part of any job's story."""
+        """Send a raw exchange to its listeners. It is not kept, and is no record of any job."""
         self._check_thread()
-        _let_through(self._send(self._exchanges, None, exchange=exchange))
+        _reraise(self._send(self._exchanges, None, exchange=exchange))
 
-    def subscribe(self, sink: Sink, jobs: Iterable[Job] | None = None, *, after: int | None = None) -> Subscription:
-        """Let *sink* hear the records of *jobs*, or of all, until the subscription is closed.
+    def subscribe(
+        self,
+        sink: Sink,
+        jobs: Iterable[Job] | None = None,
+        *,
+        after: int | None = None,
+        name: str | None = None,
+    ) -> Subscription:
+        """Send *sink* the records of *jobs*, or of all, until the subscription is closed.
 
-        With *after*, the kept records behind that offset come first. Close it on every path: it is a context manager.
+        With *after*, the kept records behind that offset come first, all of them before this returns: where they may be
+        many, use `replay`. *name* is what notices and figures call the sink. Close the subscription on every path: it
+        is a context manager. Raises UsageError for what is no sink (`relay.Sink`).
         """
-        self._check_thread()
-        chosen = None if jobs is None else list(dict.fromkeys(jobs))
-        subscription = Subscription(
-            sink,
-            after=self.journal.head if after is None else after,
-            leave=lambda left: self._leave(left, chosen),
-            clock=self._clock,
-            notify=self._notify,
-        )
+        subscription, chosen = self._subscription(sink, jobs, after, name)
         if after is not None:
-            self._replay(subscription, chosen)
-        for topic in self._topics_of(chosen):
-            topic.subscriptions[subscription] = None
-        return subscription
+            while self._replay_slice(subscription, chosen, REPLAY_SLICE):
+                pass
+        return self._connect(subscription, chosen)
+
+    async def replay(
+        self, sink: Sink, jobs: Iterable[Job] | None = None, *, after: int, name: str | None = None
+    ) -> Subscription:
+        """As `subscribe`, for a past of any length: others have their turn between slices of REPLAY_SLICE records.
+
+        Records that are published meanwhile come behind those that were there before. The last slice and the connection
+        are one step: the sink misses nothing and gets nothing twice. If this is cancelled, the sink is not subscribed.
+        """
+        subscription, chosen = self._subscription(sink, jobs, after, name)
+        while self._replay_slice(subscription, chosen, REPLAY_SLICE):  # noqa: ASYNC110 - it is work, no waiting
+            await asyncio.sleep(0)
+        return self._connect(subscription, chosen)
 
     def subscribe_exchanges(self, listener: Callable[[Exchange], object]) -> Callable[[], None]:
-        """Let *listener* hear raw exchanges; what is returned ends that."""
-        name = name_of(listener)
+        """Send *listener* raw exchanges, until the returned function is called. Its exceptions affect nobody else.
 
-        def receive(_: object, *, exchange: Exchange) -> None:
+        Raises UsageError for a listener that would have to be awaited.
+        """
+        name = name_of(listener)
+        refuse_no_sink(listener, name)
+
+        def receive(_: object, *, exchange: Exchange) -> BaseException | None:
             try:
-                listener(exchange)
-            except Exception as error:
+                if (result := listener(exchange)) is not None:
+                    never_awaited(result, name)
+            except INTERRUPTIONS as interruption:
+                return interruption
+            except BaseException as error:
                 self._notify(f"{name} failed on a raw exchange: {describe(error)}")
+            return None
 
         def leave() -> None:
             self._exchanges.disconnect(receive)
@@ -135,51 +198,10 @@ class Bus:
         self._listening(True)
         return leave
 
-    def _begin(self) -> None:
-        self._batches += 1
+    def _send_records(self, records: Sequence[tuple[Job, Record]]) -> None:
+        _reraise(self._send(self._records, None, records=records))
 
-    def _end(self, soon: bool) -> None:
-        self._batches -= 1
-        self._urgent = self._urgent or not soon
-        if not self._batches:
-            self._flush() if self._urgent else self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        """Commit as soon as the journal has rested since its last commit."""
-        rest = self._flushed_at + self.journal.gather - self._clock.monotonic()
-        if rest <= 0 or (loop := _running_loop()) is None:
-            self._flush()
-        elif self._flushing is None:
-            self._flushing = loop.call_later(rest, self._flush)
-
-    def _flush(self) -> None:
-        """Commit, then send. While the journal cannot be written nothing is sent, and nothing is lost."""
-        self._urgent = False
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-        self._commit()
-        if self.unwritten.is_set():
-            return
-        unsent, self._unsent = self._unsent, []
-        self._as_told.clear()
-        if unsent:
-            _let_through(self._send(self._records, None, told=unsent))
-
-    def _commit(self) -> None:
-        try:
-            self.journal.commit()
-        except JournalError as error:
-            if not self.unwritten.is_set():
-                self._notify(f"{error}; records wait in memory until it can be written")
-            self.unwritten.set()
-        else:
-            self._flushed_at = self._clock.monotonic()
-            if self.unwritten.is_set():
-                self.unwritten.clear()
-                self._notify("the journal can be written again")
-
-    def _send(self, signal: Signal, sender: object, **what: Any) -> BaseException | None:
+    def _send(self, signal: OrderedSignal, sender: object, **what: Any) -> BaseException | None:
         """Send to all; return what a sink raised that must not be held back: Ctrl-C or an exit."""
         outer, self._sending = self._sending, True
         try:
@@ -187,15 +209,15 @@ class Bus:
         finally:
             self._sending = outer
 
-    def _hand_out(self, _: object, *, told: "list[tuple[Job, Record]]") -> BaseException | None:
-        """Let everybody hear each record before the next, those who hear all jobs first."""
+    def _hand_out(self, _: object, *, records: Sequence[tuple[Job, Record]]) -> BaseException | None:
+        """Deliver each record to every subscription before the next one, to those of all jobs first."""
         interruption = None
-        for job, record in told:
+        for job, record in records:
             topic = self._topics.get(job)
-            raised = self._everyone.tell(record)
+            raised = self._everyone.send(record)
             interruption = interruption or raised
             if topic is not None:
-                raised = topic.tell(record)
+                raised = topic.send(record)
                 interruption = interruption or raised
         return interruption
 
@@ -207,10 +229,36 @@ class Bus:
     def _open_topic(self, job: Job) -> "Topic":
         return self._topics.setdefault(job, Topic())
 
-    def _replay(self, subscription: Subscription, jobs: Collection[Job] | None) -> None:
+    def _subscription(
+        self, sink: Sink, jobs: Iterable[Job] | None, after: int | None, name: str | None
+    ) -> "tuple[Subscription, list[Job] | None]":
+        self._check_thread()
+        chosen = None if jobs is None else list(dict.fromkeys(jobs))
+        subscription = Subscription(
+            sink,
+            after=self.journal.head if after is None else after,
+            leave=lambda left: self._leave(left, chosen),
+            clock=self._clock,
+            notify=self._notify,
+            name=name,
+        )
+        return subscription, chosen
+
+    def _replay_slice(self, subscription: Subscription, jobs: Collection[Job] | None, most: int) -> bool:
+        """Send the sink up to *most* records of the past, and publish nothing; return whether there may be more."""
         ids = None if jobs is None else [job.id for job in jobs]
-        while records := self.journal.read(subscription.cursor, ids):
-            _let_through(*[subscription.deliver(record) for record in records])
+        records = self.journal.read(subscription.cursor, ids, limit=most)
+        outer, self._sending = self._sending, True
+        try:
+            _reraise(*[subscription.deliver(record) for record in records])
+        finally:
+            self._sending = outer
+        return len(records) == most
+
+    def _connect(self, subscription: Subscription, jobs: Collection[Job] | None) -> Subscription:
+        for topic in self._topics_of(jobs):
+            topic.subscriptions[subscription] = None
+        return subscription
 
     def _leave(self, subscription: Subscription, jobs: Collection[Job] | None) -> None:
         if jobs is None:
@@ -221,6 +269,15 @@ class Bus:
             del topic.subscriptions[subscription]
             if not topic.subscriptions:
                 del self._topics[job]
+
+    def _check_publisher(self) -> None:
+        self._check_thread()
+        if self._sending:
+            raise UsageError("a sink may not publish: the sinks behind it would receive two records in the wrong order")
+
+    def _check_known(self, job: Job) -> None:
+        if self._knows is not None and not self._knows(job):
+            raise UsageError(f"{job.id} is no job of this relay: take one from relay.follow, relay.submit or relay.job")
 
     def _check_thread(self) -> None:
         here = threading.get_ident()
@@ -233,57 +290,21 @@ class Bus:
 class _Batch(AbstractContextManager[None]):
     """From *begin* to *end*. Plain methods: every poll has one, and a generator for it costs 2 us more."""
 
-    __slots__ = ("_begin", "_end", "_soon")
+    __slots__ = ("_begin", "_deferrable", "_end")
 
-    def __init__(self, begin: Callable[[], None], end: Callable[[bool], None], soon: bool) -> None:
+    def __init__(self, begin: Callable[[], None], end: Callable[..., None], deferrable: bool) -> None:
         self._begin = begin
         self._end = end
-        self._soon = soon
+        self._deferrable = deferrable
 
     def __enter__(self) -> None:
         self._begin()
 
     def __exit__(self, *_: object) -> None:
-        self._end(self._soon)
+        self._end(deferrable=self._deferrable)
 
 
-class _OrderedSet(MutableSet[Any]):
-    """A set that keeps the order of insertion; blinker's own has none."""
-
-    def __init__(self, items: Iterable[Any] = ()) -> None:
-        self._items = dict.fromkeys(items)
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._items
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def add(self, value: Any) -> None:
-        self._items[value] = None
-
-    def discard(self, value: Any) -> None:
-        self._items.pop(value, None)
-
-    def copy(self) -> "_OrderedSet":
-        return _OrderedSet(self._items)
-
-
-class _OrderedSignal(Signal):
-    set_class = _OrderedSet  # type: ignore[assignment]
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _let_through(*raised: BaseException | None) -> None:
+def _reraise(*raised: BaseException | None) -> None:
     for interruption in raised:
         if interruption is not None:
             raise interruption

@@ -1,13 +1,15 @@
 """One sink's place on the bus, where it is kept apart from all others."""
 
-import logging
-from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
+from itertools import count
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, cast
 
+from relay.bus.callables import never_awaited, refuse_no_sink
 from relay.clock import Clock
 from relay.events import Record
+from relay.notices import INTERRUPTIONS, Notify, describe, notice
 
 __all__ = [
     "PROBE_EVERY",
@@ -19,27 +21,21 @@ __all__ = [
     "describe",
     "name_of",
     "notice",
+    "unique_name",
 ]
 
 Sink: TypeAlias = Callable[[Record], object]
-"""Hears every record, in order. It must not block and may not publish; it may raise, and nobody else will notice."""
-
-Notify: TypeAlias = Callable[[str], None]
-"""Hears what the operator should know about the relay itself: one line, about no job."""
+"""Receives every record, in order. It must not block and may not publish; it may raise, and no other sink notices."""
 
 QUARANTINE_AFTER: Final = 5
 PROBE_EVERY: Final = 30.0
 
 
-def notice(text: str) -> None:
-    """Tell the operator through the standard `relay` logger, which goes to stderr unless it is configured."""
-    logging.getLogger("relay").warning(text)
-
-
 class Subscription:
-    """One sink's place on the bus. It isolates the sink: whatever it raises, the others hear the record all the same.
+    """One sink's place on the bus. It isolates the sink: if it raises, the others receive the record all the same.
 
-    A sink that keeps failing is set aside and tried again every PROBE_EVERY seconds.
+    Only Ctrl-C and an exit pass through it. A sink that keeps failing is set aside and tried again every PROBE_EVERY
+    seconds. Raises UsageError for a sink that cannot be called, or that would have to be awaited.
     """
 
     def __init__(
@@ -50,10 +46,12 @@ class Subscription:
         leave: "Callable[[Subscription], None]",
         clock: Clock,
         notify: Notify,
+        name: str | None = None,
     ) -> None:
-        self.name = name_of(sink)
-        self.failures = 0
-        self.missed = 0
+        refuse_no_sink(sink, name_of(sink))
+        self.name: str = name or name_of(sink)
+        self.failures: int = 0
+        self.missed: int = 0
         self._sink = sink
         self._cursor = after
         self._leave = leave
@@ -81,14 +79,23 @@ class Subscription:
         """Whether the sink has failed so often in a row that it is only tried now and then."""
         return self._streak >= QUARANTINE_AFTER
 
+    @property
+    def lost(self) -> int:
+        """How many records the sink did not get, or got and could not put out, as far as it counts these: `missed`."""
+        try:
+            own = getattr(self._sink, "missed", 0)
+        except Exception:
+            own = 0  # a property of somebody else's; its figure is not worth more than all the others
+        return self.missed + (own if isinstance(own, int) else 0)
+
     def close(self) -> None:
-        """Hear nothing more, from this moment on, also in the middle of a record. Closing twice does nothing."""
+        """Receive nothing more, from this moment on, also in the middle of a record. Idempotent."""
         if not self._closed:
             self._closed = True
             self._leave(self)
 
     def deliver(self, record: Record) -> BaseException | None:
-        """Let the sink hear *record*, once; return what it raised where that must not be held back."""
+        """Send *record* to the sink, once; return an exception of it that must not be held back."""
         if self._closed or record.position.offset <= self._cursor:
             return None
         self._cursor = record.position.offset
@@ -96,12 +103,14 @@ class Subscription:
             self.missed += 1
             return None
         try:
-            self._sink(record)
-        except (Exception, CancelledError) as error:
-            # Nobody can cancel a plain call, so a CancelledError out of one is the sink's own failure.
-            self._failed(record, error)
-        except BaseException as interruption:
+            if (result := self._sink(record)) is not None:
+                never_awaited(result, self.name)
+        except INTERRUPTIONS as interruption:
             return interruption
+        except BaseException as error:
+            # A panic in an extension is no Exception; and nobody can cancel a plain call, so a CancelledError out of
+            # one is the sink's own failure.
+            self._failed(record, error)
         else:
             if self._streak:
                 self._recovered()
@@ -136,8 +145,8 @@ class Topic:
     def __init__(self) -> None:
         self.subscriptions: dict[Subscription, None] = {}
 
-    def tell(self, record: Record) -> BaseException | None:
-        """Let each hear *record*; return what one of them raised where that must not be held back."""
+    def send(self, record: Record) -> BaseException | None:
+        """Send *record* to each; return an exception of one of them that must not be held back."""
         interruption = None
         for subscription in tuple(self.subscriptions):
             raised = subscription.deliver(record)
@@ -146,11 +155,15 @@ class Topic:
 
 
 def name_of(sink: object) -> str:
-    """What a sink is called in a notice."""
-    return getattr(sink, "__qualname__", None) or type(sink).__qualname__
+    """What a sink is called in a notice. A partial has the name of what it calls."""
+    while isinstance(sink, partial):
+        sink = cast("partial[object]", sink).func
+    name = getattr(sink, "__qualname__", None)
+    return name if isinstance(name, str) and name else type(sink).__qualname__
 
 
-def describe(error: BaseException) -> str:
-    """An error in one line."""
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return words.splitlines()[0]
+def unique_name(sink: object, used: Collection[str]) -> str:
+    """The name of *sink*; with a number behind it if that is one of *used*: `K`, `K-2`, `K-3`."""
+    name = name_of(sink)
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in used else next(other for other in numbered if other not in used)

@@ -1,5 +1,6 @@
-"""The command line. Each command is imported when it is asked for, so that help comes at once."""
+"""The command line. A command is imported when it is run, so that help is printed at once."""
 
+import errno
 import logging
 import os
 import sys
@@ -7,16 +8,18 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Final, cast
+from typing import Final, TextIO, cast
 
 import click
 
-from relay.errors import RelayError
+from relay import RelayError
+from relay.cli.packages import check_packages
 from relay.text import inert
 
 __all__ = ["INTERRUPTED", "main", "say"]
 
 USAGE: Final = 2
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 INTERRUPTED: Final = 130
 
 _COMMANDS: Final = {
@@ -24,8 +27,8 @@ _COMMANDS: Final = {
     "serve": ("relay.cli.serve", "Follow jobs on the configured upstreams, and serve their progress."),
     "follow": ("relay.cli.follow", "Follow one task in the console, without a server."),
     "tail": ("relay.cli.tail", "Follow a running relay from a terminal."),
-    "replay": ("relay.cli.replay", "Tell again what a journal holds."),
-    "audit": ("relay.cli.audit", "Prove that recordings tell the same story, or show where they part."),
+    "replay": ("relay.cli.replay", "Print the records of a journal again."),
+    "audit": ("relay.cli.audit", "Prove that recordings hold the same story, or show where they differ."),
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
     "doctor": ("relay.cli.doctor", "Examine the configuration, and try an upstream once."),
     "sinks": ("relay.cli.listing", "List the kinds of sinks."),
@@ -43,6 +46,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
+        check_packages()
         home, _ = _COMMANDS[cmd_name]
         return cast(click.Command, getattr(import_module(home), cmd_name))
 
@@ -72,7 +76,7 @@ def _relay(ctx: click.Context) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    What a user can do wrong is one line on stderr, and status 2. Ctrl-C, where nothing else is said of it, is 130.
+    A user's mistake is one line on stderr, and status 2. Ctrl-C is 130, unless a command states another.
     """
     with _notices():
         try:
@@ -86,17 +90,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(str(error))
         except (click.Abort, KeyboardInterrupt):
             return INTERRUPTED
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is not None:
+                raise
+            say(f"standard output cannot be written: {error.strerror}; send it elsewhere")
+            _drop(sys.stdout)
         return USAGE
 
 
 def say(message: str) -> None:
-    """Tell the user something, in one line on stderr: standard output is for records. Nobody may be reading it."""
+    """Print *message* as one line on stderr: standard output is for records. The reader may have gone."""
     try:
         click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
     except OSError:
-        # What is left in the buffer would fail once more as Python ends, whose status is then 120.
-        with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        _drop(sys.stderr)
+
+
+def _drop(output: TextIO) -> None:
+    """Let nothing more of *output* fail: Python flushes its buffer at the end, and a failure there is status 120."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), output.fileno())
 
 
 class _ToStderr(logging.Handler):
@@ -108,7 +121,7 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def _notices() -> Generator[None]:
-    """Print what the relay tells its operator."""
+    """Print the relay's notices to its operator."""
     logger, handler = logging.getLogger("relay"), _ToStderr()
     logger.addHandler(handler)
     try:

@@ -1,14 +1,14 @@
-"""`relay audit`: whether recordings tell the same story."""
+"""`relay audit`: whether recordings hold the same story."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from relay.audit import Verdict
-from relay.audit import audit as compare
-from relay.errors import UsageError
-from relay.recordings import lines_of
+from relay import UsageError
+from relay.audit.compare import Verdict
+from relay.audit.compare import audit as compare
+from relay.audit.recordings import lines_of
 from relay.text import inert
 
 __all__ = ["audit"]
@@ -20,10 +20,11 @@ __all__ = ["audit"]
     "--job", "jobs", metavar="JOB", multiple=True, help="Compare this job alone; may be given more than once."
 )
 def audit(recordings: tuple[Path, ...], jobs: tuple[str, ...]) -> int:
-    """Prove that recordings tell the same story, or show where they part.
+    """Prove that recordings hold the same story, or show where they differ.
 
-    A RECORDING is what a sink wrote: the console's JSON lines, or the bytes of an SSE stream (curl -sN URL > FILE).
-    Status 0 when all tell the same records in the same order and words, 1 when not: then each finding is one line.
+    A RECORDING is what a sink wrote: the console's JSON lines, or the bytes of an SSE stream, a chat too
+    (curl -sN URL > FILE).
+    Status 0 when all hold the same records in the same order and words, 1 when not: then each finding is one line.
     """
     verdict = compare([(str(path), _lines(path)) for path in recordings], jobs=set(jobs) or None)
     for line in _report(verdict):
@@ -42,7 +43,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _report(verdict: Verdict) -> list[str]:
     if verdict.same:
         records, jobs = _count(verdict.records, "record"), _count(verdict.jobs, "job")
-        return [f"{verdict.recordings} recordings tell the same story: {jobs}, {records}"]
+        return [f"{verdict.recordings} recordings hold the same story: {jobs}, {records}"]
     further = [f"... and {_count(verdict.further, 'more finding')}"] if verdict.further else []
     return [*verdict.findings, *further]
 

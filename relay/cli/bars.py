@@ -8,12 +8,18 @@ from types import TracebackType
 from typing import Final, Self, TextIO
 
 from relay.cli import say
-from relay.cli.told import Told
+from relay.cli.received import ReceivedRecord
 
 __all__ = ["Bars", "bar"]
 
 WIDTH: Final = 20
 NAME_LIMIT: Final = 32
+JOBS_KEPT: Final = 10_000
+"""Running jobs that a bar is kept of, as many as a relay runs by default; the oldest gives way."""
+
+NOT_DONE: Final = 99
+"""The most percent of a job that has ended without a result: its bar is never full."""
+
 EVERY: Final = 0.1
 """Seconds between two drawings, at least."""
 
@@ -29,7 +35,7 @@ def bar(job: str, percent: int | None, text: str) -> str:
 
 
 class Bars:
-    """The bars of what it is told, on *out*, a terminal. Leaving it draws what is left to draw."""
+    """Progress bars on *out*, a terminal. Leaving it draws the bars that are still to be drawn."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -46,15 +52,19 @@ class Bars:
     ) -> None:
         self._draw()
 
-    async def tell(self, told: Told) -> None:
-        """Take what *told* says, and draw it soon."""
+    async def tell(self, told: ReceivedRecord) -> None:
+        """Put *record* into its job's bar, and draw that soon."""
         percent, _ = self._running.get(told.job, (None, ""))
         percent = told.percent if told.percent is not None else 100 if told.event.type == "done" else percent
         if told.terminal:
+            if told.event.type != "done" and percent is not None:
+                percent = min(percent, NOT_DONE)
             self._running.pop(told.job, None)
             self._ended.append(bar(told.job, percent, told.event.text))
         else:
             self._running[told.job] = (percent, told.event.text)
+            if len(self._running) > JOBS_KEPT:
+                del self._running[next(iter(self._running))]
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(EVERY, self._draw)
 
@@ -96,7 +106,7 @@ class Bars:
 
 
 def _cut(line: str, columns: int) -> str:
-    """As much of *line* as fits. Who knows how wide a character is that is not ASCII: never more than two columns."""
+    """As much of *line* as fits. The width of a character beyond ASCII is not known: it is two columns at most."""
     used = 0
     for place, character in enumerate(line):
         used += 1 if character.isascii() else 2

@@ -1,71 +1,54 @@
-"""What is configured, built: the one place where settings become upstreams, sinks and a journal."""
+"""The composition root: the one place where settings become upstreams, sinks and a journal."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from relay import upstreams
-from relay.cadence import Pace
-from relay.callbacks import CallbackKeys, Callbacks
+from msgspec import Struct
+from msgspec.structs import replace
+
+from relay import ConfigError, Journal, MemoryJournal, Pace, Record, Relay, Sink, UsageError
+from relay.bus.callables import is_asynchronous
+from relay.bus.subscription import name_of
+from relay.cli.options import LogFormat
 from relay.clock import Clock, SystemClock
-from relay.errors import ConfigError, UsageError
-from relay.events import Level, Record, Status, at_least
-from relay.journal import Journal, MemoryJournal
-from relay.relay import Relay
-from relay.secret import NO_SECRET
-from relay.settings import (
-    CallingSettings,
-    ComfyUISettings,
-    ConsoleSettings,
-    CustomSinkSettings,
-    DebugSettings,
-    FalSettings,
-    HttpSettings,
-    JournalSettings,
-    KlingSettings,
-    LogFormat,
-    LumaSettings,
-    MiniMaxSettings,
-    NewApiSettings,
-    OpenAIVideosSettings,
-    ReplicateSettings,
-    RunwaySettings,
-    Settings,
-    SinkSettings,
-    SoraSettings,
-    UpstreamSettings,
-    VeoSettings,
-)
-from relay.subscription import Sink
+from relay.config.settings import CustomSinkSettings, JournalSettings, Settings
+from relay.events import Level, Status, at_least
+from relay.notices import Notify, notice
+from relay.pace import MIN_DELAY
+from relay.secret import NO_SECRET, Secret
 from relay.upstreams import Upstream
-from relay.upstreams.signed import SignedToken
-from sinks import ConsoleSink, DebugSink
+from relay.upstreams.http.redaction import Redactor
+from relay.upstreams.registry import adapter
+from relay.upstreams.settings import UpstreamSettings, WebhookUpstreamSettings, default_of
+from relay.webhooks import WebhookKeys, Webhooks
+from sinks.kinds import SINK_KINDS, SinkSettings, make_sink
 
-__all__ = ["ADAPTERS", "adapter", "build_callbacks", "build_pace", "build_relay", "build_sink", "build_upstream"]
-
-ADAPTERS: Final[Mapping[type[UpstreamSettings], str]] = {
-    SoraSettings: "Sora",
-    OpenAIVideosSettings: "OpenAIVideos",
-    NewApiSettings: "NewApi",
-    RunwaySettings: "Runway",
-    LumaSettings: "Luma",
-    ReplicateSettings: "Replicate",
-    FalSettings: "Fal",
-    VeoSettings: "Veo",
-    KlingSettings: "Kling",
-    MiniMaxSettings: "MiniMax",
-    HttpSettings: "Declared",
-    ComfyUISettings: "ComfyUI",
-}
-"""What of `relay.upstreams` is made of each upstream's settings; a dialect that nobody configured is not loaded."""
+__all__ = [
+    "build_notify",
+    "build_pace",
+    "build_relay",
+    "build_sink",
+    "build_sinks",
+    "build_upstream",
+    "build_webhooks",
+    "import_from_here",
+    "secrets_in",
+]
 
 
-def adapter(settings: type[UpstreamSettings]) -> Callable[..., Upstream]:
-    """What is made of *settings*: their keys are what it is called with."""
-    return cast("Callable[..., Upstream]", getattr(upstreams, ADAPTERS[settings]))
+def import_from_here() -> None:
+    """Let sinks be imported from the current directory.
+
+    It is looked at behind everything else, so that no file of it stands in for a module that is installed.
+    """
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
 
 
 def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
@@ -75,59 +58,61 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     where the journal cannot be had. The journal is open: close it, if the relay is not entered.
     """
     clock = SystemClock()
-    callbacks = build_callbacks(settings, clock)
-    sinks = settings.sinks or (ConsoleSettings(),)
+    webhooks = build_webhooks(settings, clock)
     return Relay(
         [build_upstream(upstream, clock) for upstream in settings.upstreams],
         paces={upstream.name: build_pace(upstream) for upstream in settings.upstreams},
-        sinks=[build_sink(sink, log_format) for sink in sinks],
-        callbacks=callbacks,
+        sinks=build_sinks(settings, log_format),
+        webhooks=webhooks,
         journal=_build_journal(settings.journal),
         clock=clock,
+        max_running=settings.server.max_jobs,
+        notify=build_notify(settings),
     )
 
 
-def build_callbacks(settings: Settings, clock: Clock) -> Callbacks | None:
-    """The addresses that upstreams are asked to call; None where none is. Raises ConfigError."""
-    hooks = {one.name: one.webhook for one in settings.upstreams if isinstance(one, CallingSettings) and one.webhook}
+def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list[Sink]:
+    """The sinks that *settings* name, or a console where they name none. Raises ConfigError."""
+    return [build_sink(sink, log_format) for sink in settings.sinks or (SINK_KINDS["console"](),)]
+
+
+def build_notify(settings: Settings) -> Notify:
+    """What notices go to: the log, without the secrets of sinks, which may be in what a sink raises."""
+    redactor = Redactor(secret.reveal() for secret in secrets_in(settings.sinks))
+    return lambda text: notice(redactor(text))
+
+
+def build_webhooks(settings: Settings, clock: Clock) -> Webhooks | None:
+    """The addresses that upstreams call; None if no upstream does. Raises ConfigError."""
+    hooks = {
+        one.name: one.webhook
+        for one in settings.upstreams
+        if isinstance(one, WebhookUpstreamSettings) and one.webhook is not None
+    }
     if not hooks:
         return None
     if settings.server.public_url is None:
         raise ConfigError(f"upstream {next(iter(hooks))} webhook needs an address to call: say public_url in [server]")
     keys = {
-        name: CallbackKeys(hook.secret.reveal, None if hook.signing_secret is NO_SECRET else hook.signing_secret.reveal)
+        name: WebhookKeys(hook.secret.reveal, None if hook.signing_secret is NO_SECRET else hook.signing_secret.reveal)
         for name, hook in hooks.items()
     }
     try:
-        return Callbacks(settings.server.public_url, keys, clock=clock)
+        return Webhooks(settings.server.public_url, keys, clock=clock)
     except UsageError as error:
         raise ConfigError(str(error)) from None
 
 
 def build_upstream(settings: UpstreamSettings, clock: Clock) -> Upstream:
-    """The adapter of one upstream."""
-    own = ("base_url", "token", "pace", "access_key", "secret_key", "webhook")
-    options = {key: getattr(settings, key) for key in settings.__struct_fields__ if key not in own}
+    """The adapter of one upstream. Raises ConfigError."""
     try:
-        return adapter(type(settings))(settings.base_url, _token(settings, clock), clock=clock, **options)
+        return adapter(settings.kind).from_settings(settings, clock)
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name}: {error}") from None
 
 
-def _token(settings: UpstreamSettings, clock: Clock) -> Callable[[], str] | None:
-    """What the adapter reads before each request, so that the file a secret comes from can be replaced."""
-    if not isinstance(settings, KlingSettings):
-        return None if settings.token is NO_SECRET else settings.token.reveal
-    given = [secret is not NO_SECRET for secret in (settings.token, settings.access_key, settings.secret_key)]
-    if given == [True, False, False]:
-        return settings.token.reveal
-    if given == [False, True, True]:
-        return SignedToken(settings.access_key.reveal, settings.secret_key.reveal, clock=clock)
-    raise UsageError("give either token, or access_key and secret_key")
-
-
 def build_pace(settings: UpstreamSettings) -> Pace:
-    """When one upstream may be asked. Raises ConfigError where an adaptive pace has bounds that hold nothing."""
+    """The pace of one upstream. Raises ConfigError if an adaptive pace has bounds that hold nothing."""
     pace = settings.pace
     limits = {"queued": pace.deadlines.queued, "running": pace.deadlines.running, "unknown": pace.deadlines.unknown}
     try:
@@ -140,28 +125,29 @@ def build_pace(settings: UpstreamSettings) -> Pace:
             fastest=pace.fastest,
             slowest=pace.slowest,
             requests_per_second=pace.requests_per_second,
-            connections=getattr(settings, "concurrency", 1),
+            concurrency=getattr(settings, "concurrency", 1),
+            floor=settings.interval if settings.interval > default_of(type(settings), "interval") else MIN_DELAY,
         )
     except UsageError as error:
         raise ConfigError(f"upstream {settings.name} pace: {error}") from None
 
 
-def build_sink(settings: SinkSettings, log_format: LogFormat | None = None) -> Sink:
-    """One sink."""
-    match settings:
-        case ConsoleSettings(level=level, format=format):
-            return ConsoleSink(format=log_format or format, level=level)
-        case DebugSettings(level=level):
-            return _at_level(DebugSink(), level)
-        case CustomSinkSettings(target=target, level=level, options=options):
-            return _at_level(_custom_sink(target, options), level)
+def build_sink(settings: Struct, log_format: LogFormat | None = None) -> Sink:
+    """One sink. A *log_format* takes precedence over the format of its settings, if they have one."""
+    if isinstance(settings, CustomSinkSettings):
+        return _at_level(_custom_sink(settings.target, settings.options), settings.level)
+    if log_format is not None and "format" in settings.__struct_fields__:
+        settings = replace(settings, format=log_format)
+    known = cast(SinkSettings, settings)
+    sink = make_sink(known)
+    return cast(Sink, sink) if hasattr(sink, "level") else _at_level(sink, known.level)
 
 
 def _build_journal(settings: JournalSettings) -> Journal:
     if settings.scheme == "memory":
         return MemoryJournal(settings.keep)
     try:
-        from relay.journal.sqlite import SqliteJournal
+        from relay import SqliteJournal
     except ImportError:
         raise ConfigError('this Python was built without sqlite3; write url = "memory:" under [journal]') from None
     return SqliteJournal(settings.path, settings.keep)
@@ -172,13 +158,46 @@ def _custom_sink(target: str, options: Mapping[str, Any]) -> Sink:
     made = _imported(target)
     if inspect.isclass(made):
         try:
-            made = made(**options)
+            made = made(**_revealed(options))
         except Exception as error:
-            raise ConfigError(f"sink {target} cannot be made with {_keys(options)}: {_described(error)}") from error
+            reason = Redactor(secret.reveal() for secret in secrets_in(options))(_described(error))
+            raise ConfigError(f"sink {target} cannot be made with {_keys(options)}: {reason}") from None
     elif options:
         raise ConfigError(f"sink {target} is no class, so it takes no keys; remove {_keys(options)}")
     _check_callable(target, made)
     return cast(Sink, made)
+
+
+def _revealed(value: object) -> Any:
+    """*value*, with what is secret in it as the sink is to have it."""
+    match value:
+        case Secret():
+            return value.reveal()
+        case dict():
+            return {key: _revealed(inner) for key, inner in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_revealed(inner) for inner in cast("Sequence[Any]", value)]
+        case _:
+            return value
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Every secret in *value*: settings, or a part of them."""
+    match value:
+        case Secret():
+            if value is not NO_SECRET:
+                yield value
+        case dict():
+            for inner in cast("dict[str, Any]", value).values():
+                yield from secrets_in(inner)
+        case list() | tuple():
+            for inner in cast("Sequence[Any]", value):
+                yield from secrets_in(inner)
+        case Struct():
+            for key in value.__struct_fields__:
+                yield from secrets_in(getattr(value, key))
+        case _:
+            pass
 
 
 def _imported(target: str) -> Any:
@@ -199,7 +218,7 @@ def _imported(target: str) -> Any:
 def _check_callable(target: str, sink: object) -> None:
     if not callable(sink):
         raise ConfigError(f"sink {target} cannot be called; a sink is a callable of one record")
-    if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
+    if is_asynchronous(sink):
         raise ConfigError(f"sink {target} is asynchronous; a sink is a plain callable of one record")
     try:
         inspect.signature(sink).bind(None)
@@ -225,17 +244,22 @@ def _at_level(sink: Sink, level: Level) -> Sink:
 
 
 class _AtLevel:
-    """A sink that hears what matters as much as *level*, and every terminal record: it ends the story."""
+    """A sink that receives the records of *level* and above, and every terminal record."""
 
     def __init__(self, sink: Sink, level: Level) -> None:
-        self.__qualname__ = getattr(sink, "__qualname__", type(sink).__qualname__)
+        self.__qualname__ = name_of(sink)
         self.exchange = getattr(sink, "exchange", None)
         self._sink: Any = sink
         self._level: Level = level
 
-    def __call__(self, record: Record) -> None:
-        if record.terminal or at_least(record.event.level, self._level):
-            self._sink(record)
+    def __call__(self, record: Record) -> object:
+        wanted = record.terminal or at_least(record.event.level, self._level)
+        return self._sink(record) if wanted else None
+
+    @property
+    def missed(self) -> object:
+        """What the sink itself counts of records that it could not put out."""
+        return getattr(self._sink, "missed", 0)
 
 
 class _ManagedAtLevel(_AtLevel):

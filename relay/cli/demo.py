@@ -6,15 +6,13 @@ from typing import Final
 
 import click
 
+from relay import Job, Relay
 from relay.cli import say
 from relay.cli.loops import LoopName, loop_option
-from relay.cli.options import PORT, host_option, log_format_option, speed_option
+from relay.cli.options import PORT, LogFormat, host_option, log_format_option, speed_option
 from relay.cli.serving import ended, first_of, own_names, run, serving
 from relay.clock import Clock, SystemClock
-from relay.config import check_host
-from relay.jobs import Job
-from relay.relay import Relay
-from relay.settings import LogFormat
+from relay.config.load import check_host
 from relay.testing import ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink
@@ -26,6 +24,8 @@ SCENARIOS: Final = ("happy", "gap", "violation", "reappears", "garbage", "rate-l
 """What the jobs play, in turn. Each ends within a minute."""
 
 PROMPTS: Final = ("a lighthouse in the fog", "a paper boat on a canal", "a night train through snow")
+
+CHAT: Final = '{"model":"sora","stream":true,"messages":[{"role":"user","content":"a cat"}]}'
 
 APART: Final = 2.0
 ALL_WITHIN: Final = 6.0
@@ -72,15 +72,23 @@ async def _demo(
         app = create_app(relay, debug=True, hosts=own_names(host, None))
         async with serving(app, host, port) as address:
             say(f"the page is at {address}/ and every job's stream at {address}/v1/events; Ctrl-C ends this")
+            say(f"a job as a chat: curl -N --json '{CHAT}' {address}/v1/chat/completions")
             finished = asyncio.Event()
-            story = asyncio.create_task(_tell(relay, count, clock, finished))
-            await first_of(stop, *([finished] if once else []))
+            story = asyncio.create_task(_tell(relay, count, clock))
+            story.add_done_callback(lambda done: finished.set() if once or _failed(done) else None)
+            await first_of(stop, finished)
+            if finished.is_set():
+                story.result()
             story.cancel()
             await asyncio.gather(story, return_exceptions=True)
     return 0
 
 
-async def _tell(relay: Relay, count: int, clock: Clock, finished: asyncio.Event) -> None:
+def _failed(story: "asyncio.Task[None]") -> bool:
+    return not story.cancelled() and story.exception() is not None
+
+
+async def _tell(relay: Relay, count: int, clock: Clock) -> None:
     """Submit the jobs one after the other, as users would, and see them end."""
     jobs: list[Job] = []
     for number in range(count):
@@ -90,4 +98,3 @@ async def _tell(relay: Relay, count: int, clock: Clock, finished: asyncio.Event)
         jobs.append(relay.submit("sora", {"prompt": f"[{scenario}] {prompt}"}))
     with ended(relay.bus, jobs) as all_ended:
         await all_ended.wait()
-    finished.set()

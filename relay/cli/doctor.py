@@ -1,12 +1,12 @@
-"""`relay doctor`: whether what is configured can work, and what an upstream's answer is taken for."""
+"""`relay doctor`: whether the configuration can work, and how an upstream's answer is read."""
 
 import asyncio
 import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, closing, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,23 +14,23 @@ from urllib.parse import urlsplit
 
 import click
 
+from relay import ConfigError, Exchange, RelayError, UpstreamError
 from relay.cli import INTERRUPTED
-from relay.cli.build import build_pace, build_upstream
-from relay.cli.descriptors import problem_with
+from relay.cli.build import build_pace, build_upstream, import_from_here, secrets_in
 from relay.cli.options import config_option, settings_from
+from relay.cli.readiness import examine
+from relay.cli.report import Report, counted, cut, named
 from relay.cli.serving import run
-from relay.cli.sheet import Sheet, counted, cut, named
 from relay.clock import SystemClock
-from relay.errors import ConfigError, JournalError, RelayError, UpstreamError
-from relay.events import Exchange
-from relay.observations import Answer, Observation
-from relay.secret import NO_SECRET, Secret
-from relay.settings import UPSTREAM_KINDS, JournalSettings, Settings, UpstreamSettings
-from relay.tables import nearest
+from relay.config.settings import Settings
+from relay.hints import nearest
+from relay.jobs.observations import Answer, Observation
+from relay.text import brief, in_passing
 from relay.upstreams import Declared, FetchesResults, Submits, Upstream
-from relay.upstreams.base import is_item_type
+from relay.upstreams.base import polls_each_task
 from relay.upstreams.declared.readings import Finding
-from relay.upstreams.masking import Masker
+from relay.upstreams.http.redaction import Redactor
+from relay.upstreams.settings import UpstreamSettings
 
 __all__ = ["doctor"]
 
@@ -52,19 +52,21 @@ def read_input(text: str) -> dict[str, Any]:
 @click.command
 @config_option
 @click.option("--upstream", "name", metavar="NAME", help="Examine this upstream alone.")
-@click.option("--task", metavar="ID", help="Ask the upstream about this task, once.")
-@click.option("--submit", "input", type=read_input, metavar="JSON", help="Hand this in, once: it may cost money.")
+@click.option("--task", metavar="ID", help="Poll the upstream for this task, once.")
+@click.option("--submit", "input", type=read_input, metavar="JSON", help="Submit this, once: it may cost money.")
 def doctor(config: Path | None, name: str | None, task: str | None, input: dict[str, Any] | None) -> int:
     """Examine the configuration, and try an upstream once.
 
-    With --task, the upstream is asked, and what each expression finds is shown; secrets are not. Nothing is submitted
-    without --submit. Status 0 when all is well, 1 when something is amiss.
+    With --task, the upstream is polled, and the result of each expression is shown; secrets are not. Nothing is
+    submitted without --submit. Status 0 when all is well, 1 when a problem is found.
     """
     if task is not None and input is not None:
         raise click.UsageError("--task asks about a task that exists, and --submit makes one; give one of them")
-    settings = settings_from(config, dict(os.environ))
+    notices: list[str] = []
+    settings = settings_from(config, os.environ, notify=notices.append)
+    import_from_here()
     chosen = _chosen(settings, name, alone=task is not None or input is not None)
-    return run(partial(_examine, settings, chosen, task, input))
+    return run(partial(_examine, settings, chosen, task, input, notices))
 
 
 def _chosen(settings: Settings, name: str | None, *, alone: bool) -> tuple[UpstreamSettings, ...]:
@@ -84,16 +86,18 @@ async def _examine(
     chosen: tuple[UpstreamSettings, ...],
     task: str | None,
     input: Mapping[str, Any] | None,
+    notices: Sequence[str],
     stop: asyncio.Event,
 ) -> int:
-    sheet = Sheet()
+    report = Report(Redactor(secret.reveal() for secret in secrets_in(settings)))
     adapters = [(one, build_upstream(one, SystemClock()), build_pace(one)) for one in chosen]
     upstreams, sinks = counted(len(settings.upstreams), "upstream"), counted(len(settings.sinks) or 1, "sink")
-    sheet.row("configuration", f"{upstreams}, {sinks}")
-    _examine_journal(sheet, settings.journal)
-    _examine_descriptors(sheet, settings)
+    report.row("configuration", f"{upstreams}, {sinks}")
+    for notice in notices:
+        report.row("notice", notice)
+    examine(report, settings)
     for one, upstream, _ in adapters:
-        working = asyncio.create_task(_examine_upstream(sheet, one, upstream, task, input))
+        working = asyncio.create_task(_examine_upstream(report, one, upstream, task, input))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -103,73 +107,40 @@ async def _examine(
             await working
         if stop.is_set():
             return INTERRUPTED
-    return sheet.end()
-
-
-def _examine_journal(sheet: Sheet, journal: JournalSettings) -> None:
-    if journal.scheme != "sqlite":
-        sheet.row("journal", "in memory; a relay that ends forgets its jobs")
-        return
-    path = Path(journal.path)
-    if not path.exists():
-        if os.access(path.parent, os.W_OK):
-            sheet.row("journal", f"{path} is not there yet, and will be made")
-        else:
-            sheet.amiss("journal", f"{path} cannot be made: {path.parent} is no folder that can be written to")
-        return
-    from relay.journal.sqlite import stored_records
-
-    try:
-        with closing(stored_records(path, None, notify=lambda _: None)) as records:
-            next(records, None)
-    except JournalError as error:
-        sheet.amiss("journal", str(error))
-    else:
-        sheet.row("journal", f"{path} can be read")
-
-
-def _examine_descriptors(sheet: Sheet, settings: Settings) -> None:
-    streams = settings.server.max_streams
-    if (problem := problem_with(streams, len(settings.upstreams))) is not None:
-        sheet.amiss("descriptors", problem)
-    else:
-        sheet.row("descriptors", f"enough for {counted(streams, 'stream')} (max_streams)")
+    return report.end()
 
 
 async def _examine_upstream(
-    sheet: Sheet, settings: UpstreamSettings, upstream: Upstream, task: str | None, input: Mapping[str, Any] | None
+    report: Report, settings: UpstreamSettings, upstream: Upstream, task: str | None, input: Mapping[str, Any] | None
 ) -> None:
-    given = [getattr(settings, key) for key in settings.__struct_fields__]
-    secrets = [one for one in given if isinstance(one, Secret) and one is not NO_SECRET]
-    sheet.mask = Masker([secret.reveal() for secret in secrets])
-    kind = next(kind for kind, known in UPSTREAM_KINDS.items() if known is type(settings))
-    sheet.row("upstream", f"{settings.name}, of kind {kind}, asked {_how(upstream)}")
-    sheet.row("token", "is there" if secrets else "none is sent")
-    if not await _reaches(sheet, settings.base_url):
+    secrets = list(secrets_in(settings))
+    report.row("upstream", f"{settings.name}, of kind {settings.kind}, polled {_how(upstream)}")
+    report.row("token", "is there" if secrets else "none is sent")
+    if not await _reaches(report, settings.base_url):
         return
-    upstream.on_exchange = partial(_show_exchange, sheet)
+    upstream.on_exchange = partial(_show_exchange, report)
     if isinstance(upstream, Declared):
-        upstream.on_findings = partial(_show_findings, sheet)
+        upstream.on_findings = partial(_show_findings, report)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(upstream)
             if input is not None:
-                task = await _submitted(sheet, upstream, input)
-            if task is not None or not is_item_type(upstream):
-                await _ask(sheet, upstream, task)
+                task = await _submitted(report, upstream, input)
+            if task is not None or not polls_each_task(upstream):
+                await _ask(report, upstream, task)
             else:
-                sheet.row("not asked", "name a task with --task to see what is found")
+                report.row("not polled", "name a task with --task to see what is found")
         except UpstreamError as error:
-            sheet.amiss(error.kind, error.message)
+            report.problem(error.kind, error.message)
         except RelayError as error:
-            sheet.amiss("request", str(error))
+            report.problem("request", str(error))
 
 
 def _how(upstream: Upstream) -> str:
-    return "about each task by itself" if is_item_type(upstream) else "about all tasks at once"
+    return "for each task by itself" if polls_each_task(upstream) else "for all tasks at once"
 
 
-async def _reaches(sheet: Sheet, base_url: str) -> bool:
+async def _reaches(report: Report, base_url: str) -> bool:
     """Whether somebody answers at the address: a connection, and no request."""
     parts = urlsplit(base_url)
     secure = parts.scheme == "https"
@@ -184,9 +155,9 @@ async def _reaches(sheet: Sheet, base_url: str) -> bool:
         with suppress(OSError):
             await writer.wait_closed()
     except (OSError, ValueError) as error:
-        sheet.amiss("address", f"no connection to {base_url}: {_why(error)}; check base_url")
+        report.problem("address", f"no connection to {base_url}: {_why(error)}; check base_url")
         return False
-    sheet.row("address", f"{base_url} can be reached")
+    report.row("address", f"{base_url} can be reached")
     return True
 
 
@@ -195,7 +166,7 @@ def _why(error: Exception) -> str:
         case ConnectionRefusedError():
             return "nobody listens there"
         case TimeoutError():
-            return f"no answer within {CONNECTING:g} s"
+            return f"no answer within {in_passing(CONNECTING)}"
         case socket.gaierror():
             return "the name cannot be resolved"
         case ssl.SSLError():
@@ -204,76 +175,89 @@ def _why(error: Exception) -> str:
             return "it broke off"
 
 
-async def _submitted(sheet: Sheet, upstream: Upstream, input: Mapping[str, Any]) -> str | None:
+async def _submitted(report: Report, upstream: Upstream, input: Mapping[str, Any]) -> str | None:
     if not isinstance(upstream, Submits):
-        sheet.amiss("submit", "this upstream takes no submissions")
+        report.problem("submit", "this upstream takes no submissions")
         return None
     task = await upstream.submit(input)
-    sheet.row("task", task)
+    report.row("task", task)
     return task
 
 
-async def _ask(sheet: Sheet, upstream: Upstream, task: str | None) -> None:
+async def _ask(report: Report, upstream: Upstream, task: str | None) -> None:
     """One poll, and a look for the result where the task has succeeded and keeps it elsewhere."""
     asked = [] if task is None else [task]
     answer = await upstream.observe(asked)
     if task is None:
-        sheet.row("listed", f"{counted(answer.listed, 'task')}; name one with --task to see what is found")
+        report.row("listed", f"{counted(answer.listed, 'task')}; name one with --task to see what is found")
         return
-    seen = _seen(sheet, answer, task)
-    gone = seen is None and not is_item_type(upstream)
+    seen = _seen(report, answer, task)
+    gone = seen is None and not polls_each_task(upstream)
     succeeded = seen is not None and seen.status == "succeeded" and seen.result is None and seen.failure is None
     if isinstance(upstream, FetchesResults) and (gone or succeeded):
-        _seen(sheet, await upstream.fetch_result(asked), task)
+        _seen(report, await upstream.fetch_result(asked), task)
     elif gone:
-        sheet.amiss("listed", f"{counted(answer.listed, 'task')}, and this is not among them")
+        report.problem("listed", f"{counted(answer.listed, 'task')}, and this is not among them")
 
 
-def _seen(sheet: Sheet, answer: Answer, task: str) -> Observation | None:
+def _seen(report: Report, answer: Answer, task: str) -> Observation | None:
     seen = answer.tasks.get(task)
     if isinstance(seen, UpstreamError):
-        sheet.amiss(seen.kind, seen.message)
+        report.problem(seen.kind, seen.message)
         return None
     if seen is None:
-        sheet.row("means", "nothing is said about this task")
+        report.row("means", "the answer does not mention this task")
         return None
-    sheet.row("means", _meaning(seen))
+    report.row("means", _meaning(seen))
+    if (problem := _problem_of_figure(seen)) is not None:
+        report.problem("progress", problem)
     if seen.status == "unknown":
-        sheet.amiss("state", f"the word {seen.raw_status!r} is not known here; polling goes on, without a state")
-    if seen.result is not None and not seen.result.urls:
-        sheet.amiss("result", "the task has succeeded, and no file is found")
+        report.problem("state", f"the word {seen.raw_status!r} is not known here; polling goes on, without a state")
+    empty = seen.result is not None and not seen.result.urls and seen.result.value is None
+    if seen.warning is not None:
+        report.row("warning", seen.warning)
+    if empty and (seen.warning is not None or not (seen.result and seen.result.fileless)):
+        report.problem("result", "the task has succeeded, and no file is found")
     return seen
+
+
+def _problem_of_figure(seen: Observation) -> str | None:
+    """Why the figure that was sent is not what is shown; a text such as "42%" is shown as it is meant."""
+    if seen.raw_percent is None or seen.source == "parsed":
+        return None
+    if seen.percent is None:
+        return f"{cut(seen.raw_percent)!r} is no figure, so no percentage is shown"
+    return f"{cut(seen.raw_percent)} is beyond its scale, and is shown as {seen.percent}%"
 
 
 def _meaning(seen: Observation) -> str:
     said: list[str] = [seen.status]
     if seen.percent is not None:
         said.append(f"{seen.percent}%")
-    if seen.raw_percent is not None:
-        said.append(f"figure {cut(seen.raw_percent)} not used as it is")
     if seen.queue_position is not None:
         said.append(f"position {seen.queue_position} in the queue")
     if seen.eta is not None:
-        said.append(f"{seen.eta:g} s left")
+        said.append(f"{in_passing(seen.eta)} left")
     if seen.log:
         said.append(f"{counted(len(seen.log), 'line')} of log")
     if seen.result is not None:
         said += [counted(len(seen.result.urls), "file"), *seen.result.urls[:2]]
+        said += [] if seen.result.value is None else [f"result {cut(brief(seen.result.value))}"]
     if seen.failure is not None:
         said.append(f"{seen.failure.kind}: {cut(seen.failure.message)}")
     return ", ".join(said)
 
 
-def _show_exchange(sheet: Sheet, exchange: Exchange) -> None:
+def _show_exchange(report: Report, exchange: Exchange) -> None:
     answered = "no answer" if exchange.status is None else f"{exchange.status} in {exchange.seconds:.2f} s"
-    sheet.row("request", f"{exchange.method} {exchange.url}: {answered}")
+    report.row("request", f"{exchange.method} {exchange.url}: {answered}")
 
 
-def _show_findings(sheet: Sheet, request: str, _task: str | None, findings: tuple[Finding, ...]) -> None:
+def _show_findings(report: Report, request: str, _task: str | None, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         label = f"{request}.{finding.key}"
         said = f"{cut(finding.expression)} -> "
         if finding.problem is not None:
-            sheet.amiss(label, f"{said}{finding.problem}")
+            report.problem(label, f"{said}{finding.problem}")
         else:
-            sheet.row(label, f"{said}{named(finding.value)}")
+            report.row(label, f"{said}{named(finding.value)}")

@@ -6,20 +6,20 @@ from typing import Final
 
 from relay.cli import say
 
-__all__ = ["allow_streams", "problem_with"]
+__all__ = ["fd_shortage", "raise_fd_limit"]
 
 OWN: Final = 128
-"""What is open besides streams: journal, sinks, the listener, and clients that ask for something else."""
+"""Descriptors that are open besides streams: journal, sinks, the listener, and clients that ask for something else."""
 
 EACH_UPSTREAM: Final = 100
 """The most connections that aiohttp has to one upstream."""
 
 
-def allow_streams(streams: int, upstreams: int) -> None:
+def raise_fd_limit(streams: int, upstreams: int) -> None:
     """Raise this process's soft limit to what so many *streams* need, and say so where the hard limit is less.
 
     1,024 is the usual soft limit, from when `select` could take no more. Nothing here uses that, and up to the hard
-    limit a process needs no leave. What is higher already stays as it is.
+    limit a process needs no leave. A limit that is higher already stays as it is.
     """
     if sys.platform == "win32":
         return
@@ -29,7 +29,7 @@ def allow_streams(streams: int, upstreams: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _suffices(soft, needed):
         return
-    # macOS has a limit below the one that it tells of.
+    # macOS has a limit below the one that it reports.
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed if _suffices(hard, needed) else hard, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -37,7 +37,7 @@ def allow_streams(streams: int, upstreams: int) -> None:
         say(_too_few(streams, upstreams, most))
 
 
-def problem_with(streams: int, upstreams: int) -> str | None:
+def fd_shortage(streams: int, upstreams: int) -> str | None:
     """Why so many *streams* could not be served at once, and what to do; None where they could. Changes nothing."""
     if sys.platform == "win32":
         return None

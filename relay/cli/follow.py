@@ -7,18 +7,16 @@ from pathlib import Path
 
 import click
 
+from relay import ConfigError, Done, Relay
 from relay.cli import INTERRUPTED
-from relay.cli.build import build_pace, build_upstream
+from relay.cli.build import build_notify, build_pace, build_sinks, build_upstream, import_from_here
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, settings_from
 from relay.cli.serving import ended, first_of, run
 from relay.clock import SystemClock
-from relay.errors import ConfigError
-from relay.events import Done
-from relay.relay import Relay
-from relay.settings import Settings, UpstreamSettings
-from relay.tables import nearest
-from sinks import ConsoleSink
+from relay.config.settings import Settings
+from relay.hints import nearest
+from relay.upstreams.settings import UpstreamSettings
 
 __all__ = ["follow"]
 
@@ -31,11 +29,13 @@ __all__ = ["follow"]
 def follow(upstream: str, task_id: str, config: Path | None, loop: LoopName) -> int:
     """Follow TASK_ID, which exists at UPSTREAM, in the console, without a server.
 
-    UPSTREAM is the name of an upstream in relay.toml. Ends with the job: status 0 when it is done, 1 when it failed or
+    UPSTREAM is the name of an upstream in relay.toml. The sinks of relay.toml receive its records; without any, the
+    console does. Ends with the job: status 0 when it is done, 1 when it failed or
     was cancelled, 130 when Ctrl-C ended the following (the job itself goes on).
     """
-    settings = settings_from(config, dict(os.environ))
-    return run(partial(_follow, _chosen(settings, upstream), task_id), loop)
+    settings = settings_from(config, os.environ)
+    import_from_here()
+    return run(partial(_follow, settings, _chosen(settings, upstream), task_id), loop)
 
 
 def _chosen(settings: Settings, name: str) -> UpstreamSettings:
@@ -47,13 +47,14 @@ def _chosen(settings: Settings, name: str) -> UpstreamSettings:
     return configured[name]
 
 
-async def _follow(upstream: UpstreamSettings, task: str, stop: asyncio.Event) -> int:
+async def _follow(settings: Settings, upstream: UpstreamSettings, task: str, stop: asyncio.Event) -> int:
     clock = SystemClock()
     relay = Relay(
         [build_upstream(upstream, clock)],
-        sinks=[ConsoleSink()],
+        sinks=build_sinks(settings),
         paces={upstream.name: build_pace(upstream)},
         clock=clock,
+        notify=build_notify(settings),
     )
     async with relay:
         job = relay.follow(upstream.name, task)

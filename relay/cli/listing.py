@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-from relay.codec import record_schema
+from relay.wire.record_json import record_schema
 
 __all__ = ["schema", "sinks", "upstreams"]
 
@@ -15,20 +15,19 @@ _SCHEMAS = {"jsonschema": record_schema}
 @click.command
 def sinks() -> int:
     """List the kinds of sinks, as [[sinks]] of relay.toml names them."""
-    from sinks import ConsoleSink, DebugSink
+    from sinks.kinds import SINKS, sink_class
 
     own = "A sink of your own: any callable of one record, or a class that makes one."
-    _print({"console": _first_line(ConsoleSink), "debug": _first_line(DebugSink), "package.module:Name": own})
+    _print({**{kind: _first_line(sink_class(kind)) for kind in SINKS}, "package.module:Name": own})
     return 0
 
 
 @click.command
 def upstreams() -> int:
     """List the kinds of upstreams, as [[upstreams]] of relay.toml names them."""
-    from relay.cli.build import adapter
-    from relay.settings import UPSTREAM_KINDS
+    from relay.upstreams.registry import DIALECTS, adapter
 
-    _print({kind: _first_line(adapter(settings)) for kind, settings in UPSTREAM_KINDS.items()})
+    _print({kind: _first_line(adapter(kind)) for kind in DIALECTS})
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 import click
 
-from relay.errors import UsageError
+from relay import UsageError
+from relay.cli.decorators import OptionDecorator
 
 __all__ = ["VARIABLE", "LoopName", "loop_factory", "loop_option"]
 
@@ -15,7 +16,7 @@ LoopName = Literal["auto", "asyncio", "uvloop"]
 
 VARIABLE: Final = "RELAY_LOOP"
 
-loop_option = click.option(
+loop_option: OptionDecorator = click.option(
     "--loop",
     type=click.Choice(["auto", "asyncio", "uvloop"]),
     default="auto",

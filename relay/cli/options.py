@@ -1,23 +1,33 @@
 """Options that several commands have."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import click
 
-from relay.config import load
-from relay.settings import Settings
+from relay.cli import say
+from relay.cli.decorators import OptionDecorator
+from relay.config import load, passed_over
+from relay.config.settings import Settings
 
 __all__ = [
     "PORT",
+    "LogFormat",
+    "about_services",
     "config_option",
     "host_option",
+    "load_settings",
     "log_format_option",
     "read_speed",
     "settings_from",
     "speed_option",
 ]
+
+NAMES_SHOWN: Final = 3
+
+LogFormat: TypeAlias = Literal["pretty", "json"]
 
 PORT: Final = click.IntRange(0, 65535)
 
@@ -33,8 +43,10 @@ def read_speed(text: str) -> float:
     return speed
 
 
-host_option = click.option("--host", metavar="ADDRESS", help="Where to listen: an address of loopback.")
-speed_option = click.option(
+host_option: OptionDecorator = click.option(
+    "--host", metavar="ADDRESS", help="Where to listen: an address of loopback."
+)
+speed_option: OptionDecorator = click.option(
     "--speed",
     type=read_speed,
     default="1",
@@ -42,12 +54,12 @@ speed_option = click.option(
     metavar="NUMBER",
     help="How many seconds pass in one, for upstream and relay.",
 )
-log_format_option = click.option(
+log_format_option: OptionDecorator = click.option(
     "--log-format",
     type=click.Choice(["pretty", "json"]),
     help="How the console prints records; by default pretty on a terminal, and JSON lines elsewhere.",
 )
-config_option = click.option(
+config_option: OptionDecorator = click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -55,7 +67,30 @@ config_option = click.option(
 )
 
 
-def settings_from(config: Path | None, environ: dict[str, str]) -> Settings:
-    """The settings in *config*, or in the current directory's relay.toml where there is one."""
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings that `relay.config.load` reads, with the sinks of ours: `relay.config` knows of none."""
+    from sinks.kinds import SINK_KINDS
+
+    return load(path, environ, SINK_KINDS)
+
+
+def settings_from(config: Path | None, environ: Mapping[str, str], *, notify: Callable[[str], None] = say) -> Settings:
+    """The settings in *config*, or in the current directory's relay.toml where there is one.
+
+    Variables of *environ* that an orchestrator has injected are one line to *notify*.
+    """
     default = Path("relay.toml")
-    return load(config if config is not None else default if default.exists() else None, environ)
+    settings = load_settings(config if config is not None else default if default.exists() else None, environ)
+    if (line := about_services(environ)) is not None:
+        notify(line)
+    return settings
+
+
+def about_services(environ: Mapping[str, str]) -> str | None:
+    """That variables of *environ* are passed over, in one line; None where none is."""
+    names = passed_over(environ)
+    if not names:
+        return None
+    shown = ", ".join(names[:NAMES_SHOWN])
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return f"the environment variables of a service are passed over, as they are not the relay's own: {shown}{more}"

@@ -1,4 +1,4 @@
-"""Printing at the pace of who reads: a terminal that stands still, a pipe whose reader has gone."""
+"""Printing at the reader's pace: a terminal that stands still, a pipe whose reader has gone."""
 
 import asyncio
 import os
@@ -13,12 +13,12 @@ from sinks import ConsoleSink
 __all__ = ["WAITING", "noticing_the_reader", "taken"]
 
 WAITING: Final = 5_000
-"""How many lines may wait for the output: the console would lose the oldest of 10,000, but who reads back can wait."""
+"""How many lines may wait for the output: the console would lose the oldest of 10,000, but a replay can wait."""
 
 
 async def taken(console: ConsoleSink, most: int, stop: asyncio.Event) -> None:
     """Return when no more than *most* lines wait for the output, or when it is to stop."""
-    while console.waiting > most and not stop.is_set():  # noqa: ASYNC110 - its thread tells nobody how far it is
+    while console.waiting > most and not stop.is_set():  # noqa: ASYNC110 - its thread does not report how far it is
         await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""A record as somebody else tells it: read for printing, in the words it came with, and trusted with nothing."""
+"""A record as another relay sends it: read for printing, in the words it came with, and trusted with nothing."""
 
 from datetime import datetime
 from typing import Annotated, Final
@@ -6,11 +6,11 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from relay.codec import SCHEMA_VERSION, ascii_json
 from relay.events import TERMINALS, Level
 from relay.text import LINE_LIMIT, bounded, inert
+from relay.wire.record_json import SCHEMA_VERSION, ascii_json
 
-__all__ = ["TERMINAL", "Told", "Words", "read_told"]
+__all__ = ["TERMINAL", "ReceivedRecord", "Words", "read_received"]
 
 TERMINAL: Final = frozenset(str(kind.__struct_config__.tag) for kind in TERMINALS)
 
@@ -25,7 +25,7 @@ class Words(Struct, frozen=True):
     text: str
 
 
-class Told(Struct, frozen=True):
+class ReceivedRecord(Struct, frozen=True):
     """One record of a stream; *json* is the very bytes it came in, as long as these are printing ASCII."""
 
     job: str
@@ -55,8 +55,8 @@ class _Wire(Struct):
 _read_wire = msgspec.json.Decoder(_Wire)
 
 
-def read_told(body: bytes) -> Told:
-    """The record that *body* is. Its text is made inert once more: who sent it may be no relay at all.
+def read_received(body: bytes) -> ReceivedRecord:
+    """The record that *body* is. Its text is made inert once more: the sender may be no relay at all.
 
     Raises ValueError where it is no record that can be printed.
     """
@@ -69,7 +69,7 @@ def read_told(body: bytes) -> Told:
     if not 1970 < wire.at.year < 9999:
         raise ValueError("it is of no time that a clock shows")
     words = Words(wire.type, wire.level, bounded(inert(wire.text), LINE_LIMIT))
-    return Told(wire.job, wire.seq, wire.at, words, _printing(body), wire.percent)
+    return ReceivedRecord(wire.job, wire.seq, wire.at, words, _printing(body), wire.percent)
 
 
 def _printing(body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""`relay replay`: what a journal holds, told again."""
+"""`relay replay`: the records of a journal, printed again."""
 
 import asyncio
 import signal
@@ -9,13 +9,12 @@ from pathlib import Path
 
 import click
 
+from relay import Record
 from relay.cli import INTERRUPTED, say
-from relay.cli.options import log_format_option, read_speed
+from relay.cli.options import LogFormat, log_format_option, read_speed
 from relay.cli.printing import WAITING, taken
 from relay.cli.serving import run
-from relay.events import Record
 from relay.journal.sqlite import stored_records
-from relay.settings import LogFormat
 from sinks import ConsoleSink
 
 __all__ = ["paced", "replay"]
@@ -42,13 +41,13 @@ def _pace(text: str) -> float:
     default="console",
     show_default=True,
     expose_value=False,
-    help="What to tell it to.",
+    help="The form of the output.",
 )
 @log_format_option
 def replay(journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None) -> int:
-    """Tell again what JOURNAL holds, the file of a relay such as relay.db, in its own time.
+    """Print the records of JOURNAL again, the file of a relay such as relay.db, in their own time.
 
-    The file is only read; the relay may go on meanwhile. A record that cannot be read is left out, and said.
+    The file is only read; the relay may go on meanwhile. A record that cannot be read is left out, with a notice.
     """
     with _ending_with_its_reader():
         return run(partial(_replay, journal, jobs, speed, log_format))
@@ -93,7 +92,7 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
 
 @contextmanager
 def _ending_with_its_reader() -> Generator[None]:
-    """As in `relay replay ... | head`: nobody is told anything any more."""
+    """As in `relay replay ... | head`: nobody reads the output any more."""
     if not hasattr(signal, "SIGPIPE"):
         yield
         return

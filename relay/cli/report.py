@@ -1,4 +1,4 @@
-"""What `relay doctor` prints: a row for each finding."""
+"""The report of `relay doctor`: a row for each finding."""
 
 import json
 from typing import Final
@@ -6,34 +6,34 @@ from typing import Final
 import click
 
 from relay.text import bounded, inert
-from relay.upstreams.masking import Masker
+from relay.upstreams.http.redaction import Redactor
 
-__all__ = ["Sheet", "counted", "cut", "named"]
+__all__ = ["Report", "counted", "cut", "named"]
 
 WIDTH: Final = 100
-"""How many characters of what an upstream says are shown."""
+"""The most characters shown of a text from an upstream."""
 
 
-class Sheet:
-    """What is printed: a row for each finding, secrets masked. What is *amiss* is counted."""
+class Report:
+    """A row for each finding, with secrets masked. Problems are counted."""
 
-    def __init__(self, mask: Masker | None = None) -> None:
-        self.mask = mask or Masker([])
-        self._amiss = 0
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self.redactor: Redactor = redactor or Redactor([])
+        self._problems = 0
 
     def row(self, label: str, text: str) -> None:
         """Print a finding."""
-        click.echo(f"{label:<21}{inert(bounded(self.mask(text), 4 * WIDTH))}")
+        click.echo(f"{label:<21}{inert(bounded(self.redactor(text), 4 * WIDTH))}")
 
-    def amiss(self, label: str, text: str) -> None:
-        """Print what is not as it must be."""
-        self._amiss += 1
-        self.row(label, f"amiss: {text}")
+    def problem(self, label: str, text: str) -> None:
+        """Print a problem, and count it."""
+        self._problems += 1
+        self.row(label, f"problem: {text}")
 
     def end(self) -> int:
         """Print how that went, and return the status to end with."""
-        click.echo("all is well" if not self._amiss else f"amiss: {self._amiss}")
-        return 1 if self._amiss else 0
+        click.echo("all is well" if not self._problems else f"{counted(self._problems, 'problem')} found")
+        return 1 if self._problems else 0
 
 
 def named(value: object) -> str:

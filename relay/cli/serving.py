@@ -1,7 +1,8 @@
-"""Running until it is done or told to stop, and serving meanwhile."""
+"""Running until the work is done or a signal ends it, and serving meanwhile."""
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -12,33 +13,36 @@ from types import FrameType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from aiohttp.web import Application, AppRunner, SockSite
+from aiohttp.web import Application
 
-from relay.bus import Bus
+from relay import Bus, Job, Record, UsageError
 from relay.cli import say
-from relay.cli.collector import settled
+from relay.cli.gc_tuning import tuned_gc
 from relay.cli.loops import LoopName, loop_factory
-from relay.errors import UsageError
-from relay.events import Record
-from relay.jobs import Job
-from web.doorman import REQUEST_LINE, doorman
+from relay.supervision.supervisor import stop as stop_tasks
+from web.server import served
 
-__all__ = ["ended", "first_of", "own_names", "own_origins", "run", "serving"]
-
-SHUTDOWN: Final = 0.5
-"""Seconds that requests under way have to end; aiohttp takes up to twice that. Streams are closed before."""
+__all__ = ["ended", "first_of", "listening", "own_names", "own_origins", "run", "serving"]
 
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+LAST_MOMENT: Final = 3.0
+"""Seconds that what was cancelled at the very end has to clean up."""
+
 QUIET_FOR: Final = 60.0
 """Seconds without trouble after which the same trouble is worth another line."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+_HANGUP: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)
+"""What a terminal sends when it is closed; Windows has none."""
+
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopName = "asyncio") -> int:
     """Run *work* to its end on an event loop of the kind *loop*, and return its exit status.
 
-    The first Ctrl-C or SIGTERM sets the event that *work* is given: it is to end in order. The second ends the process.
+    The first Ctrl-C, SIGTERM or SIGHUP sets the event that *work* is given: it is to end in order. Another Ctrl-C or
+    SIGTERM ends the process at once; another SIGHUP does not, as a terminal that is closed sends more than one. A
+    SIGHUP that was ignored at the start, as under nohup, stays ignored.
     Raises UsageError where that loop is not installed.
     """
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
@@ -48,7 +52,18 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopNam
 async def _run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
     stop = asyncio.Event()
     with _signals(stop):
-        return await work(stop)
+        status = await work(stop)
+        await _end_with(status)
+        return status
+
+
+async def _end_with(status: int) -> None:
+    """End what still runs. What refuses to be cancelled would hold up the end for ever, so the process ends over it."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if late := await stop_tasks(others, LAST_MOMENT):
+        say(f"the relay ends, though this does not: {', '.join(late)}")
+        logging.shutdown()
+        os._exit(status)
 
 
 @contextmanager
@@ -58,9 +73,12 @@ def _signals(stop: asyncio.Event) -> Generator[None]:
     def begin_to_stop(_number: int, _frame: FrameType | None) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        if _HANGUP is not None:
+            signal.signal(_HANGUP, signal.SIG_IGN)
         loop.call_soon_threadsafe(stop.set)
 
-    before = {number: signal.signal(number, begin_to_stop) for number in _SIGNALS}
+    hangups = [] if _HANGUP is None or signal.getsignal(_HANGUP) is signal.SIG_IGN else [_HANGUP]
+    before = {number: signal.signal(number, begin_to_stop) for number in [*_SIGNALS, *hangups]}
     try:
         yield
     finally:
@@ -101,19 +119,11 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
-    with _listening(host, port) as listener, _told_once_of_exhaustion(listener):
-        runner = AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN, max_line_size=REQUEST_LINE
-        )
-        async with doorman(runner):
-            try:
-                await runner.setup()
-                with settled():
-                    await SockSite(runner, listener).start()
-                    address, number = listener.getsockname()[:2]
-                    yield f"http://{_bracketed(address)}:{number}"
-            finally:
-                await runner.cleanup()
+    with listening(host, port) as listener, _told_once_of_exhaustion(listener):
+        address, number = listener.getsockname()[:2]
+        async with served(app, listener):
+            with tuned_gc():
+                yield f"http://{_bracketed(address)}:{number}"
 
 
 @contextmanager
@@ -136,7 +146,7 @@ def _told_once_of_exhaustion(listener: socket.socket) -> Generator[None]:
         now = loop.time()
         if now - last >= QUIET_FOR:
             say(
-                f"no connection can be accepted: {error.strerror}; who is connected is served, and new clients wait."
+                f"no connection can be accepted: {error.strerror}; connected clients are served, and new ones wait."
                 " Raise the limit (ulimit -n), or lower [server] max_streams"
             )
         last = now
@@ -167,7 +177,8 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises UsageError, with what to do, where it cannot be had."""
     # One address, so that port 0 is one port; what `localhost` is elsewhere does not matter.
     address = "127.0.0.1" if host == "localhost" else host
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

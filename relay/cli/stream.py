@@ -1,4 +1,4 @@
-"""The stream of a running relay, read over HTTP. A connection that is lost is come back to, where it broke off."""
+"""The stream of a running relay, read over HTTP. A lost connection is re-established and resumes where it stopped."""
 
 import asyncio
 import math
@@ -12,14 +12,14 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from relay.blocks import Block, BlockReader
-from relay.cli.notices import worded
-from relay.cli.told import TERMINAL, Told, read_told
+from relay import Position, UsageError
+from relay.audit.recordings import NOTICES
+from relay.cli.credentials import Credentials
+from relay.cli.received import TERMINAL, ReceivedRecord, read_received
+from relay.cli.stream_notices import describe_notice
 from relay.clock import Clock
-from relay.errors import UsageError
-from relay.events import Position
-from relay.recordings import NOTICES
 from relay.text import bounded
+from relay.wire.event_stream import EventStreamParser, ServerSentEvent
 
 __all__ = ["NOW", "START", "RelayStream", "Remark"]
 
@@ -35,7 +35,7 @@ HEARTBEAT: Final = 15.0
 FIRST_WAIT: Final = 0.5
 SHORTEST_WAIT: Final = 0.2
 LONGEST_WAIT: Final = 30.0
-"""Seconds until a lost connection is tried again: at first, where the relay has not said, at least, and at most."""
+"""Seconds until a lost connection is tried again: by default, at least, and at most."""
 
 STATE_LIMIT: Final = 16 * 1024 * 1024
 QUOTE_LIMIT: Final = 200
@@ -43,11 +43,14 @@ QUOTE_LIMIT: Final = 200
 _TURNED_AWAY: Final = frozenset({"busy", "bye", "gone"})
 _PASSES: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
+_REFUSALS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER)
+"""How a proxy answers a client without credentials: it refuses, or it leads to a page for logging in."""
+
 T = TypeVar("T")
 
 
 class Remark(Struct, frozen=True):
-    """What is said of the stream, and is no part of it."""
+    """A line about the stream that is no part of it."""
 
     text: str
 
@@ -67,14 +70,24 @@ class _State(Struct):
 
 
 class RelayStream:
-    """What the relay at *address* tells of *jobs*, or of all where none is named, behind the position *since*.
+    """The stream of the relay at *address* about *jobs*, or about all if none is named, from the position *since* on.
 
-    *since* is a position, START for all that is kept, or NOW. *ends* has the type of each terminal record of a named
-    job, as far as they were told; `gone` is that of a job that the relay has forgotten meanwhile.
+    *since* is a position, START for all that is kept, or NOW. *credentials* are headers for every request; each goes to
+    *address* alone, as no redirect is followed. *ends* has the type of each terminal record of a named job, as far as
+    they were received; `gone` is that of a job that the relay has forgotten meanwhile.
     """
 
-    def __init__(self, address: str, jobs: Sequence[str] = (), since: str = START, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        address: str,
+        jobs: Sequence[str] = (),
+        since: str = START,
+        *,
+        clock: Clock,
+        credentials: Credentials = dict,
+    ) -> None:
         self.ends: dict[str, str] = {}
+        self._credentials = credentials
         self._address = address
         self._named = tuple(dict.fromkeys(jobs))
         self._from_now = since == NOW
@@ -86,7 +99,7 @@ class RelayStream:
         self._wait = FIRST_WAIT
         self._failures = 0
 
-    async def read(self) -> AsyncGenerator[Told | Remark]:
+    async def read(self) -> AsyncGenerator[ReceivedRecord | Remark]:
         """Each record, and each remark where it belongs; over when all named jobs have ended, or never.
 
         Raises UsageError where there is no such relay or no such job, and where what comes is no relay's stream.
@@ -120,7 +133,7 @@ class RelayStream:
     def _running(self) -> list[str]:
         return [job for job in self._named if job not in self.ends]
 
-    async def _connection(self, session: aiohttp.ClientSession) -> AsyncGenerator[Told | Remark]:
+    async def _connection(self, session: aiohttp.ClientSession) -> AsyncGenerator[ReceivedRecord | Remark]:
         """What one connection brings, to its end."""
         if self._from_now:
             self._cursor, self._from_now = (await self._state(session)).position, False
@@ -133,7 +146,7 @@ class RelayStream:
                 return
             if response.content_type != "text/event-stream":
                 raise self._no_relay(f"answers with {response.content_type}, which is no stream")
-            reader, silence = BlockReader(), 2 * _heartbeat(response)
+            reader, silence = EventStreamParser(), 2 * _heartbeat(response)
             try:
                 while data := await _within(silence, response.content.readany()):
                     for one in self._heard(_blocks(reader, data)):
@@ -143,9 +156,9 @@ class RelayStream:
             finally:
                 self._known = True
 
-    def _heard(self, blocks: Sequence[Block]) -> list[Told | Remark]:
+    def _heard(self, blocks: Sequence[ServerSentEvent]) -> list[ReceivedRecord | Remark]:
         """What *blocks* say; no block at all is a heartbeat."""
-        heard: list[Told | Remark] = []
+        heard: list[ReceivedRecord | Remark] = []
         self._failures = 0
         if self._away and not any(block.event in _TURNED_AWAY for block in blocks):
             self._away = False
@@ -155,18 +168,18 @@ class RelayStream:
                 break
             if block.retry is not None:
                 self._wait = block.retry / 1_000
-            if block.event in NOTICES:
+            if block.event in NOTICES - {"heartbeat"}:
                 heard.append(self._noticed(block.event, _object(block.data)))
-            elif block.data:
+            elif block.is_event and block.event != "heartbeat":
                 heard.append(self._read(block.data))
-            # What comes with `gone` is no place to go on from.
+            # The position beside `gone` is none to resume from.
             if block.event != "gone" and block.id is not None and Position.parse(block.id) is not None:
                 self._cursor = block.id
         return heard
 
-    def _read(self, data: bytes) -> Told | Remark:
+    def _read(self, data: bytes) -> ReceivedRecord | Remark:
         try:
-            told = read_told(data)
+            told = read_received(data)
         except ValueError as error:
             return Remark(f"a record is left out, as it cannot be read: {bounded(str(error), QUOTE_LIMIT)}")
         if told.terminal:
@@ -178,17 +191,18 @@ class RelayStream:
             return self._gone(str(data.get("job")))
         if event in _TURNED_AWAY:
             self._away = True
-            return Remark(f"{worded(event, data)}; coming back in {self._pause():g} s")
+            return Remark(f"{describe_notice(event, data)}; coming back in {self._pause():g} s")
         if event == "snapshot":
             for job in _jobs(data):
                 self._end(job.job, _kind(job.terminal))
-        return Remark(worded(event, data))
+        return Remark(describe_notice(event, data))
 
     def _gone(self, job: str) -> Remark:
         if not self._known or job not in self._running:
+            job = bounded(job, QUOTE_LIMIT)
             raise UsageError(f"no job {job!r} is known at {self._address}; GET {self._address}/v1/jobs lists all")
         self._end(job, "gone")
-        return Remark(f"gone: {job} is no longer known there, and how it ends cannot be told")
+        return Remark(f"gone: {job} is no longer known there, and its end cannot be shown")
 
     def _end(self, job: str, kind: str | None) -> None:
         if job in self._named and kind is not None:
@@ -196,7 +210,7 @@ class RelayStream:
             self._over = not self._running
 
     def _pause(self) -> float:
-        """Seconds until the next try: what the relay has asked for, twice as long after each try that failed."""
+        """Seconds until the next try: the relay's `retry`, doubled for each try that failed."""
         return min(math.ldexp(max(self._wait, SHORTEST_WAIT), min(self._failures, 10)), LONGEST_WAIT)
 
     async def _state(self, session: aiohttp.ClientSession) -> _State:
@@ -216,8 +230,8 @@ class RelayStream:
         return state
 
     async def _ask(self, session: aiohttp.ClientSession, accept: str) -> aiohttp.ClientResponse:
-        """The answer to a request for what is to be told; its status is 200 or 204."""
-        headers = {"Accept": accept, "User-Agent": "progress-relay"}
+        """The response to a request for records or states; its status is 200 or 204."""
+        headers = {**self._credentials(), "Accept": accept, "User-Agent": "progress-relay"}
         if self._cursor is not None and accept == "text/event-stream":
             headers["Last-Event-ID"] = self._cursor
         jobs = [("job", job) for job in self._running]
@@ -229,12 +243,15 @@ class RelayStream:
             said = f"answers {response.status}{await _detail(response)}"
         if self._known and (response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status in _PASSES):
             raise _LostError(f"it {said}")
+        if response.status in _REFUSALS:
+            raise UsageError(f"{self._address} {said}; {_PRESENT}")
         raise self._no_relay(said)
 
     def _no_relay(self, what: str) -> UsageError:
         return UsageError(f"{self._address} {what}; {_ADVICE}")
 
 
+_PRESENT: Final = "present what it asks for with --token, --basic or --header"
 _ADVICE: Final = "name the address of a relay that runs, such as http://127.0.0.1:8080"
 
 
@@ -252,7 +269,7 @@ def _heartbeat(response: aiohttp.ClientResponse) -> float:
     return seconds if 0 < seconds <= 86_400 else HEARTBEAT
 
 
-def _blocks(reader: BlockReader, data: bytes) -> list[Block]:
+def _blocks(reader: EventStreamParser, data: bytes) -> list[ServerSentEvent]:
     try:
         return reader.feed(data)
     except ValueError as error:

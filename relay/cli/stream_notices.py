@@ -1,27 +1,27 @@
-"""What a stream says besides records, in words: one line each."""
+"""The notices of a stream in words: one line each."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.text import bounded
 
-__all__ = ["worded"]
+__all__ = ["describe_notice"]
 
 JOBS_SHOWN: Final = 5
 WORD_LIMIT: Final = 200
+LARGEST: Final = 2**53
+"""The most records that can have been missed: a higher number counts nothing."""
 
 
-def worded(event: str, data: Mapping[str, Any]) -> str:
-    """The notice called *event*. What is in *data* comes from outside, and may be anything."""
+def describe_notice(event: str, data: Mapping[str, Any]) -> str:
+    """The notice called *event*, in words. *data* comes from outside, and may be anything."""
     match event, data:
-        case "gap", {"missed": int(missed)}:
-            return f"gap: {missed:,} records cannot be told: they are no longer kept"
+        case "gap", {"missed": int(missed)} if 0 <= missed <= LARGEST:
+            return f"gap: {missed:,} records are missing: they are no longer kept"
         case "gap", _:
-            return (
-                "gap: a part of the story cannot be told, as the relay does not know the position it would go on from"
-            )
-        case "skipped", {"missed": int(missed)}:
-            return f"skipped: {missed:,} of the records that come next are left out, as they were not taken in time"
+            return "gap: a part of the story is missing, as the relay does not know the position to resume from"
+        case "skipped", {"missed": int(missed)} if 0 <= missed <= LARGEST:
+            return f"skipped: {missed:,} of the next records are left out, as this client did not read them in time"
         case "snapshot", {"jobs": list(jobs)}:  # pyright: ignore[reportUnknownVariableType]
             return f"snapshot: {_where_they_stand(jobs)}"  # pyright: ignore[reportUnknownArgumentType]
         case _, {"reason": str(reason)}:

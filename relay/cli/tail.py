@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 import click
 
+from relay import Position
 from relay.cli import INTERRUPTED, say
 from relay.cli.bars import Bars
+from relay.cli.credentials import credentials_of
+from relay.cli.options import LogFormat
 from relay.cli.printing import WAITING, noticing_the_reader, taken
+from relay.cli.received import ReceivedRecord
 from relay.cli.serving import first_of, run
 from relay.cli.stream import NOW, START, RelayStream, Remark
-from relay.cli.told import Told
 from relay.clock import SystemClock
-from relay.events import Position
-from relay.settings import LogFormat
 from sinks import ConsoleSink
 
 __all__ = ["tail"]
@@ -73,22 +74,36 @@ def _since(text: str) -> str:
     type=click.Choice(["pretty", "json", "bars"]),
     help="How records are printed; by default pretty on a terminal, and JSON lines elsewhere. bars: one bar a job.",
 )
-def tail(url: str, jobs: tuple[str, ...], since: str, form: Format | None) -> int:
+@click.option("--token", metavar="REFERENCE", help="Present this token (Authorization: Bearer).")
+@click.option("--basic", metavar="REFERENCE", help="Present this user:password (Authorization: Basic).")
+@click.option(
+    "--header", "headers", metavar="NAME=REFERENCE", multiple=True, help="Present this header; may be given again."
+)
+def tail(
+    url: str,
+    jobs: tuple[str, ...],
+    since: str,
+    form: Format | None,
+    token: str | None,
+    basic: str | None,
+    headers: tuple[str, ...],
+) -> int:
     """Follow the relay that runs at URL, in the lines that its own console prints.
 
     With --job it ends with those jobs: status 0 when all are done, 1 when one failed, was cancelled or is forgotten.
     Without, it goes on until Ctrl-C, which is status 130. A connection that is lost is come back to, where it broke
-    off. URL is http://127.0.0.1:8080 by default.
+    off. URL is http://127.0.0.1:8080 by default. A REFERENCE says where a secret is: env:NAME or file:PATH.
     """
-    return run(partial(_tail, RelayStream(url, jobs, since, clock=SystemClock()), form))
+    credentials = credentials_of(token, basic, headers)
+    return run(partial(_tail, RelayStream(url, jobs, since, clock=SystemClock(), credentials=credentials), form))
 
 
 class _Teller(Protocol):
-    async def tell(self, told: Told) -> None:
-        """Print *told*, in its own time."""
+    async def tell(self, told: ReceivedRecord) -> None:
+        """Print *record*, in its own time."""
 
     async def remark(self, text: str) -> None:
-        """Print *text* on standard error, behind what was told."""
+        """Print *text* on standard error, behind the records so far."""
 
     async def finish(self) -> None:
         """Return when all is printed."""
@@ -101,7 +116,7 @@ class _Lines:
         self._console = console
         self._stop = stop
 
-    async def tell(self, told: Told) -> None:
+    async def tell(self, told: ReceivedRecord) -> None:
         await taken(self._console, WAITING, self._stop)
         self._console(told)
 
@@ -157,4 +172,4 @@ def _lines_of(form: Format | None) -> LogFormat | None:
 
 def _draws() -> bool:
     """Whether standard output can be drawn on."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,31 +1,35 @@
 """`relay.toml` and the environment as settings. Nothing is built here: see `relay.cli.build`."""
 
 import ipaddress
+import json
+import re
 import tomllib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from types import MappingProxyType
+from typing import Any, Final, cast
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from relay.errors import ConfigError
-from relay.secret import read_secret
-from relay.settings import (
-    SINK_KINDS,
-    UPSTREAM_KINDS,
+from relay.config.environment import injected, overridden
+from relay.config.settings import (
     CustomSinkSettings,
-    DebugSettings,
+    GatewayModel,
+    GatewaySettings,
     JournalSettings,
+    LevelSettings,
     ServerSettings,
     Settings,
-    SinkSettings,
-    UpstreamSettings,
 )
-from relay.tables import FromEnvironment, ReadSecret, nearest, read_table, unknown
+from relay.config.tables import FromEnvironment, ReadSecret, read_table
+from relay.errors import ConfigError
+from relay.hints import nearest, unknown
+from relay.secret import Secret, is_reference, problem_of_token, read_secret, read_text
+from relay.upstreams.registry import UPSTREAM_KINDS
+from relay.upstreams.settings import UpstreamSettings
 
-__all__ = ["JOURNALS", "check_host", "load"]
+__all__ = ["JOURNALS", "check_host", "load", "passed_over"]
 
 CONFIG_LIMIT: Final = 1024 * 1024
 """The most bytes a configuration has."""
@@ -35,15 +39,65 @@ JOURNALS: Final = ("memory", "sqlite")
 
 _LATER_JOURNALS: Final = ("redis", "rediss")
 
+_MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+
+_FROM_ENVIRONMENT: Final[Mapping[str, type[Struct]]] = {
+    "server": ServerSettings,
+    "journal": JournalSettings,
+    "gateway": GatewaySettings,
+}
+"""The sections whose keys the environment may say."""
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], sink_kinds: Mapping[str, type[Struct]] = MappingProxyType({})
+) -> Settings:
     """The settings in the file at *path*, or the defaults without one; `RELAY_<SECTION>_<KEY>` of *environ* wins.
 
+    *sink_kinds* are the settings of each kind of sink; without it, only sinks of the operator's own are known.
+    A variable that is empty, or that an orchestrator has put there for a service (see `passed_over`), says nothing.
     Raises ConfigError, in one line that names the file, the key and what to write instead.
     """
     document = _document(path) if path is not None else {}
-    secret = partial(read_secret, environ=environ, folder=path.parent if path is not None else Path())
-    return _settings(document, f"{path}: " if path is not None else "", environ, secret)
+    secrets = _Secrets(environ, path.parent if path is not None else Path())
+    return _settings(document, f"{path}: " if path is not None else "", environ, secrets, sink_kinds)
+
+
+class _Secrets:
+    """Reads what references name: `env:NAME` in *environ*, `file:PATH` relative to *folder*."""
+
+    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+        self._environ = environ
+        self._folder = folder
+
+    def __call__(self, reference: str) -> Secret:
+        return read_secret(reference, self._environ, self._folder)
+
+    def within(self, value: object, where: str) -> object:
+        """*value* with the secret in the place of each text, at any depth, that is a reference to one.
+
+        Raises ConfigError, which names the key behind *where*.
+        """
+        match value:
+            case dict():
+                table = cast("dict[str, object]", value)
+                return {key: self.within(inner, f"{where}.{key}") for key, inner in table.items()}
+            case list():
+                listed = cast("list[object]", value)
+                return [self.within(inner, f"{where}[{place}]") for place, inner in enumerate(listed)]
+            case str() if is_reference(value):
+                try:
+                    return read_text(value, self._environ, self._folder)
+                except ConfigError as error:
+                    raise ConfigError(f"{where} {error}") from None
+            case _:
+                return value
+
+
+def passed_over(environ: Mapping[str, str]) -> list[str]:
+    """The variables of *environ* that `load` passes over, since an orchestrator has put them there for a service."""
+    return sorted(name for section in _FROM_ENVIRONMENT for name in injected(environ, section))
 
 
 def check_host(host: str) -> None:
@@ -78,14 +132,20 @@ def _document(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path} has numbers too long or tables too deep to be read") from None
 
 
-def _settings(document: Mapping[str, object], at: str, environ: Mapping[str, str], secret: ReadSecret) -> Settings:
+def _settings(
+    document: Mapping[str, object],
+    at: str,
+    environ: Mapping[str, str],
+    secret: _Secrets,
+    sink_kinds: Mapping[str, type[Struct]],
+) -> Settings:
     """*document* as settings; *at* is the file, as messages begin with it."""
     for key in document:
         if key not in Settings.__struct_fields__:
             raise ConfigError(f"{at}unknown table {key!r}; {unknown(key, Settings.__struct_fields__)}")
     tables = {
-        section: _overridden(document.get(section, {}), f"RELAY_{section.upper()}_", kind, environ)
-        for section, kind in (("server", ServerSettings), ("journal", JournalSettings))
+        section: overridden(document.get(section, {}), section, kind, environ)
+        for section, kind in _FROM_ENVIRONMENT.items()
     }
     server = read_table(ServerSettings, tables["server"], f"{at}[server]", secret)
     check_host(server.host)
@@ -93,47 +153,9 @@ def _settings(document: Mapping[str, object], at: str, environ: Mapping[str, str
     _check_journal(journal)
     upstreams = tuple(_upstream(table, where, secret) for where, table in _tables(document, "upstreams", at))
     _check_names(upstreams, at)
-    sinks = tuple(_sink(table, where, secret) for where, table in _tables(document, "sinks", at))
-    return Settings(server=server, journal=journal, upstreams=upstreams, sinks=sinks)
-
-
-def _overridden(table: object, prefix: str, kind: type[Struct], environ: Mapping[str, str]) -> object:
-    """*table* with what the environment says, in variables that begin with *prefix*, put in its place."""
-    if not isinstance(table, dict):
-        return table
-    known = _variables(prefix, kind)
-    merged = dict(cast("dict[str, object]", table))
-    for variable, text in environ.items():
-        if not variable.startswith(prefix):
-            continue
-        if variable not in known:
-            raise ConfigError(f"the environment variable {variable} is not known; {unknown(variable, known)}")
-        _put(merged, known[variable], FromEnvironment(variable, text))
-    return merged
-
-
-def _variables(prefix: str, kind: type[Struct]) -> dict[str, tuple[str, ...]]:
-    """The environment variable of each key of *kind*, and the way to that key."""
-    names: dict[str, tuple[str, ...]] = {}
-    for field in msgspec.structs.fields(kind):
-        name = f"{prefix}{field.name.upper()}"
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
-            inner = _variables(f"{name}_", field.type)
-            names.update({variable: (field.name, *way) for variable, way in inner.items()})
-        else:
-            names[name] = (field.name,)
-    return names
-
-
-def _put(table: dict[str, object], way: tuple[str, ...], value: object) -> None:
-    key, *rest = way
-    if not rest:
-        table[key] = value
-        return
-    inner = table.get(key, {})
-    if isinstance(inner, dict):
-        table[key] = copy = dict(cast("dict[str, object]", inner))
-        _put(copy, tuple(rest), value)
+    gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
+    sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
+    return Settings(server=server, journal=journal, gateway=gateway, upstreams=upstreams, sinks=sinks)
 
 
 def _check_journal(journal: JournalSettings) -> None:
@@ -166,18 +188,54 @@ def _upstream(table: dict[str, object], where: str, secret: ReadSecret) -> Upstr
     kind, rest = _kind(table, where, UPSTREAM_KINDS)
     if kind not in UPSTREAM_KINDS:
         raise ConfigError(f"{where} has an unknown kind {kind!r}; {nearest(kind, UPSTREAM_KINDS)}")
-    return read_table(UPSTREAM_KINDS[kind], {"name": kind, **rest}, where, secret)
+    table_of: type[Any] = UPSTREAM_KINDS[kind]
+    settings: UpstreamSettings = read_table(table_of, {"name": kind, **rest}, where, secret)
+    if (problem := problem_of_token(settings.token.reveal())) is not None:
+        raise ConfigError(f"{where} token comes from {settings.token.source}, which {problem}")
+    return settings
 
 
-def _sink(table: dict[str, object], where: str, secret: ReadSecret) -> SinkSettings:
-    kind, rest = _kind(table, where, SINK_KINDS)
-    if kind in SINK_KINDS:
-        return read_table(SINK_KINDS[kind], rest, where, secret)
+def _sink(table: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]) -> Struct:
+    kind, rest = _kind(table, where, sink_kinds)
+    if kind in sink_kinds:
+        return read_table(sink_kinds[kind], rest, where, secret)
     if ":" not in kind:
         own = "a sink of your own is written package.module:Name"
-        raise ConfigError(f"{where} has an unknown kind {kind!r}; {nearest(kind, SINK_KINDS)}; {own}")
-    level = read_table(DebugSettings, {"level": rest.pop("level", "debug")}, where, secret).level
-    return CustomSinkSettings(target=kind, level=level, options=rest)
+        raise ConfigError(f"{where} has an unknown kind {kind!r}; {nearest(kind, sink_kinds)}; {own}")
+    level = read_table(LevelSettings, {"level": rest.pop("level", "debug")}, where, secret).level
+    options = {key: secret.within(value, f"{where} {key}") for key, value in rest.items()}
+    return CustomSinkSettings(target=kind, level=level, options=options)
+
+
+def _gateway(table: object, where: str, secret: ReadSecret, upstreams: tuple[UpstreamSettings, ...]) -> GatewaySettings:
+    """[gateway], whose `models` are a table of tables."""
+    if not isinstance(table, dict):
+        return read_table(GatewaySettings, table, where, secret)
+    rest = dict(cast("dict[str, object]", table))
+    named = rest.pop("models", {})
+    if not isinstance(named, dict):
+        named_by = named.variable if isinstance(named, FromEnvironment) else f"{where} models"
+        raise ConfigError(f'{named_by} must be a table for each model: write [gateway.models."sora-video"] in the file')
+    settings = read_table(GatewaySettings, rest, where, secret)
+    known = [upstream.name for upstream in upstreams]
+    models: dict[str, GatewayModel] = {}
+    for name, model in cast("dict[str, object]", named).items():
+        models[name] = _model(name, model, f"{where.removesuffix(']')}.models.{json.dumps(name)}]", secret, known)
+    return replace(settings, models=models)
+
+
+def _model(name: str, table: object, where: str, secret: ReadSecret, upstreams: list[str]) -> GatewayModel:
+    """One model, whose upstream is one of *upstreams*."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where} must be a name of up to 128 letters, digits, '.', '_', ':', '/', '@' and '-' that begins with a"
+            " letter or a digit"
+        )
+    model = read_table(GatewayModel, table, where, secret)
+    if model.upstream not in upstreams:
+        hint = nearest(model.upstream, upstreams) if upstreams else "add [[upstreams]]"
+        raise ConfigError(f"{where} has an unknown upstream {model.upstream!r}; {hint}")
+    return model
 
 
 def _kind(table: dict[str, object], where: str, known: Mapping[str, object]) -> tuple[str, dict[str, object]]:

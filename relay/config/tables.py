@@ -1,9 +1,8 @@
-"""Tables of a configuration as typed data. Whatever is wrong with one is said with the key, and what was expected."""
+"""Tables of a configuration as typed data. An error names the key and the expected value."""
 
 import math
 import re
-from collections.abc import Callable, Collection
-from difflib import get_close_matches
+from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
@@ -11,16 +10,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from relay.errors import ConfigError
+from relay.hints import unknown
 from relay.secret import Secret
 
-__all__ = ["DURATION", "FromEnvironment", "ReadSecret", "nearest", "read_table", "unknown"]
+__all__ = ["FromEnvironment", "ReadSecret", "read_table"]
 
 T = TypeVar("T", bound=Struct)
 
 ReadSecret = Callable[[str], Secret]
 """Turns a reference (`env:NAME`, `file:PATH`) into the secret it names."""
-
-DURATION: Final = 'a number of seconds, or text like "90s", "25m" or "1h"'
 
 _REFERENCE: Final = '"env:NAME" or "file:PATH"'
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -51,18 +49,6 @@ def read_table(kind: type[T], table: object, where: str, read_secret: ReadSecret
         if field.required and key not in values:
             raise ConfigError(f"{where} needs the key {key!r}: {_expected(field.type)}")
     return kind(**values)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """What to say of *name*, which is none of the few in *known*: the nearest of them, and all."""
-    near = get_close_matches(name, known, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known are {', '.join(known)}"
-
-
-def unknown(name: str, known: Collection[str]) -> str:
-    """What to say of *name*, which is none of *known*: the nearest of them, or all."""
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
 
 
 def _read_value(annotation: Any, value: object, name: str, read_secret: ReadSecret) -> object:
@@ -130,7 +116,7 @@ def _expected(annotation: Any) -> str:
 
 
 def _instead_of(value: object) -> str:
-    """What was found; text is not repeated, since it may be a secret in the wrong place."""
+    """The value that was found; text is not repeated, since it may be a secret in the wrong place."""
     match value:
         case str():
             return ""

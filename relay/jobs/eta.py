@@ -1,4 +1,4 @@
-"""How long a job will still take, by how fast it went so far. Pure: a range, or nothing where nothing can be told."""
+"""How long a job will still take, by its pace so far. Pure: a range, or None if too little is known."""
 
 from collections.abc import Sequence
 from datetime import datetime

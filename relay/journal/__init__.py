@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from relay.journal.base import Journal, Keep, StoredJob
+from relay.journal.base import Journal, Retention, StoredJob
 from relay.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
     from relay.journal.sqlite import SqliteJournal
 
-__all__ = ["Journal", "Keep", "MemoryJournal", "SqliteJournal", "StoredJob"]
+__all__ = ["Journal", "MemoryJournal", "Retention", "SqliteJournal", "StoredJob"]
 
 
 def __getattr__(name: str) -> Any:

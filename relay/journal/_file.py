@@ -1,20 +1,24 @@
 """The SQLite file under a journal: locked, checked, and kept in shape beside the event loop."""
 
+import math
 import secrets
 import sqlite3
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from relay.errors import JournalError
-from relay.subscription import Notify
+from relay.journal._place import Place
+from relay.journal._trouble import damaged, is_of_the_content, no_database, no_place, no_room, trouble
+from relay.notices import Notify
 
-__all__ = ["JournalFile", "reading", "trouble"]
+__all__ = ["JournalFile", "in_use", "is_journal"]
 
 APPLICATION_ID: Final = 0x72656C79
-"""What tells our files from those of other programs: "rely" in ASCII, in the header that SQLite has for this."""
+"""The mark of our files among those of other programs: "rely" in ASCII, in the header that SQLite has for this."""
 
 MAGIC: Final = b"SQLite format 3\0"
 
@@ -39,8 +43,11 @@ TABLES: Final = (
     "CREATE INDEX records_by_job ON records (job)",
 )
 
-BUSY_SECONDS: Final = 0.05
+BUSY_SECONDS: Final = 0.02
 """How long a commit waits for a program that looks at the file with a lock; then the records wait instead."""
+
+START_SECONDS: Final = 1.0
+"""How long the start waits for such a program: the last reader of the file puts it in order as it leaves."""
 
 CHECKPOINT_AFTER: Final = 256
 RECORDS_A_PAGE: Final = 8
@@ -48,8 +55,17 @@ BACKSTOP_PAGES: Final = 16_384
 """64 MiB of write-ahead log: only if the checkpoints beside the loop fall that far behind is one made on it."""
 
 
+COPY_SECONDS: Final = 0.01
+"""How long a commit waits for the journal to be written anew; then the records wait instead."""
+
+COPY_AGAIN_AFTER: Final = 1.0
+
+
 class JournalFile:
     """A journal's file, for this process alone: two relays would write two stories under the same offsets.
+
+    Where another program deletes, moves or replaces it meanwhile, it is written anew at its place from what is open,
+    before anything more is committed; the files that were put there are moved aside.
 
     Raises JournalError, with what to do about it, where the file is in use, is none of ours, is of a newer version,
     is damaged, or cannot be made; it is left as it is.
@@ -57,30 +73,40 @@ class JournalFile:
 
     def __init__(self, path: str | Path, notify: Notify) -> None:
         self.name = str(path)
-        # By its real name, so that two names of one file are one lock.
-        self._path = Path(path).resolve()
+        self._place = Place(Path(path).resolve(), self.name)
         self._notify = notify
         self._weight = 0
         self._reported = ""
+        self._patient: bool | None = None
         self._checkpoint: Future[str] | None = None
+        self._copy: Future[str] | None = None
+        self._copied_at = -math.inf
+        self._idle = False
+        self._closed = False
         with ExitStack() as stack:
-            self._lock(stack)
+            stack.callback(self._place.unlock)
+            self._lock()
             self._make()
+            self._place.warn(notify)
             try:
-                self.sql = self._connect(stack)
+                self.sql = stack.enter_context(closing(self._connect()))
                 self.epoch = self._begin()
-                stack.callback(self._leave)
-                self._beside = self._connect(stack)
+                self._beside = stack.enter_context(closing(self._connect()))
             except sqlite3.Error as error:
                 raise trouble(self.name, error) from None
+            self._place.note()
+            self._wait_for_others(True)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-checkpoint")
-            stack.callback(self._thread.shutdown)
-            self._stack = stack.pop_all()
+            stack.pop_all()
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
-        """All of what is done within, or nothing. Raises JournalError where it cannot be had."""
+        """All of what is done within, or nothing.
+
+        Raises JournalError if it cannot be had just now. Any other error, of the data to be stored, passes as it is.
+        """
         try:
+            self.check()
             self.sql.execute("BEGIN IMMEDIATE")
             try:
                 yield self.sql
@@ -91,14 +117,51 @@ class JournalFile:
                     self.sql.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
+            if is_of_the_content(error):
+                raise
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                self._wait_for_others(False)
             raise trouble(self.name, error) from error
+        self._wait_for_others(True)
+
+    def probe(self) -> None:
+        """Write what is there anyway. Raises JournalError where the file cannot be written."""
+        self._need_room()
+        with self.transaction() as sql:
+            sql.execute("UPDATE journal SET epoch = epoch")
+
+    def try_out(self) -> None:
+        """See, without writing anything, that a commit could be had. Raises JournalError where it could not."""
+        if self._closed:
+            return
+        if self._idle:
+            self._need_room()
+        self._idle = True
+        with self.transaction():
+            pass
+
+    def _need_room(self) -> None:
+        """A commit may find room in the log where there is none on the disk: a write that succeeds proves nothing."""
+        if self._place.is_full():
+            raise no_room(self.name)
+
+    def check(self) -> None:
+        """See that what is open is what a restart would find, and mend it. Raises JournalError while it is not."""
+        if self._closed:
+            return
+        if not self._place.is_locked():
+            self._lock()
+        if self._place.is_kept() and self._copy is None:
+            return
+        self._write_anew()
 
     def written(self, records: int) -> None:
         """Count a commit of so many *records*; now and then let the log be moved into the database, on a thread.
 
-        A checkpoint waits for the disk, and the loop must not: made on it, it was seen to take 31 ms. What is left on
-        the loop is an fsync of the log's header after each, 256 commits apart: 11 ms at most, among 2,400 commits.
+        A checkpoint waits for the disk, and the loop must not: made on it, it was seen to take 31 ms. On the
+        loop remains an fsync of the log's header after each, 256 commits apart: 11 ms at most, among 2,400 commits.
         """
+        self._idle = False
         self._weight += 1 + records // RECORDS_A_PAGE
         if self._weight < CHECKPOINT_AFTER or not (self._checkpoint is None or self._checkpoint.done()):
             return
@@ -111,50 +174,118 @@ class JournalFile:
 
     def close(self) -> None:
         """Move the log into the database, and let go. Closing twice does nothing."""
-        self._stack.close()
-
-    def _lock(self, stack: ExitStack) -> None:
-        """Hold a lock that the kernel releases when the process ends, however it ends.
-
-        SQLite's own lock on an empty file beside the journal: it works wherever SQLite does.
-        """
-        if not self._path.parent.is_dir():
-            raise JournalError(f"cannot open the journal {self.name}: there is no folder {self._path.parent}; make it")
+        if self._closed:
+            return
         try:
-            lock = stack.enter_context(closing(_connection(f"{self._path}-lock", wait=0.0)))
-            lock.execute("PRAGMA journal_mode = MEMORY")
-            lock.execute("BEGIN EXCLUSIVE")
+            self._settle()
+        except JournalError as error:
+            self._notify(str(error))
+        self._closed = True
+        self._thread.shutdown()
+        self._leave()
+        self.sql.close()
+        self._beside.close()
+        self._place.unlock()
+
+    def _settle(self) -> None:
+        """As `check`, but wait for it."""
+        self._copied_at = -math.inf
+        with suppress(JournalError):
+            return self.check()
+        if self._copy is not None:
+            wait([self._copy])
+        self.check()
+
+    def _write_anew(self) -> None:
+        """Write the journal anew from what is open: on the thread, since that may take a while."""
+        if self._copy is None:
+            if monotonic() < self._copied_at + COPY_AGAIN_AFTER:
+                raise JournalError(self._moved("cannot be written anew yet"))
+            self._copied_at = monotonic()
+            self._copy = self._thread.submit(self._make_copy)
+            wait([self._copy], COPY_SECONDS)
+        if not self._copy.done():
+            raise JournalError(self._moved("is being written anew"))
+        failure, self._copy = self._copy.result(), None
+        if failure:
+            raise JournalError(self._moved(f"cannot be written anew: {failure}"))
+        try:
+            aside = self._place.put_copy()
+            sql, beside = self._connect(), self._connect()
+            sql.execute("SELECT epoch FROM journal").fetchone()
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(self._moved(f"cannot be written anew: {error}")) from None
+        for left in (self.sql, self._beside):
+            # SQLite sees that this is not what is at the place, and leaves the names of the new files alone. It is done
+            # on the thread: with its last connection a file without a name is gone, and a long one takes a while.
+            self._thread.submit(left.close)
+        self.sql, self._beside = sql, beside
+        self._patient = None
+        self._wait_for_others(True)
+        self._place.note()
+        self._copied_at = -math.inf
+        found = f"; the files found there are now {aside}" if aside is not None else ""
+        self._notify(f"{self._moved('was written anew in its place')}{found}; nothing is lost")
+
+    def _make_copy(self) -> str:
+        """On the thread: all that is open, as a new file beside the place; what went wrong, or nothing."""
+        try:
+            with closing(_connection(str(self._place.make_copy()), wait=0.0)) as copy:
+                self._beside.backup(copy)
+                if (found := copy.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                    return str(found)
+                copy.execute("SELECT epoch FROM journal").fetchone()
+        except (OSError, sqlite3.Error) as error:
+            return str(error)
+        return ""
+
+    def _moved(self, what: str) -> str:
+        return f"the journal {self.name} was deleted, moved, replaced or emptied while in use, and {what}"
+
+    def _lock(self) -> None:
+        folder = self._place.path.parent
+        if not folder.is_dir():
+            raise JournalError(f"cannot open the journal {self.name}: there is no folder {folder}; make it")
+        try:
+            self._place.lock()
         except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise JournalError(
-                    f"the journal {self.name} is in use by another relay; stop that one, or name another file"
-                ) from None
             raise trouble(self.name, error) from None
+        except OSError:
+            raise no_place(self.name) from None
 
     def _make(self) -> None:
-        """See that there is a file, which nobody else may read: a signed URL in it is a secret."""
         try:
-            self._path.touch(mode=0o600)
-            with self._path.open("rb") as file:
+            self._place.make()
+            with self._place.path.open("rb") as file:
                 begins = file.read(len(MAGIC))
         except OSError as error:
             raise JournalError(f"cannot open the journal {self.name}: {error.strerror}; name another file") from None
         # SQLite itself takes a file of one byte for an empty one.
         if begins not in (b"", MAGIC):
-            raise _no_database(self.name)
+            raise no_database(self.name)
 
-    def _connect(self, stack: ExitStack) -> sqlite3.Connection:
-        connection = stack.enter_context(closing(_connection(str(self._path), wait=BUSY_SECONDS)))
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
+    def _connect(self) -> sqlite3.Connection:
+        connection = _connection(str(self._place.path), wait=START_SECONDS)
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
+
+    def _wait_for_others(self, patient: bool) -> None:
+        """Wait BUSY_SECONDS for a program that has a lock, but not again and again: the loop stands still meanwhile."""
+        if patient is not self._patient:
+            self._patient = patient
+            self.sql.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1_000) if patient else 0}")
 
     def _begin(self) -> str:
         """Check the file or fill it, and return its epoch."""
         sql = self.sql
         begun = is_journal(sql, self.name)
         if begun and (found := sql.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise _damaged(self.name, found)
+            raise damaged(self.name, found)
         sql.execute("PRAGMA journal_mode = WAL")
         sql.execute("PRAGMA journal_size_limit = 16777216")
         with self.transaction():
@@ -175,7 +306,7 @@ class JournalFile:
             epoch = secrets.token_hex(4)
             self._notify(
                 f"the machine stopped while the journal {self.name} was in use, so its last records may be missing;"
-                " a new epoch begins, and every reader is told"
+                " a new epoch begins, and every reader gets a gap"
             )
         self.sql.execute("UPDATE journal SET epoch = ?, boot = ?", (epoch, now))
         return str(epoch)
@@ -196,21 +327,17 @@ class JournalFile:
         return ""
 
 
-@contextmanager
-def reading(path: Path) -> Generator[sqlite3.Connection]:
-    """The journal at *path*, to be read while a relay may be writing it. Raises JournalError where it is none."""
-    if not path.is_file():
-        raise JournalError(f"there is no journal {path}; name the file of a relay, such as relay.db")
-    log = Path(f"{path}-wal")
-    # Without a log nobody is writing; then SQLite need not make the files that readers and writers share.
-    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+def in_use(path: Path) -> bool:
+    """Whether a relay holds the journal at *path* right now, as far as this user may know. Nothing is made for it."""
+    lock = Path(f"{path.resolve()}-lock")
+    if not lock.is_file():
+        return False
     try:
-        with closing(_connection(f"{path.resolve().as_uri()}?{how}", wait=BUSY_SECONDS, uri=True)) as sql:
-            if not is_journal(sql, str(path)):
-                raise JournalError(f"{path} is no journal: it is empty")
-            yield sql
+        with closing(_connection(f"{lock.as_uri()}?mode=ro", wait=0.0, uri=True)) as sql:
+            sql.execute("SELECT 1 FROM sqlite_master").fetchall()
     except sqlite3.Error as error:
-        raise trouble(str(path), error) from error
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return False
 
 
 def is_journal(sql: sqlite3.Connection, name: str) -> bool:
@@ -228,37 +355,6 @@ def is_journal(sql: sqlite3.Connection, name: str) -> bool:
     if application or tables:
         raise JournalError(f"{name} is no journal, but the database of another program; name another file")
     return False
-
-
-def trouble(name: str, error: sqlite3.Error) -> JournalError:
-    """What *error* means for the journal *name*, and what to do."""
-    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF:
-        case sqlite3.SQLITE_FULL:
-            return JournalError(f"the journal {name} cannot be written: no room is left; make room on its disk")
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return JournalError(f"the journal {name} cannot be written: the file or its folder is read-only")
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return JournalError(f"the journal {name} is locked by another program; let that one end")
-        case sqlite3.SQLITE_CANTOPEN:
-            return JournalError(f"cannot open the journal {name}: no file can be written there; name another one")
-        case sqlite3.SQLITE_NOTADB:
-            return _no_database(name)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
-            return _damaged(name, str(error))
-        case _:
-            return JournalError(f"the journal {name} cannot be used: {error}")
-
-
-def _no_database(name: str) -> JournalError:
-    return JournalError(f"{name} is no journal: it is not even an SQLite database; name another file")
-
-
-def _damaged(name: str, how: str) -> JournalError:
-    what = " ".join(how.split())
-    return JournalError(
-        f"the journal {name} is damaged ({what}); move it away to begin a new one: what can still be read of it,"
-        f" `relay replay {name} --speed 0` prints, or `sqlite3 {name} .recover`"
-    )
 
 
 def _connection(path: str, *, wait: float, uri: bool = False) -> sqlite3.Connection:

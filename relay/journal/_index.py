@@ -1,7 +1,11 @@
 """What a journal on disk knows of its file without asking it."""
 
+import heapq
+import re
 import sqlite3
-from collections.abc import Collection
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final, TypeAlias
 from zlib import crc32
@@ -9,9 +13,9 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import replace
 
-from relay.codec import read_record
-from relay.events import Position, Record
-from relay.jobs import JobState, evolve
+from relay.events import LEVELS, TERMINALS, Level, Position, Record
+from relay.jobs.state import JobState, evolve
+from relay.wire.record_json import read_record
 
 __all__ = ["ROWS", "Entry", "Index", "Row", "load_index", "record_in", "size_of"]
 
@@ -21,17 +25,59 @@ RECORD_OVERHEAD: Final = 60
 ROWS: Final = "SELECT offset, job, crc, body FROM records"
 Row: TypeAlias = tuple[int, int, int, bytes]
 
+CUT_AT: Final = 1_024
+"""How many dropped offsets are held on to before the rest is moved: a move costs 8 bytes an offset."""
+
+# A quote within a string is escaped, so that the first of these is the record's own.
+_LEVEL: Final = re.compile(rb'"type":"([a-z-]+)","level":"([a-z]+)"')
+_RANKS: Final = {level.encode(): rank for rank, level in enumerate(LEVELS)}
+_ENDS: Final = frozenset(str(kind.__struct_config__.tag).encode() for kind in TERMINALS)
+
 _decode_state = msgspec.json.Decoder(JobState)
 
 
+class Ranked:
+    """Where the records above the lowest level are, by the level whose readers get them: it takes 8 bytes for each.
+
+    The file itself has no index of levels: one more costs a third of a commit, and this one is made as fast as the file
+    is checked.
+    """
+
+    __slots__ = ("_offsets",)
+
+    def __init__(self) -> None:
+        self._offsets: list[array[int]] = []
+
+    def add(self, offset: int, rank: int) -> None:
+        """Note that the record at *offset*, behind all before, reaches readers up to the level of this *rank*."""
+        while len(self._offsets) < rank:
+            self._offsets.append(array("q"))
+        for offsets in self._offsets[:rank]:
+            offsets.append(offset)
+
+    def drop(self, up_to: int) -> None:
+        """The records up to there are gone; now and then their offsets are as well."""
+        for offsets in self._offsets:
+            gone = bisect_right(offsets, up_to)
+            if gone >= CUT_AT or gone == len(offsets):
+                del offsets[:gone]
+
+    def behind(self, after: int, rank: int) -> Iterator[int]:
+        """The offsets behind *after* of what reaches readers of this *rank*, 1 or above; some may be gone."""
+        if rank <= len(self._offsets):
+            offsets = self._offsets[rank - 1]
+            for place in range(bisect_right(offsets, after), len(offsets)):
+                yield offsets[place]
+
+
 class Entry:
-    """One job: its number in the file, and its state as of the last record taken, whose offset is *last*.
+    """One job: its number in the file, and its state as of the last record appended, whose offset is *last*.
 
     The file holds the state as of offset *folded_to*, to go on from once the records up to there are gone. Gone are
     those up to *trimmed_to*; of those up to *unreadable_to*, one or more cannot be read.
     """
 
-    __slots__ = ("folded_to", "id", "last", "number", "state", "trimmed_to", "unreadable_to")
+    __slots__ = ("folded_to", "id", "last", "number", "ranked", "state", "trimmed_to", "unreadable_to")
 
     def __init__(self, number: int, id: str, *, trimmed_to: int = 0) -> None:
         self.number = number
@@ -41,6 +87,7 @@ class Entry:
         self.folded_to = 0
         self.trimmed_to = trimmed_to
         self.unreadable_to = 0
+        self.ranked = Ranked()
 
     @property
     def hole_to(self) -> int:
@@ -69,6 +116,7 @@ class Index:
         self.unreadable: set[int] = set()
         self.jobs: dict[str, Entry] = {}
         self.numbered: dict[int, Entry] = {}
+        self.ranked = Ranked()
 
     def enter(self, job: str) -> Entry:
         """The entry of *job*, which is new."""
@@ -89,12 +137,26 @@ class Index:
         entries = [self.jobs.get(job) for job in jobs]
         return max([anywhere if entry is None else entry.hole_to for entry in entries], default=0)
 
+    def rank(self, entry: Entry, offset: int, rank: int) -> None:
+        """Note which readers the record at *offset*, of this job, reaches."""
+        if rank:
+            self.ranked.add(offset, rank)
+            entry.ranked.add(offset, rank)
+
+    def reaching(self, level: Level, after: int, jobs: Collection[str] | None) -> Iterator[int]:
+        """The offsets behind *after* of what reaches readers of *level*, which is not the lowest, in order."""
+        rank = LEVELS.index(level)
+        if jobs is None:
+            return self.ranked.behind(max(after, self.trimmed_to), rank)
+        entries = [entry for job in jobs if (entry := self.jobs.get(job)) is not None and entry.last > after]
+        return heapq.merge(*(entry.ranked.behind(after, rank) for entry in entries))
+
     def leave_out(self, offset: int, number: int) -> None:
         """Note that the record at *offset*, of the job with this *number*, cannot be read."""
         self.unreadable.add(offset)
         self.unreadable_to = max(self.unreadable_to, offset)
         whose = self.numbered.get(number)
-        # Where even that cannot be told, it may have been anybody's.
+        # If even its job cannot be read, the record may have been of any job.
         for entry in self.jobs.values() if whose is None else [whose]:
             entry.unreadable_to = max(entry.unreadable_to, offset)
 
@@ -132,6 +194,8 @@ def load_index(sql: sqlite3.Connection, epoch: str) -> Index:
             entry.last = offset
         if entry is None or not _intact(body, crc):
             index.leave_out(offset, number)
+        else:
+            index.rank(entry, offset, _rank_in(body))
     for number, state, folded_to in sql.execute("SELECT number, state, folded_to FROM jobs"):
         _recall(sql, epoch, index.numbered[number], state, folded_to)
     return index
@@ -153,6 +217,14 @@ def _recall(sql: sqlite3.Connection, epoch: str, entry: Entry, state: bytes | No
         if record is not None:
             entry.state = evolve(entry.state, record)
     entry.state = replace(entry.state, seq=seq)
+
+
+def _rank_in(body: bytes) -> int:
+    """The rank of the record that *body* encodes, without decoding all of it."""
+    found = _LEVEL.search(body)
+    if found is None:
+        return 0
+    return len(LEVELS) - 1 if found[1] in _ENDS else _RANKS.get(found[2], 0)
 
 
 def _intact(body: object, crc: object) -> bool:

@@ -5,18 +5,18 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
-from relay.events import Record
-from relay.jobs import JobState
+from relay.events import Level, Record
+from relay.jobs.state import JobState
 
-__all__ = ["Journal", "Keep", "StoredJob"]
+__all__ = ["Journal", "Retention", "StoredJob"]
 
 
-class Keep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a journal keeps; what is over any of the bounds goes, oldest first.
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a journal keeps; the oldest records beyond any bound are dropped.
 
     *records* and *bytes* (what records take where they are kept) hold whatever else is true. *age*, in seconds, counts
-    from a job's terminal record, up to the newest record of all: who comes late still gets the end. A running job does
-    not age, and what lies behind its records waits with them.
+    from a job's terminal record, up to the newest record of all: a client that comes late still gets the end. A running
+    job does not age, and what lies behind its records waits with them.
     """
 
     records: Annotated[int, Meta(ge=1, description="a number of records, 1 or more")] = 100_000
@@ -36,7 +36,7 @@ class StoredJob(Struct, frozen=True, kw_only=True):
 class Journal(Protocol):
     """Every record, in the order of publication, numbered from 1: its *offset*.
 
-    One bus writes, on one thread; many readers read by offset. A record is committed before any sink hears of it, and
+    One bus writes, on one thread; many readers read by offset. A record is committed before any sink receives it, and
     not read by anybody before, so no client ever sees a record that a restarted relay does not know.
     """
 
@@ -51,25 +51,40 @@ class Journal(Protocol):
         ...
 
     @property
-    def gather(self) -> float:
-        """Seconds after a commit in which what can wait is gathered for the next; 0 where a commit costs nothing."""
+    def commit_delay(self) -> float:
+        """For how many seconds after a commit the next one may be deferred; 0 if commits are cheap."""
         ...
 
     def append(self, record: Record, state: JobState | None = None) -> None:
-        """Take *record*, whose offset follows that of the last one taken, for the next `commit`.
+        """Append *record*, whose offset follows that of the last one appended, for the next `commit`.
 
-        *state* is what the job has become with it, from who has worked that out already.
+        *state* is the state of the job after it, if the caller has already computed it.
         """
         ...
 
-    def remember(self, job: str, key: str, digest: bytes) -> None:
-        """With the next `commit`, keep that *job* was submitted with *key*, for an input of this *digest*."""
+    def remember(self, job: str, key: str | None, digest: bytes) -> None:
+        """With the next `commit`, keep that *job* was submitted with *key*, for an input of this *digest*.
+
+        Without a *key*, forget the one that was kept.
+        """
         ...
 
     def commit(self) -> None:
-        """Make all that was taken durable, as one; forget what is over the bounds.
+        """Make all appended records durable, as one; drop the oldest beyond the bounds.
 
-        Raises JournalError where it cannot; what was taken is kept for the next try.
+        Raises JournalError if it cannot just now, also if nothing was appended; any other exception means that one of
+        the appended records can never be stored. Either way they are kept for the next try, or for `discard`.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Drop the records that were appended and not committed."""
+        ...
+
+    def check(self) -> None:
+        """See, every few seconds, that what was committed is where a restart will look for it, and mend what is not.
+
+        Raises JournalError while that cannot be mended, and where a commit could not be had; nothing is written for it.
         """
         ...
 
@@ -77,12 +92,18 @@ class Journal(Protocol):
         """The jobs of an earlier process, oldest first. Called once, before the first `append`."""
         ...
 
-    def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
-        """The oldest *limit* committed records behind offset *after*, of *jobs* or of all, in order."""
+    def read(
+        self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
+    ) -> Sequence[Record]:
+        """The oldest *limit* committed records behind offset *after*, of *jobs* or of all, in order.
+
+        Only those of *level* or above, and terminal ones. It costs what is returned, however many records of lower
+        levels lie between: this runs on the event loop.
+        """
         ...
 
-    def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:
-        """Whether every record behind offset *after*, of *jobs* or of all, is still kept."""
+    def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
+        """Whether every record since *offset* (without the one there), of *jobs* or of all, is still kept."""
         ...
 
     def keeps(self, job: str) -> bool:

@@ -3,20 +3,22 @@
 import heapq
 import secrets
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from relay.events import Record
-from relay.jobs import JobState
-from relay.journal.base import Keep, StoredJob
+from relay.events import LEVELS, Level, Record, rank
+from relay.jobs.state import JobState
+from relay.journal.base import Retention, StoredJob
 
 __all__ = ["MemoryJournal"]
 
 RECORD_OVERHEAD = 700
 """Bytes a kept record costs besides its JSON: the record, its event, its places in two lists (CPython 3.11)."""
 
-CUT_AT = 1_024
+BLOCK = 64
+
+CUT_AT = 16 * BLOCK
 """How many dropped records a shelf holds on to before it moves the rest: a move costs 8 bytes a kept record."""
 
 
@@ -26,8 +28,8 @@ class MemoryJournal:
     With *after*, it goes on behind that offset, and knows nothing of what came before.
     """
 
-    def __init__(self, keep: Keep | None = None, *, epoch: str | None = None, after: int = 0) -> None:
-        self._keep = keep or Keep()
+    def __init__(self, keep: Retention | None = None, *, epoch: str | None = None, after: int = 0) -> None:
+        self._keep = keep or Retention()
         self._epoch = epoch or secrets.token_hex(4)
         self._head = after
         self._bytes = 0
@@ -45,13 +47,13 @@ class MemoryJournal:
         return self._head
 
     @property
-    def gather(self) -> float:
+    def commit_delay(self) -> float:
         return 0.0
 
     def append(self, record: Record, state: JobState | None = None) -> None:  # noqa: ARG002 - nothing is folded here
         self._pending.append(record)
 
-    def remember(self, job: str, key: str, digest: bytes) -> None:
+    def remember(self, job: str, key: str | None, digest: bytes) -> None:
         pass
 
     def commit(self) -> None:
@@ -59,22 +61,32 @@ class MemoryJournal:
         for record in pending:
             self._head = record.position.offset
             self._bytes += _size(record)
-            self._all.append(record)
-            self._shelf_for(record).append(record)
+            ranked = rank(record)
+            self._all.append(record, ranked)
+            self._shelf_for(record).append(record, ranked)
             self._trim(record.at)
+
+    def discard(self) -> None:
+        self._pending.clear()
+
+    def check(self) -> None:
+        pass
 
     def recover(self) -> Sequence[StoredJob]:
         return ()
 
-    def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
-        if jobs is None:
-            return self._all.behind(after, limit)
-        shelves = [shelf.behind(after, limit) for job in jobs if (shelf := self._by_job.get(job)) is not None]
-        return shelves[0] if len(shelves) == 1 else list(islice(heapq.merge(*shelves, key=_offset), limit))
+    def read(
+        self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
+    ) -> Sequence[Record]:
+        least = LEVELS.index(level)
+        named = [self._all] if jobs is None else [self._by_job[job] for job in jobs if job in self._by_job]
+        if len(named) == 1:
+            return named[0].behind(after, limit, least)
+        return list(islice(heapq.merge(*(shelf.all_behind(after, least) for shelf in named), key=_offset), limit))
 
-    def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:
+    def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
         shelves = [self._all] if jobs is None else [self._by_job.get(job, self._all) for job in jobs]
-        return all(shelf.trimmed_to <= after for shelf in shelves)
+        return all(shelf.trimmed_to <= offset for shelf in shelves)
 
     def keeps(self, job: str) -> bool:
         return bool(self._by_job.get(job)) or any(record.job == job for record in self._pending)
@@ -106,13 +118,18 @@ class MemoryJournal:
 
 
 class _Shelf:
-    """Records in order, dropped from the front. What is dropped is cut off in slices, not one by one."""
+    """Records in order, dropped from the front. Dropped records are cut off in slices, not one by one.
 
-    __slots__ = ("_records", "_start", "ended", "trimmed_to")
+    Of each BLOCK of them it is known how high they rank at most, so that what reaches a level is found by passing over
+    the blocks without it. That costs a tenth of a list for each level, which every record would have to join and leave.
+    """
+
+    __slots__ = ("_highest", "_records", "_start", "ended", "trimmed_to")
 
     def __init__(self) -> None:
         self._records: list[Record] = []
         self._start = 0
+        self._highest = bytearray()
         self.trimmed_to = 0
         self.ended: datetime | None = None
 
@@ -122,8 +139,13 @@ class _Shelf:
     def oldest(self) -> Record:
         return self._records[self._start]
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, ranked: int) -> None:
+        block = len(self._records) // BLOCK
         self._records.append(record)
+        if block == len(self._highest):
+            self._highest.append(ranked)
+        elif self._highest[block] < ranked:
+            self._highest[block] = ranked
         if record.terminal:
             self.ended = record.at
 
@@ -135,14 +157,28 @@ class _Shelf:
         record = self._records[self._start]
         self._start += 1
         self.trimmed_to = record.position.offset
-        if self._start >= CUT_AT or self._start == len(self._records):
-            del self._records[: self._start]
+        if self._start == CUT_AT or self._start == len(self._records):
+            del self._records[: self._start], self._highest[: -(-self._start // BLOCK)]
             self._start = 0
         return record
 
-    def behind(self, offset: int, limit: int) -> list[Record]:
-        start = bisect_right(self._records, offset, self._start, key=_offset)
+    def behind(self, offset: int, limit: int, least: int) -> list[Record]:
+        """The oldest *limit* records behind *offset* that rank at *least* so high."""
+        if least:
+            return list(islice(self.all_behind(offset, least), limit))
+        start = self._behind(offset)
         return self._records[start : start + limit]
+
+    def all_behind(self, offset: int, least: int) -> Iterator[Record]:
+        """All of them, found as they are read."""
+        start = self._behind(offset)
+        for block in range(start // BLOCK, len(self._highest)):
+            if self._highest[block] >= least:
+                records = self._records[max(start, block * BLOCK) : (block + 1) * BLOCK]
+                yield from (record for record in records if rank(record) >= least)
+
+    def _behind(self, offset: int) -> int:
+        return bisect_right(self._records, offset, self._start, key=_offset)
 
 
 def _offset(record: Record) -> int:

@@ -12,26 +12,26 @@ from zlib import crc32
 
 import msgspec
 
-from relay.errors import UsageError
-from relay.events import Record
-from relay.jobs import JobState, evolve
-from relay.journal._file import JournalFile, reading, trouble
+from relay.events import LEVELS, Level, Record, rank
+from relay.jobs.state import JobState, evolve
+from relay.journal._file import JournalFile, in_use
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
-from relay.journal.base import Keep, StoredJob
+from relay.journal._reading import stored_records
+from relay.journal._trouble import trouble
+from relay.journal.base import Retention, StoredJob
 from relay.journal.memory import MemoryJournal
-from relay.subscription import Notify, notice
-from relay.text import inert
+from relay.notices import Notify, notice
 
-__all__ = ["SqliteJournal", "stored_records"]
+__all__ = ["SqliteJournal", "in_use", "stored_records"]
 
 RECENT_RECORDS: Final = 10_000
 RECENT_BYTES: Final = 16 * 1024 * 1024
-"""What is kept in memory as well: live readers, and those that come back soon, never wait for SQL."""
+"""How much is kept in memory as well: live readers, and those that come back soon, never wait for SQL."""
 
 SLICE: Final = 512
 """The most records a commit drops, unless it adds more: a bound that was lowered is reached over many commits."""
 
-GATHER: Final = 0.005
+COMMIT_DELAY: Final = 0.005
 """A commit of one record costs 34 us in SQLite, one of ten 82 us, one of a hundred 410 us. Nobody sees 5 ms."""
 
 _encode = msgspec.json.Encoder().encode
@@ -40,23 +40,24 @@ _encode = msgspec.json.Encoder().encode
 class SqliteJournal:
     """Records in the file at *path*, bounded by *keep*, for one process at a time.
 
-    What was committed survives the process, however that ends: `kill -9` loses nothing. A power cut or a crash of the
+    Committed records survive the process, however that ends: `kill -9` loses nothing. A power cut or a crash of the
     machine may lose the last commits (WAL, synchronous=NORMAL), but never damages the file; a new epoch begins after
-    one (on Linux, which tells its boots apart), so that no reader takes the new story for the old. Not for network
+    one (on Linux, which names each boot), so that no reader mistakes the new records for the old. Not for network
     file systems.
 
-    A record that cannot be read is left out: *notify* hears how many are and where, and `complete` is false across it.
+    A record that cannot be read is left out: *notify* gets their number and place, and `has_all_since` is false there.
     Raises JournalError for a file that is in use, not ours, of a newer version, or damaged as a whole; it is left as it
     is.
     """
 
-    def __init__(self, path: str | Path, keep: Keep | None = None, *, notify: Notify = notice) -> None:
-        self._keep = keep or Keep()
+    def __init__(self, path: str | Path, keep: Retention | None = None, *, notify: Notify = notice) -> None:
+        self._keep = keep or Retention()
         self._notify = notify
         self._pending: list[Record] = []
         self._unwritten: list[Entry] = []
+        self._before: dict[Entry, tuple[JobState, int]] = {}
         self._oldest_since: datetime | None = None
-        self._keys: dict[str, tuple[str, bytes]] = {}
+        self._keys: dict[str, tuple[str | None, bytes]] = {}
         with ExitStack() as stack:
             self._file = JournalFile(path, notify)
             stack.callback(self._file.close)
@@ -67,7 +68,7 @@ class SqliteJournal:
             self._notify(
                 f"the journal {self._file.name} has {len(unreadable):,} that cannot be read among its"
                 f" {self._index.count:,} records, the first at offset {min(unreadable)}; they are left out, and readers"
-                " are told of the gap"
+                " get a gap"
             )
 
     @property
@@ -79,49 +80,71 @@ class SqliteJournal:
         return self._index.head
 
     @property
-    def gather(self) -> float:
-        return GATHER
+    def commit_delay(self) -> float:
+        return COMMIT_DELAY
 
     def append(self, record: Record, state: JobState | None = None) -> None:
         entry = self._index.jobs.get(record.job)
         if entry is None:
             entry = self._index.enter(record.job)
             self._unwritten.append(entry)
+        else:
+            self._before.setdefault(entry, (entry.state, entry.last))
         entry.state = evolve(entry.state, record) if state is None else state
         entry.last = record.position.offset
         self._pending.append(record)
 
-    def remember(self, job: str, key: str, digest: bytes) -> None:
+    def remember(self, job: str, key: str | None, digest: bytes) -> None:
         self._keys[job] = (key, digest)
 
     def commit(self) -> None:
         if not self._pending:
-            return
-        with self._file.transaction() as sql:
-            self._insert(sql)
-            overdue = self._overdue(sql) if self._may_be_overdue() else _Overdue()
-            if overdue.count:
-                self._drop(sql, overdue)
+            return self._file.probe()
+        overdue = _Overdue()
+        try:
+            with self._file.transaction() as sql:
+                self._insert(sql)
+                if self._may_be_overdue():
+                    overdue = self._overdue(sql)
+                if overdue.count:
+                    self._drop(sql, overdue)
+        except Exception:
+            # After some failures, of a sync say, all of it is in the file nevertheless.
+            if not self._is_stored(self._pending[-1]):
+                raise
         self._note(overdue)
-        written, self._pending, self._unwritten, self._keys = self._pending, [], [], {}
+        written = self._pending
+        self._clear()
         for record in written:
             self._recent.append(record)
         self._recent.commit()
         self._file.written(len(written))
+
+    def discard(self) -> None:
+        for entry, before in self._before.items():
+            entry.state, entry.last = before
+        for entry in self._unwritten:
+            self._index.remove(entry)
+        self._clear()
+
+    def check(self) -> None:
+        self._file.try_out()
 
     def recover(self) -> Sequence[StoredJob]:
         rows = self._file.sql.execute("SELECT number, key, digest FROM jobs ORDER BY number")
         jobs = ((self._index.numbered[number], key, digest) for number, key, digest in rows)
         return [StoredJob(id=entry.id, state=entry.state, key=key, digest=digest or b"") for entry, key, digest in jobs]
 
-    def read(self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512) -> Sequence[Record]:
-        if self._recent.complete(after, jobs):
-            return self._recent.read(after, jobs, limit=limit)
-        with closing(self._stored(after, jobs)) as records:
+    def read(
+        self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
+    ) -> Sequence[Record]:
+        if self._recent.has_all_since(after, jobs):
+            return self._recent.read(after, jobs, limit=limit, level=level)
+        with closing(self._stored(after, jobs, level)) as records:
             return list(islice(records, limit))
 
-    def complete(self, after: int, jobs: Collection[str] | None = None) -> bool:
-        return self._index.hole_to(jobs) <= after
+    def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
+        return self._index.hole_to(jobs) <= offset
 
     def keeps(self, job: str) -> bool:
         entry = self._index.jobs.get(job)
@@ -129,6 +152,16 @@ class SqliteJournal:
 
     def close(self) -> None:
         self._file.close()
+
+    def _clear(self) -> None:
+        self._pending, self._unwritten, self._keys, self._before = [], [], {}, {}
+
+    def _is_stored(self, record: Record) -> bool:
+        try:
+            row = self._file.sql.execute("SELECT body FROM records WHERE offset = ?", (record.position.offset,))
+            return bool(row.fetchone() == (record.json,))
+        except sqlite3.Error:
+            return False
 
     def _insert(self, sql: sqlite3.Connection) -> None:
         sql.executemany(
@@ -156,7 +189,7 @@ class SqliteJournal:
         return self._index.count + len(self._pending), self._index.bytes + added
 
     def _overdue(self, sql: sqlite3.Connection) -> "_Overdue":
-        """What is to go: the oldest records, while a bound is exceeded. The newest always stays."""
+        """The records to drop: the oldest, while a bound is exceeded. The newest always stays."""
         index, keep, now = self._index, self._keep, self._pending[-1].at
         count, size = self._with_pending()
         most = min(count - 1, max(SLICE, 2 * len(self._pending)))
@@ -191,9 +224,13 @@ class SqliteJournal:
         index.bytes += sum(size_of(record.json) for record in self._pending) - overdue.bytes
         index.trimmed_to = max(index.trimmed_to, overdue.up_to)
         for record in self._pending:
+            entry = index.jobs[record.job]
+            index.rank(entry, record.position.offset, rank(record))
             if record.terminal:
-                index.jobs[record.job].folded_to = record.position.offset
+                entry.folded_to = record.position.offset
+        index.ranked.drop(overdue.up_to)
         for entry, offset in overdue.jobs.items():
+            entry.ranked.drop(offset)
             if entry.is_over_by(offset):
                 index.remove(entry)
             entry.trimmed_to = offset
@@ -207,7 +244,7 @@ class SqliteJournal:
             raise trouble(self._file.name, error) from error
 
     def _load_recent(self) -> MemoryJournal:
-        keep = Keep(
+        keep = Retention(
             records=min(RECENT_RECORDS, self._keep.records),
             bytes=min(RECENT_BYTES, self._keep.bytes),
             age=self._keep.age,
@@ -218,10 +255,10 @@ class SqliteJournal:
         recent.commit()
         return recent
 
-    def _stored(self, after: int, jobs: Collection[str] | None) -> Generator[Record]:
+    def _stored(self, after: int, jobs: Collection[str] | None, level: Level = LEVELS[0]) -> Generator[Record]:
         """The records in the file behind *after*, without those that cannot be read. Raises JournalError."""
         try:
-            with closing(self._rows(after, jobs)) as rows:
+            with closing(self._rows(after, jobs) if level == LEVELS[0] else self._rows_of(after, jobs, level)) as rows:
                 for row in rows:
                     if row[0] in self._index.unreadable:
                         continue
@@ -235,7 +272,7 @@ class SqliteJournal:
             raise trouble(self._file.name, error) from error
 
     def _rows(self, after: int, jobs: Collection[str] | None) -> Generator[Row]:
-        """One walk of an index for each job, merged: it costs what is taken of it, however much lies between."""
+        """One walk of an index for each job, merged: it costs what is read of it, however much lies between."""
         sql = self._file.sql
         if jobs is None:
             walks = [sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset", (after,))]
@@ -250,31 +287,10 @@ class SqliteJournal:
             for walk in walks:
                 walk.close()
 
-
-def stored_records(path: Path, jobs: Collection[str] | None = None, *, notify: Notify = notice) -> Generator[Record]:
-    """The records in the journal at *path*, of *jobs* or of all, in order; a relay may be writing it meanwhile.
-
-    A record that cannot be read is left out, and *notify* told. Raises JournalError where there is no journal, and at
-    the place where it cannot be read on; UsageError where it holds nothing of one of *jobs*.
-    """
-    with reading(path) as sql:
-        (epoch,) = sql.execute("SELECT epoch FROM journal").fetchone()
-        known = {id: number for number, id in sql.execute("SELECT number, id FROM jobs")}
-        for job in jobs or ():
-            if job not in known:
-                raise UsageError(f"the journal {path} holds nothing of a job {inert(job)!r}")
-        wanted = None if jobs is None else {known[job] for job in jobs}
-        after = 0
-        # In pages, so that no reader who takes his time keeps the relay from reusing its log.
-        while page := sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset LIMIT {SLICE}", (after,)).fetchall():
-            after = page[-1][0]
-            for row in page:
-                if wanted is not None and row[1] not in wanted:
-                    continue
-                if (record := record_in(row, epoch)) is not None:
-                    yield record
-                else:
-                    notify(f"the record at offset {row[0]} of {path} cannot be read, and is left out")
+    def _rows_of(self, after: int, jobs: Collection[str] | None, level: Level) -> Generator[Row]:
+        """What reaches readers of *level*, one look-up each."""
+        for offset in self._index.reaching(level, after, jobs):
+            yield from self._file.sql.execute(f"{ROWS} WHERE offset = ?", (offset,))
 
 
 class _Overdue:

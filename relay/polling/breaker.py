@@ -1,11 +1,11 @@
-"""How long to hold off after a failure, and whether an account may be asked at all. Pure: time and chance are given."""
+"""How long to back off after a failure, and whether an account may be polled at all. Pure: time is handed in."""
 
 from typing import Final, Literal
 
-from relay.cadence import LONGEST, Pace, clamped
 from relay.errors import ErrorKind, UpstreamError
+from relay.pace import MAX_DELAY, Pace, clamp_delay
 
-__all__ = ["AUTH_PROBE", "Breaker", "back_off", "is_of_the_account"]
+__all__ = ["AUTH_PROBE", "CONFIRMED", "Breaker", "back_off", "is_of_the_account"]
 
 AUTH_PROBE: Final = 30.0
 """Seconds between two tries with a token that was not accepted: it may have been unlocked, and seldom is."""
@@ -14,7 +14,7 @@ _OF_THE_ACCOUNT: Final[frozenset[ErrorKind]] = frozenset({"network", "timeout", 
 
 
 def is_of_the_account(kind: ErrorKind) -> bool:
-    """Whether an error of this *kind* says something of the whole account, not only of the task asked about."""
+    """Whether an error of this *kind* concerns the whole account, not only the task of the request."""
     return kind in _OF_THE_ACCOUNT
 
 
@@ -22,31 +22,40 @@ def back_off(pace: Pace, in_a_row: int, error: UpstreamError, chance: float) -> 
     """The seconds until the next try, after *in_a_row* failures, this one counted.
 
     The first comes an interval later. From then on it is anywhere between an interval and a ceiling that doubles up to
-    LONGEST (full jitter), so that many who failed together do not return together. What the upstream asked for in
-    Retry-After comes first, within bounds. *chance* is from 0 to 1.
+    MAX_DELAY (full jitter), so that jobs which failed together do not return together. A Retry-After of the upstream
+    comes first, within the bounds of `clamp_delay`. It is never sooner than an interval. *chance* is from 0 to 1.
     """
-    shortest = min(pace.interval, LONGEST)
+    shortest = pace.interval
     if error.kind == "auth":
         return max(AUTH_PROBE, shortest)
     if error.retry_after is not None:
-        return round(max(shortest, clamped(error.retry_after)), 3)
-    ceiling = min(LONGEST, shortest * 2.0 ** min(in_a_row - 1, 16))
+        return round(max(shortest, clamp_delay(error.retry_after)), 3)
+    ceiling = max(shortest, min(MAX_DELAY, shortest * 2.0 ** min(in_a_row - 1, 16)))
     return round(shortest + (ceiling - shortest) * chance, 3)
 
 
-class Breaker:
-    """Keeps an account in trouble from being asked by many: it opens after *threshold* failures in a row.
+CONFIRMED: Final = 2
+"""How many tasks must be refused, one after the other, until the account is in trouble and not a task alone."""
 
-    While it is open nobody asks. From *until* on it is half-open: one request may try, and what comes of that closes it
-    or opens it again.
+
+class Breaker:
+    """Holds off the requests of an account in trouble: it opens after *threshold* failures in a row.
+
+    Each task is to be counted once, with its first failure: a second failure says nothing new of the account. So a task
+    that alone fails never opens it.
+
+    While it is open no request is made. From *until* on it is half-open: one request may try, and its outcome closes
+    the breaker or opens it again.
     """
 
     def __init__(self, threshold: int = 5) -> None:
-        self.until = 0.0
+        self.until: float = 0.0
         self.state: Literal["closed", "open", "half-open"] = "closed"
         self._threshold = threshold
         self._in_a_row = 0
+        self._refusals = 0
         self._openings = 0
+        self._limited = False
 
     @property
     def openings(self) -> int:
@@ -54,7 +63,7 @@ class Breaker:
         return self._openings
 
     def allows(self, now: float) -> bool:
-        """Whether a request may be made now. Who makes it while the breaker is open calls `try_out` first."""
+        """Whether a request may be made now. Call `try_out` before making one while the breaker is open."""
         return self.state == "closed" or (self.state == "open" and now >= self.until)
 
     def try_out(self) -> None:
@@ -62,28 +71,50 @@ class Breaker:
         if self.state == "open":
             self.state = "half-open"
 
-    def counts(self, *, at_once: bool = False) -> bool:
-        """Count a failure; return whether the breaker is to open (again). With *at_once* one failure is enough."""
+    def counts(self, *, at_once: bool = False, refusal: bool = False) -> bool:
+        """Count a failure; return whether the breaker is to open (again).
+
+        With *at_once* one failure is enough. Of *refusal*, of a token, CONFIRMED are.
+        """
         self._in_a_row += 1
+        self._refusals += refusal
         if self.state == "open":
             return False
-        return at_once or self.state == "half-open" or self._in_a_row >= self._threshold
+        enough = self._in_a_row >= self._threshold or self._refusals >= CONFIRMED
+        return at_once or self.state == "half-open" or enough
 
-    def open(self, until: float) -> None:
-        """Let nobody ask before *until*."""
+    def open(self, until: float, *, limited: bool = False) -> None:
+        """Allow no request before *until*; *limited* says that the upstream itself named that time."""
         self.state, self.until = "open", until
+        self._limited = limited
         self._openings += 1
 
     def close(self) -> bool:
         """Count a success; return whether that closed the breaker.
 
-        While it is open, answers to what was asked before are no sign of a recovery.
+        While it is open, answers to earlier requests are no sign of a recovery.
         """
         if self.state == "open":
             return False
-        self._in_a_row = self._openings = 0
+        self._in_a_row = self._refusals = self._openings = 0
         closes, self.state = self.state == "half-open", "closed"
         return closes
+
+    def abandon(self) -> None:
+        """Drop the requests under way: if one of them was the trial, another may be made."""
+        if self.state == "half-open":
+            self.state = "open"
+
+    def reset(self) -> bool:
+        """Close it, as the account is known to work; return whether it was not closed.
+
+        If the upstream wanted more time it stays as it is.
+        """
+        if self.state == "closed" or self._limited:
+            return False
+        self._in_a_row = self._refusals = self._openings = 0
+        self.state = "closed"
+        return True
 
     def try_now(self, now: float) -> None:
         """Something has changed: let one request try at once."""

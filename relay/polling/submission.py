@@ -1,40 +1,69 @@
-"""A submission: once, and never again by itself, since it may cost money; and what it means that it failed."""
+"""A submission: sent once, and never repeated by itself, since it may cost money; and how a failed one ends its job."""
 
+from asyncio import current_task
 from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Failed, FailureKind
-from relay.subscription import Notify
-from relay.upstreams.base import CallsBack, Submits
+from relay.notices import Notify, interrupts, shown
+from relay.text import TEXT_LIMIT, bounded, inert
+from relay.upstreams.base import AcceptsWebhook, Submits
 
-__all__ = ["INTERRUPTED", "hand_in"]
+__all__ = ["INTERRUPTED", "checked_key", "submit_once"]
+
+MAX_KEY: Final = 255
 
 INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
 
 
-async def hand_in(
+async def submit_once(
     upstream: Submits, name: str, input: Mapping[str, Any], url: str | None, notify: Notify
 ) -> str | Failed:
-    """Submit *input* at *upstream*, once: the task's id, or how the job has failed.
+    """Submit *input* at *upstream*, once, and return the task's id, or how the job has failed.
 
-    Where the upstream can call back, it is asked to call *url*, if there is one.
+    If the upstream has webhooks and there is a *url*, the input asks for a call of it.
     """
+    caller = current_task()
     try:
-        if url is not None and isinstance(upstream, CallsBack):
-            input = upstream.calling_back(input, url)
-        return await upstream.submit(input)
+        if url is not None and isinstance(upstream, AcceptsWebhook):
+            input = upstream.with_webhook(input, url)
+        return _checked_task(await upstream.submit(input))
     except UpstreamError as error:
-        return _not_taken(error)
+        return _not_submitted(error)
     except UsageError as error:
         return Failed(kind="upstream", message=str(error))
-    except Exception as error:
-        notify(f"the adapter of upstream {name} failed to submit: {error!r}")
+    except BaseException as error:
+        if interrupts(error, caller):
+            raise
+        notify(f"the adapter of upstream {name} failed to submit: {shown(error)}")
         return Failed(kind="internal", message=f"the adapter failed with {type(error).__name__}")
 
 
-def _not_taken(error: UpstreamError) -> Failed:
-    """A submission that failed is not repeated: only a refusal proves that the upstream did not take the work."""
+def checked_key(key: str) -> str:
+    """*key*, if it can be the key of a submission. Raises UsageError."""
+    if not (1 <= len(key) <= MAX_KEY and inert(key) == key):
+        raise UsageError(f"an Idempotency-Key has 1 to {MAX_KEY} characters that print, in UTF-8")
+    return key
+
+
+def _checked_task(task: object) -> str | Failed:
+    """The upstream's id of a task as it is, or how the job has failed if no record could hold it."""
+    if isinstance(task, str) and task and bounded(task) == task:
+        return task
+    what = f"a text of {len(task):,} characters" if isinstance(task, str) else f"a {type(task).__name__}"
+    return Failed(
+        kind="malformed",
+        message=f"submitted, but the upstream's id of the task is none that can be used: {what}"
+        f" (an id is well-formed text of 1 to {TEXT_LIMIT:,} characters)",
+    )
+
+
+def _not_submitted(error: UpstreamError) -> Failed:
+    """A submission that failed is not repeated: only a refusal proves that the upstream did not take the work.
+
+    So does a connection that never came about. A status of 5xx, a timeout and an answer that breaks off prove nothing.
+    """
     kinds: dict[str, FailureKind] = {
         "auth": "auth",
         "rate-limit": "rate-limit",
@@ -43,10 +72,12 @@ def _not_taken(error: UpstreamError) -> Failed:
         "malformed": "malformed",
         "internal": "internal",
     }
-    sure = error.kind in ("auth", "rate-limit", "not-found", "refused")
-    doubt = "" if sure else "; whether the upstream took the job is not known, and it is not submitted again"
+    acted = error.acted
+    if acted is None:
+        acted = error.kind not in ("auth", "rate-limit", "not-found", "refused")
+    doubt = "" if not acted else "; whether the upstream took the job is not known, and it is not submitted again"
     return Failed(
         kind=kinds.get(error.kind, "upstream"),
         message=f"not submitted: {error.message}{doubt}",
-        retryable=error.kind in ("rate-limit", "auth"),
+        retryable=error.kind in ("rate-limit", "auth") or (error.kind == "network" and not acted),
     )

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-__all__ = ["Budget"]
+__all__ = ["TokenBucket"]
 
 _BURST_SECONDS: Final = 0.1
 
 
-class Budget:
+class TokenBucket:
     """So many requests a second, and no more than a tenth of a second's worth at once. A rate of 0 is no limit."""
 
     def __init__(self, rate: float) -> None:
@@ -21,11 +21,17 @@ class Budget:
         if self._rate <= 0:
             return True
         self._refill(now)
-        # What is added up of fractions may lack the last bit of a whole.
+        # A sum of fractions may lack the last bit of a whole.
         if self._left < 1.0 - 1e-9:
             return False
         self._left -= 1.0
         return True
+
+    def spend(self, requests: int, now: float) -> None:
+        """Count *requests* that were made without `take`: later ones wait until they are made up for."""
+        if self._rate > 0 and requests > 0:
+            self._refill(now)
+            self._left -= requests
 
     def ready_at(self, now: float) -> float:
         """When the next request may be made: *now*, or later."""

@@ -1,78 +1,52 @@
 """For tests of programs that use the relay: scripted upstreams, a clock moved by hand. Needs no test runner."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relay._exports import lazy_exports
 
 if TYPE_CHECKING:
-    from relay.testing.checks import check_sink
-    from relay.testing.clock import ManualClock
-    from relay.testing.dialects.comfyui import ScriptedComfyUI
-    from relay.testing.dialects.fal import ScriptedFal
-    from relay.testing.dialects.kling import ScriptedKling
-    from relay.testing.dialects.luma import ScriptedLuma
-    from relay.testing.dialects.minimax import ScriptedMiniMax
-    from relay.testing.dialects.new_api import ScriptedNewApi
-    from relay.testing.dialects.openai_videos import ScriptedOpenAIVideos
-    from relay.testing.dialects.replicate import ScriptedReplicate
-    from relay.testing.dialects.runway import ScriptedRunway
-    from relay.testing.dialects.veo import ScriptedVeo
-    from relay.testing.items import ScriptedItems
-    from relay.testing.samples import sample_records
-    from relay.testing.scenarios import SCENARIOS, Moment, Scenario
-    from relay.testing.trial import UpstreamBodies
-    from relay.testing.upstream import ScriptedUpstream
-    from relay.testing.upstream_checks import check_upstream
-
-__all__ = [
-    "SCENARIOS",
-    "ManualClock",
-    "Moment",
-    "Scenario",
-    "ScriptedComfyUI",
-    "ScriptedFal",
-    "ScriptedItems",
-    "ScriptedKling",
-    "ScriptedLuma",
-    "ScriptedMiniMax",
-    "ScriptedNewApi",
-    "ScriptedOpenAIVideos",
-    "ScriptedReplicate",
-    "ScriptedRunway",
-    "ScriptedUpstream",
-    "ScriptedVeo",
-    "UpstreamBodies",
-    "check_sink",
-    "check_upstream",
-    "sample_records",
-]
-
-_HOMES = {
-    "ManualClock": "relay.testing.clock",
-    "Moment": "relay.testing.scenarios",
-    "SCENARIOS": "relay.testing.scenarios",
-    "Scenario": "relay.testing.scenarios",
-    "ScriptedComfyUI": "relay.testing.dialects.comfyui",
-    "ScriptedFal": "relay.testing.dialects.fal",
-    "ScriptedItems": "relay.testing.items",
-    "ScriptedKling": "relay.testing.dialects.kling",
-    "ScriptedLuma": "relay.testing.dialects.luma",
-    "ScriptedMiniMax": "relay.testing.dialects.minimax",
-    "ScriptedNewApi": "relay.testing.dialects.new_api",
-    "ScriptedOpenAIVideos": "relay.testing.dialects.openai_videos",
-    "ScriptedReplicate": "relay.testing.dialects.replicate",
-    "ScriptedRunway": "relay.testing.dialects.runway",
-    "ScriptedUpstream": "relay.testing.upstream",
-    "ScriptedVeo": "relay.testing.dialects.veo",
-    "UpstreamBodies": "relay.testing.trial",
-    "check_sink": "relay.testing.checks",
-    "check_upstream": "relay.testing.upstream_checks",
-    "sample_records": "relay.testing.samples",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Each part is imported when it is first named: the clock needs no HTTP server."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+    from relay.testing.clock import ManualClock as ManualClock
+    from relay.testing.conformance.samples import sample_records as sample_records
+    from relay.testing.conformance.sink import check_sink as check_sink
+    from relay.testing.conformance.trial import UpstreamBodies as UpstreamBodies
+    from relay.testing.conformance.upstream import check_upstream as check_upstream
+    from relay.testing.scripted.base import ScriptedItems as ScriptedItems
+    from relay.testing.scripted.comfyui import ScriptedComfyUI as ScriptedComfyUI
+    from relay.testing.scripted.fal import ScriptedFal as ScriptedFal
+    from relay.testing.scripted.kling import ScriptedKling as ScriptedKling
+    from relay.testing.scripted.luma import ScriptedLuma as ScriptedLuma
+    from relay.testing.scripted.minimax import ScriptedMiniMax as ScriptedMiniMax
+    from relay.testing.scripted.new_api import ScriptedNewApi as ScriptedNewApi
+    from relay.testing.scripted.openai_videos import ScriptedOpenAIVideos as ScriptedOpenAIVideos
+    from relay.testing.scripted.replicate import ScriptedReplicate as ScriptedReplicate
+    from relay.testing.scripted.runway import ScriptedRunway as ScriptedRunway
+    from relay.testing.scripted.scenarios import SCENARIOS as SCENARIOS
+    from relay.testing.scripted.scenarios import Moment as Moment
+    from relay.testing.scripted.scenarios import Scenario as Scenario
+    from relay.testing.scripted.sora import ScriptedUpstream as ScriptedUpstream
+    from relay.testing.scripted.veo import ScriptedVeo as ScriptedVeo
+else:
+    # Each part is imported when it is first used: the clock needs no HTTP server.
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "relay.testing.clock": ["ManualClock"],
+            "relay.testing.conformance.samples": ["sample_records"],
+            "relay.testing.conformance.sink": ["check_sink"],
+            "relay.testing.conformance.trial": ["UpstreamBodies"],
+            "relay.testing.conformance.upstream": ["check_upstream"],
+            "relay.testing.scripted.base": ["ScriptedItems"],
+            "relay.testing.scripted.comfyui": ["ScriptedComfyUI"],
+            "relay.testing.scripted.fal": ["ScriptedFal"],
+            "relay.testing.scripted.kling": ["ScriptedKling"],
+            "relay.testing.scripted.luma": ["ScriptedLuma"],
+            "relay.testing.scripted.minimax": ["ScriptedMiniMax"],
+            "relay.testing.scripted.new_api": ["ScriptedNewApi"],
+            "relay.testing.scripted.openai_videos": ["ScriptedOpenAIVideos"],
+            "relay.testing.scripted.replicate": ["ScriptedReplicate"],
+            "relay.testing.scripted.runway": ["ScriptedRunway"],
+            "relay.testing.scripted.scenarios": ["Moment", "SCENARIOS", "Scenario"],
+            "relay.testing.scripted.sora": ["ScriptedUpstream"],
+            "relay.testing.scripted.veo": ["ScriptedVeo"],
+        },
+    )

@@ -9,18 +9,25 @@ from typing import Final
 __all__ = ["ManualClock"]
 
 _SETTLING: Final = 100
-"""How many turns of the event loop go by before time moves on by itself.
+"""How many turns of the event loop pass before time moves on by itself.
 
-An exchange of aiohttp with itself over loopback takes five to ten: what is in flight arrives before the next jump.
+An exchange of aiohttp with itself over loopback needs five to ten, so it completes before the next jump.
+"""
+
+_ALONE: Final = 10
+"""How many turns in a row must find nothing else ready, where the event loop shows what is ready.
+
+One would do for tasks. Bytes sent over loopback are ready at the next turn; the others are for a kernel that is late.
 """
 
 
 class ManualClock:
-    """A `relay.clock.Clock` that stands still until it is told to move.
+    """A `relay.clock.Clock` that stands still until a test moves it.
 
-    It starts at 2026-01-01 00:00 UTC. With *auto* it moves by itself: once somebody sleeps, and nobody else has gone to
-    sleep for a hundred turns of the event loop, it jumps to the next time somebody waits for. A story of 25 minutes
-    takes as long as its requests. It knows of no work in another process or thread. Belongs to one event loop.
+    It starts at 2026-01-01 00:00 UTC. With *auto* it moves by itself: once a task sleeps, and the event loop has had
+    nothing else to run for ten turns, or no other task has gone to sleep for a hundred, it jumps to the next time that
+    a task waits for. A job of 25 minutes takes as long as its requests. It knows of no work in another process or
+    thread. It belongs to one event loop.
     """
 
     def __init__(self, *, auto: bool = False, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
@@ -30,7 +37,7 @@ class ManualClock:
         self._numbers = count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals: list[tuple[int, asyncio.Future[None]]] = []
-        self._quiet = 0
+        self._quiet = _Quiet()
         self._ticking = False
 
     def now(self) -> datetime:
@@ -41,7 +48,7 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many are asleep."""
+        """How many tasks are asleep."""
         self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[2].done()]
         return len(self._sleepers)
 
@@ -53,21 +60,21 @@ class ManualClock:
         heappush(self._sleepers, (self._elapsed + seconds, next(self._numbers), woken))
         self._announce()
         if self._auto:
-            self._quiet = 0
+            self._quiet = _Quiet()
             self._tick()
         await woken
 
     async def sleeping(self, at_least: int = 1) -> None:
-        """Return when that many are asleep: a test waits for this before it moves the clock."""
+        """Return when that many tasks are asleep: a test waits for this before it moves the clock."""
         if self.sleepers < at_least:
             arrived = asyncio.get_running_loop().create_future()
             self._arrivals.append((at_least, arrived))
             await arrived
 
     async def advance(self, seconds: float) -> None:
-        """Move on by *seconds*, stopping at each time somebody waits for, in order, until those woken have acted.
+        """Move on by *seconds*. Stop at each time that a task waits for, in order, until the woken tasks have acted.
 
-        Who sleeps again within that time is woken again.
+        A task that sleeps again within that time is woken again.
         """
         end = self._elapsed + seconds
         await self._settled()
@@ -95,7 +102,10 @@ class ManualClock:
         self._arrivals = [waiting for waiting in self._arrivals if not waiting[1].done()]
 
     async def _settled(self) -> None:
+        quiet = _Quiet()
         for _ in range(_SETTLING):
+            if quiet.after_a_turn():
+                return
             await asyncio.sleep(0)
 
     def _tick(self) -> None:
@@ -107,9 +117,24 @@ class ManualClock:
         self._ticking = False
         if not self.sleepers:
             return
-        self._quiet += 1
-        if self._quiet >= _SETTLING:
-            self._quiet = 0
+        if self._quiet.after_a_turn():
+            self._quiet = _Quiet()
             self._wake_next()
         if self.sleepers:
             self._tick()
+
+
+class _Quiet:
+    """Counts turns of the running event loop until what runs on it can be expected to wait for the clock."""
+
+    def __init__(self) -> None:
+        self._turns = 0
+        self._alone = 0
+
+    def after_a_turn(self) -> bool:
+        """Count a turn; return whether those so far are enough."""
+        # asyncio's own loops keep what is ready in `_ready`, all versions of them; uvloop does not show it.
+        ready = getattr(asyncio.get_running_loop(), "_ready", None)
+        self._turns += 1
+        self._alone = self._alone + 1 if ready is not None and not ready else 0
+        return self._alone >= _ALONE or self._turns >= _SETTLING

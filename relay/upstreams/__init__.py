@@ -1,75 +1,44 @@
-"""One file a dialect. An adapter translates between its API and `relay.observations`, and does nothing else."""
+"""One file a dialect. An adapter translates between its API and `relay.jobs.observations`, and does nothing else."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relay._exports import lazy_exports
+from relay.upstreams.registry import adapters
 
 if TYPE_CHECKING:
-    from relay.upstreams.base import CallsBack, Cancels, FetchesResults, Pushes, Submits, Upstream
-    from relay.upstreams.comfyui import ComfyUI
-    from relay.upstreams.declared.adapter import Declared
-    from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
-    from relay.upstreams.fal import Fal
-    from relay.upstreams.items import ItemUpstream
-    from relay.upstreams.kling import Kling
-    from relay.upstreams.luma import Luma
-    from relay.upstreams.minimax import MiniMax
-    from relay.upstreams.new_api import NewApi
-    from relay.upstreams.openai_videos import OpenAIVideos
-    from relay.upstreams.replicate import Replicate
-    from relay.upstreams.runway import Runway
-    from relay.upstreams.sora import Sora
-    from relay.upstreams.veo import Veo
-
-__all__ = [
-    "CallsBack",
-    "CancelRequest",
-    "Cancels",
-    "ComfyUI",
-    "Declared",
-    "Fal",
-    "FetchesResults",
-    "ItemUpstream",
-    "Kling",
-    "Luma",
-    "MiniMax",
-    "NewApi",
-    "OpenAIVideos",
-    "PollRequest",
-    "Pushes",
-    "Replicate",
-    "ResultRequest",
-    "Runway",
-    "Sora",
-    "SubmitRequest",
-    "Submits",
-    "Upstream",
-    "Veo",
-]
-
-_HOMES = {
-    "CancelRequest": "relay.upstreams.declared.declaration",
-    "Declared": "relay.upstreams.declared.adapter",
-    "ComfyUI": "relay.upstreams.comfyui",
-    "Fal": "relay.upstreams.fal",
-    "ItemUpstream": "relay.upstreams.items",
-    "Kling": "relay.upstreams.kling",
-    "Luma": "relay.upstreams.luma",
-    "MiniMax": "relay.upstreams.minimax",
-    "NewApi": "relay.upstreams.new_api",
-    "OpenAIVideos": "relay.upstreams.openai_videos",
-    "PollRequest": "relay.upstreams.declared.declaration",
-    "Replicate": "relay.upstreams.replicate",
-    "ResultRequest": "relay.upstreams.declared.declaration",
-    "Runway": "relay.upstreams.runway",
-    "Sora": "relay.upstreams.sora",
-    "SubmitRequest": "relay.upstreams.declared.declaration",
-    "Veo": "relay.upstreams.veo",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Adapters are imported when they are first named: they bring an HTTP client, which most imports do not need."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES.get(name, "relay.upstreams.base")), name)
+    from relay.upstreams.base import AcceptsWebhook as AcceptsWebhook
+    from relay.upstreams.base import Cancels as Cancels
+    from relay.upstreams.base import ChecksInput as ChecksInput
+    from relay.upstreams.base import FetchesResults as FetchesResults
+    from relay.upstreams.base import KeepsTasks as KeepsTasks
+    from relay.upstreams.base import Pushes as Pushes
+    from relay.upstreams.base import Submits as Submits
+    from relay.upstreams.base import Upstream as Upstream
+    from relay.upstreams.base import prompt_keys as prompt_keys
+    from relay.upstreams.declared.declaration import CancelRequest as CancelRequest
+    from relay.upstreams.declared.declaration import PollRequest as PollRequest
+    from relay.upstreams.declared.declaration import ResultRequest as ResultRequest
+    from relay.upstreams.declared.declaration import SubmitRequest as SubmitRequest
+    from relay.upstreams.per_task import PerTaskUpstream as PerTaskUpstream
+    from relay.upstreams.registry import *  # noqa: F403 - the adapters, each under its own name
+else:
+    # Adapters are imported when they are first used: they bring an HTTP client, which most imports do not need.
+    __all__, __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            **adapters(),
+            "relay.upstreams.base": [
+                "AcceptsWebhook",
+                "Cancels",
+                "ChecksInput",
+                "FetchesResults",
+                "KeepsTasks",
+                "Pushes",
+                "Submits",
+                "Upstream",
+                "prompt_keys",
+            ],
+            "relay.upstreams.declared.declaration": ["CancelRequest", "PollRequest", "ResultRequest", "SubmitRequest"],
+            "relay.upstreams.per_task": ["PerTaskUpstream"],
+        },
+    )

@@ -4,29 +4,34 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
-from relay.cadence import Pace
 from relay.events import Exchange
-from relay.observations import Answer
+from relay.jobs.observations import Answer
+from relay.pace import Pace
+from relay.supervision.supervisor import Supervise
 
 __all__ = [
-    "CallsBack",
+    "AcceptsWebhook",
     "Cancels",
+    "ChecksInput",
+    "CountsRequests",
     "ExchangeListener",
     "FetchesResults",
+    "KeepsTasks",
     "News",
     "Paced",
     "Pushes",
-    "Reauthorises",
+    "RotatesToken",
     "Submits",
     "Upstream",
-    "is_item_type",
     "pace_of",
+    "polls_each_task",
+    "prompt_keys",
 ]
 
 ExchangeListener = Callable[[Exchange], None]
 
 News = Callable[[str], bool]
-"""Hears that there is something new about a task; returns whether anybody follows it."""
+"""Receives the news that a task has changed; returns whether any job follows it."""
 
 
 @runtime_checkable
@@ -34,12 +39,13 @@ class Upstream(Protocol):
     """Somebody else's job API, for one account.
 
     An adapter translates, and no more: it never sleeps, retries, logs or remembers a job. It is entered before its
-    first call and left after its last. *interval* and *deadline* are in seconds: how often to ask, and how long a job
-    may take. *on_exchange*, where set, hears every raw exchange, secrets already masked.
+    first call and left after its last. *interval* and *deadline* are in seconds: how often to poll, and how long a job
+    may last. *on_exchange*, if set, receives every raw exchange, secrets already redacted.
 
-    One request answers for all tasks of a list-type upstream. An adapter that has to make a request for each task says
-    `item_type = True`: then each job keeps a cadence of its own, and `observe` is asked about one task or a few, many
-    times at once. Such an adapter puts an UpstreamError about one task into the answer, and raises what is about all.
+    One request answers for all tasks of an account, unless an adapter has to make a request for each task. It then
+    says `polls_each_task = True`: each job has a schedule of its own, and `observe` is called with one task or a few,
+    many times at once. Such an adapter puts an UpstreamError about one task into the answer, and raises what is about
+    all.
     """
 
     name: str
@@ -83,8 +89,17 @@ class Submits(Protocol):
 
 
 @runtime_checkable
+class ChecksInput(Protocol):
+    """An upstream that knows, without a request, some inputs that `submit` would refuse."""
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """Raises UsageError, as `submit` would, for an *input* that is not what it takes."""
+        ...
+
+
+@runtime_checkable
 class Cancels(Protocol):
-    """An upstream that can be told to stop."""
+    """An upstream that can cancel a task."""
 
     async def cancel(self, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError where it did not agree."""
@@ -92,17 +107,17 @@ class Cancels(Protocol):
 
 
 @runtime_checkable
-class CallsBack(Protocol):
-    """An upstream that calls an address when a task has news, if it is asked to when the task is submitted."""
+class AcceptsWebhook(Protocol):
+    """An upstream that calls an address when a task has news, if the submission of the task names one."""
 
-    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+    def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
         """*input*, asking to call *url*. Where *input* itself says whom to call, that stays."""
         ...
 
 
 @runtime_checkable
 class Pushes(Protocol):
-    """An upstream that can tell by itself that a task has news.
+    """An upstream that can report by itself that a task has news.
 
     Its adapter calls *on_news*, which the relay sets before it enters the adapter, on the loop's thread. Polling stays
     the truth: all that news does is to bring the next poll forward. What listens ends where the adapter is left.
@@ -112,28 +127,57 @@ class Pushes(Protocol):
 
 
 @runtime_checkable
+class KeepsTasks(Protocol):
+    """An upstream with a task of its own that lasts as long as it is entered, such as one that listens.
+
+    The relay sets *supervise* before it enters the adapter. A task that the adapter starts with it is started again
+    when it dies, and the operator is notified. Without a relay it is `relay.supervision.supervisor.unsupervised`.
+    """
+
+    supervise: Supervise
+
+
+@runtime_checkable
 class Paced(Protocol):
-    """An upstream with more to say about when it may be asked than an interval and a deadline."""
+    """An upstream with a pace of its own, beyond an interval and a deadline."""
 
     pace: Pace
 
 
 @runtime_checkable
-class Reauthorises(Protocol):
-    """An upstream whose token may change while jobs run, such as one that is read from a file."""
+class CountsRequests(Protocol):
+    """An upstream that can say how many requests it has made: one poll may take several, such as a look at a file."""
 
-    def credential(self) -> object:
-        """A value that is equal as long as the token is the same, and that tells nothing of it."""
+    @property
+    def requests(self) -> int:
+        """The requests made so far, of every kind; it only grows."""
         ...
 
 
-def is_item_type(upstream: Upstream) -> bool:
-    """Whether *upstream* needs a request for each task, which its adapter says with `item_type = True`."""
-    return bool(getattr(upstream, "item_type", False))
+@runtime_checkable
+class RotatesToken(Protocol):
+    """An upstream whose token may change while jobs run, such as one that is read from a file."""
+
+    def token_version(self) -> object:
+        """A value that is equal as long as the token is the same, and reveals nothing of it."""
+        ...
+
+
+def polls_each_task(upstream: Upstream) -> bool:
+    """Whether *upstream* needs a request for each task, which its adapter says with `polls_each_task = True`."""
+    return bool(getattr(upstream, "polls_each_task", False))
 
 
 def pace_of(upstream: Upstream) -> Pace:
-    """When *upstream* may be asked: its `pace`, or one of its interval and its deadline."""
+    """The pace of *upstream*: its `pace`, or one of its interval and its deadline."""
     return (
         upstream.pace if isinstance(upstream, Paced) else Pace(interval=upstream.interval, deadline=upstream.deadline)
     )
+
+
+def prompt_keys(upstream: Upstream) -> tuple[str, str | None]:
+    """The keys of a submission's input that hold the prompt and the address of an image; keys are joined by dots.
+
+    They are `prompt_at` and `image_at` of the adapter; by default the prompt is at `prompt`, and no image is accepted.
+    """
+    return str(getattr(upstream, "prompt_at", "prompt")), getattr(upstream, "image_at", None)

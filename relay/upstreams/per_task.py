@@ -3,171 +3,184 @@
 import asyncio
 import json
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, Unpack, cast
 from urllib.parse import quote
 
-import msgspec
+from msgspec.structs import replace
 
-from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.events import Status
-from relay.observations import Answer, Failure, Observation
-from relay.upstreams.base import ExchangeListener
-from relay.upstreams.http import HttpClient, Reply, Token
-from relay.upstreams.masking import without_secrets
+from relay.jobs.observations import Answer, Failure, Observation
+from relay.text import well_formed
+from relay.upstreams.http.account import AccountOptions, AccountUpstream
+from relay.upstreams.http.client import NotYetError, Reply, Token
+from relay.upstreams.http.redaction import Redactor, redact
+from relay.upstreams.reading.fields import Fields, about, only
+from relay.upstreams.reading.values import identifier, is_something
+from relay.upstreams.settings import PerTaskSettings, UpstreamSettings, default_of
 
-__all__ = ["ItemUpstream", "as_object", "needing", "segment"]
+__all__ = ["PerTaskOptions", "PerTaskUpstream", "as_object", "in_words", "needing", "paced", "segment"]
 
 TASK_LIMIT: Final = 256
 """The most characters of a task id that an upstream may give."""
 
-_T = TypeVar("_T", bound=msgspec.Struct)
+_Seen = TypeVar("_Seen", Observation, Observation | UpstreamError)
 
 _POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
 """What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
 
+_IN_WORDS: Final = ("message", "msg", "detail", "reason", "error", "description", "text")
+"""Where an object that is a reason has it in words."""
+
+_REASONS: Final = (
+    *("error", "fail_reason", "failure_reason", "failure", "failed_reason", "reason", "error_message", "error_msg"),
+    *("task_status_msg", "status_msg", "message", "msg", "detail"),
+)
+"""Where APIs say why a task has failed: gateways put it where another dialect has it."""
+
+_IDS: Final = (("id", "task_id", "request_id"), ("data", "result"))
+"""Where answers name a new task, when not where the dialect has it."""
+
 _OF_THE_ACCOUNT: Final[tuple[ErrorKind, ...]] = ("auth", "rate-limit", "network", "timeout", "server")
-"""What is as likely the account's trouble as one task's, the most telling first."""
+"""Errors that concern the account as likely as one task, the most significant first."""
 
 
-class ItemUpstream(ABC):
-    """One account of an API that is asked about one task at a time.
+class PerTaskOptions(AccountOptions, total=False):
+    """The options of every adapter that polls each task."""
+
+    concurrency: int
+
+
+class PerTaskUpstream(AccountUpstream):
+    """One account of an API that is polled one task at a time.
 
     A dialect says `_path` and `_read`, and has `submit` and `cancel` where its API does. At most *concurrency* polls
     are under way at once, however often `observe` is called. *interval*, *deadline* and *timeout* are in seconds;
     *headers* go with every request, and the token in *header*, after *scheme*. Raises UsageError where *base_url*,
     *token* or *concurrency* cannot be what they should.
 
-    *on_exchange*, where set, hears every raw exchange, secrets masked; its `jobs` is the task asked for.
+    *on_exchange*, if set, receives every raw exchange, secrets redacted; its `jobs` is the polled task.
     """
 
-    item_type: bool = True
+    settings: ClassVar[type[UpstreamSettings]] = PerTaskSettings
+    polls_each_task: bool = True
+    _marks: tuple[str, ...] = ("status",)
+    """By which of these fields the object is known that an answer is about; gateways wrap it in others."""
 
     def __init__(
         self,
         base_url: str,
         token: Token,
         *,
-        name: str,
-        interval: float,
-        deadline: float,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-        scheme: str = "Bearer",
-        header: str = "Authorization",
+        concurrency: int | None = None,
+        scheme: str | None = None,
+        header: str | None = None,
         headers: Mapping[str, str] | None = None,
+        **options: Unpack[AccountOptions],
     ) -> None:
+        super().__init__(base_url, token, scheme=scheme, header=header, headers=headers, **options)
+        if concurrency is None:
+            concurrency = cast(int, default_of(self.settings, "concurrency"))
         if concurrency < 1:
             raise UsageError("concurrency is a number of requests, 1 or more")
-        self.name = name
-        self.interval = interval
-        self.deadline = deadline
-        self.on_exchange: ExchangeListener | None = None
         self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
-        self._http = HttpClient(
-            base_url,
-            token,
-            upstream=name,
-            timeout=timeout,
-            clock=clock,
-            scheme=scheme,
-            header=header,
-            headers=headers,
-        )
 
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
-
-    def credential(self) -> object:
-        """A value that changes whenever the token does."""
-        return self._http.credential()
+    @property
+    def requests(self) -> int:
+        """How many requests were made so far: the poller keeps all of them within its budget."""
+        return self._http.requests
 
     @abstractmethod
     def _path(self, task: str) -> str:
-        """Where *task* is asked for, below the base URL. Raises UpstreamError for an id that cannot be one."""
+        """The path of *task*, below the base URL. Raises UpstreamError for an id that cannot be one."""
 
     @abstractmethod
     def _read(self, task: str, body: dict[str, Any], reply: Reply, /) -> Observation:
         """What *body*, the object in *reply*, says about *task*. Raises UpstreamError."""
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
-        """What the upstream says about each of *tasks*; `listed` is how many it told of.
+        """The upstream's report on each of *tasks*; `listed` is how many it reported on.
 
-        An error about one task stands for that task. Raises UpstreamError, once, where no task got an answer and the
-        reason is the account's: after some such errors in a row, or the first rate limit, the rest is not asked for.
+        A task with an empty answer (202 or 204 without a document) is still running, and an answer's Retry-After is the
+        time of the next poll. An error about one task stands for that task. Raises UpstreamError, once, if no task got
+        an answer and the reason is the account's: after some such errors in a row, or the first rate limit, the rest is
+        not polled.
         """
-        return await self._each(tasks, self._observe)
+        return await self._each(tasks, self._polled)
 
     async def _each(self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
         """What *ask* finds out about each of *tasks*, within the same bounds and with the same errors as `observe`.
 
-        A task about which it returns None is left out of the answer.
+        A task about which it returns None, or raises NotYetError, is left out of the answer.
         """
         wanted = list(dict.fromkeys(tasks))
         if len(wanted) == 1:
             return await self._alone(wanted[0], ask)
-        asking = _Round(wanted, ask, patience=self._concurrency)
-        await self._work_together(asking, min(self._concurrency, len(wanted)))
-        return asking.answer()
+        work = _Round(wanted, ask, patience=self._concurrency)
+        await self._work_together(work, min(self._concurrency, len(wanted)))
+        return work.answer()
 
     async def _alone(self, task: str, ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
         """The answer about one task, as most polls are: without what it takes to ask about several."""
         try:
             async with self._slots:
-                said = await ask(task)
+                seen = await ask(task)
+        except NotYetError as error:
+            return Answer(listed=0, tasks={}, poll_after=error.retry_after)
         except UpstreamError as error:
-            told = self._about(error)
-            if told.kind in _OF_THE_ACCOUNT:
-                raise told from None
-            return Answer(listed=0, tasks={task: told})
-        if said is None:
+            meant = self._about(error)
+            if meant.kind in _OF_THE_ACCOUNT:
+                raise meant from None
+            return Answer(listed=0, tasks={task: meant})
+        if seen is None:
             return Answer(listed=0, tasks={})
-        return Answer(listed=1, tasks={task: without_secrets(said, self._http.mask)})
+        return Answer(listed=1, tasks={task: redact(seen, self._http.redactor)})
 
-    async def _work_together(self, asking: "_Round", workers: int) -> None:
+    async def _work_together(self, work: "_Round", workers: int) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
-                    group.create_task(self._work(asking))
+                    group.create_task(self._work(work))
         except ExceptionGroup as errors:
-            # A fault of the adapter: the poller tells the operator which, and a group would hide it.
+            # A fault of the adapter: the poller reports it to the operator, and a group would hide it.
             raise errors.exceptions[0] from None
 
-    async def _work(self, asking: "_Round") -> None:
-        for task in asking:
+    async def _work(self, work: "_Round") -> None:
+        for task in work:
             try:
                 async with self._slots:
-                    said = await asking.ask(task)
-                asking.said(task, said and without_secrets(said, self._http.mask))
+                    seen = await work.ask(task)
+                work.record(task, seen and redact(seen, self._http.redactor))
+            except NotYetError:
+                work.record(task, None)
             except UpstreamError as error:
-                asking.said(task, self._about(error))
+                work.record(task, self._about(error))
 
     def _about(self, error: UpstreamError) -> UpstreamError:
-        """What *error*, which came of asking about one task, means in this dialect."""
+        """What *error*, which came of a request about one task, means in this dialect."""
         return error
 
-    def _typed(self, body: dict[str, Any], kind: type[_T]) -> _T:
-        """*body* as a *kind*. Raises UpstreamError (malformed), which names the field and never what it holds."""
+    def _address(self, task: str) -> str:
+        """Where the answer about *task* comes from, which addresses in it are relative to."""
+        return f"{self._http.base_url}/{self._path(task)}"
+
+    async def _polled(self, task: str) -> Observation:
         try:
-            return msgspec.convert(body, kind)
-        except msgspec.ValidationError as error:
-            problem = f"the answer is not in this dialect: {error}"
-        raise UpstreamError("malformed", problem)
+            return await self._observe(task)
+        except NotYetError as error:
+            return Observation(status="running", poll_after=error.retry_after)
 
     async def _observe(self, task: str) -> Observation:
         reply = await self._request("GET", self._path(task), jobs=(task,))
-        return self._read(task, as_object(reply.json()), reply)
+        try:
+            body = reply.json()
+            return paced(self._read(task, about(body, *self._marks) or as_object(body), reply), reply)
+        except UpstreamError as error:
+            error.retry_after = error.retry_after or reply.poll_after
+            raise
 
     async def _request(
         self,
@@ -194,22 +207,42 @@ class ItemUpstream(ABC):
     async def _create(self, path: str, body: Mapping[str, Any], *, key: str = "id") -> str:
         """POST *body*, once, and return the task id at *key* of the answer, a dotted path.
 
-        Raises UpstreamError; an answer without an id is malformed, as the task may exist all the same.
+        An id may be sent as a number, within an envelope, or by another usual name. Raises UpstreamError; an answer
+        without an id is malformed, as the task may exist all the same.
         """
-        answer: Any = (await self._request("POST", path, json=dict(body))).json()
-        for part in key.split("."):
-            answer = cast("dict[str, Any]", answer).get(part) if isinstance(answer, dict) else None
-        if not isinstance(answer, str) or not 0 < len(answer) <= TASK_LIMIT:
-            raise UpstreamError("malformed", "the task may have been created, but the answer names no task")
-        return answer
+        answer = (await self._request("POST", path, json=dict(body))).json()
+        ids = (self._id(about(answer, *names), *names) for names in ((key,), *_IDS))
+        return self._new_task(next(filter(None, ids), None))
 
-    def _ended(self, status: Status, word: str | None, *, reason: object = None, code: object = None) -> Failure | None:
+    def _id(self, answer: dict[str, Any] | None, *names: str) -> str | None:
+        fields = Fields(answer or {})
+        return next((found for name in names if (found := identifier(fields[name]))), None)
+
+    def _new_task(self, id: object) -> str:
+        """The *id* of a task that was created, as text. Raises UpstreamError (malformed) where it is none."""
+        task = identifier(id)
+        if task is None or len(task) > TASK_LIMIT:
+            raise UpstreamError("malformed", "the task may have been created, but the answer names no task")
+        return self._http.redactor.task(task)
+
+    def _ended(
+        self,
+        status: Status,
+        word: str | None,
+        *,
+        reason: object = None,
+        code: object = None,
+        answer: Fields | None = None,
+    ) -> Failure | None:
         """How a task of this *status* has ended without a result; None where it has not.
 
-        *word* is the upstream's own for the status, *reason* why, and *code* the same for machines.
+        *word* is the upstream's own for the status, *reason* why, and *code* the same for machines; without a
+        reason, the answer itself (*seen*) is searched for one.
         """
         if status not in ("failed", "cancelled"):
             return None
+        if answer is not None and not is_something(reason) and not is_something(code):
+            reason = answer.first(*_REASONS)
         message = self._words(reason) or self._words(code) or f"the upstream says {self._words(word)!r}"
         if status == "cancelled":
             return Failure(kind="cancelled", message=message)
@@ -218,14 +251,33 @@ class ItemUpstream(ABC):
         return Failure(kind="upstream", message=message, retryable=True)
 
     def _words(self, reason: object) -> str:
-        """A reason as text without secrets, empty where there is none."""
-        if reason is None or reason == "":
+        """See `in_words`."""
+        return in_words(reason, self._http.redactor)
+
+
+def in_words(reason: object, redactor: Redactor) -> str:
+    """A *reason* as text without secrets, empty where there is none; of an object, the part that is in words."""
+    return redactor(_worded(reason) or json.dumps(reason)) if is_something(reason) else ""
+
+
+def _worded(reason: object) -> str:
+    """The part of *reason* that is in words, empty where none is."""
+    match reason:
+        case str():
+            return reason
+        case list():
+            parts = cast("list[object]", reason)
+            found = [_worded(part) for part in parts]
+            return "; ".join(found) if all(found) else ""
+        case dict():
+            fields = cast("dict[str, object]", reason)
+            return next((words for name in _IN_WORDS if (words := _worded(fields.get(name)))), "")
+        case _:
             return ""
-        return self._http.mask(reason if isinstance(reason, str) else json.dumps(reason))
 
 
 class _Round:
-    """The tasks of one `observe`, handed to whichever worker is free, and what was said about them."""
+    """The tasks of one `observe`, handed to the next free worker, and the answers about them."""
 
     def __init__(
         self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]], *, patience: int
@@ -234,7 +286,7 @@ class _Round:
         self._tasks = tasks
         self._left = iter(tasks)
         self._patience = patience
-        self._said: dict[str, Observation | UpstreamError] = {}
+        self._outcomes: dict[str, Observation | UpstreamError] = {}
         self._answers = 0
         self._in_a_row = 0
         self._given_up: UpstreamError | None = None
@@ -243,32 +295,39 @@ class _Round:
         while self._given_up is None and (task := next(self._left, None)) is not None:
             yield task
 
-    def said(self, task: str, said: Observation | UpstreamError | None) -> None:
-        if said is not None:
-            self._said[task] = said
-        if isinstance(said, Observation):
+    def record(self, task: str, outcome: Observation | UpstreamError | None) -> None:
+        if outcome is not None:
+            self._outcomes[task] = outcome
+        if isinstance(outcome, Observation):
             self._answers += 1
-        if not isinstance(said, UpstreamError) or said.kind not in _OF_THE_ACCOUNT:
+        if not isinstance(outcome, UpstreamError) or outcome.kind not in _OF_THE_ACCOUNT:
             self._in_a_row = 0
             return
         self._in_a_row += 1
-        # One odd task may be forbidden, or break the server, for good: it must not keep the others from being asked.
-        if said.kind == "rate-limit" or self._in_a_row >= self._patience:
-            self._given_up = said
+        # One odd task may be forbidden, or break the server, for good: it must not keep the others from being polled.
+        if outcome.kind == "rate-limit" or self._in_a_row >= self._patience:
+            self._given_up = outcome
 
     def answer(self) -> Answer:
-        errors = [said for said in self._said.values() if isinstance(said, UpstreamError)]
-        if errors and len(errors) == len(self._said) and all(error.kind in _OF_THE_ACCOUNT for error in errors):
+        errors = [outcome for outcome in self._outcomes.values() if isinstance(outcome, UpstreamError)]
+        if errors and len(errors) == len(self._outcomes) and all(error.kind in _OF_THE_ACCOUNT for error in errors):
             raise min(errors, key=lambda error: _OF_THE_ACCOUNT.index(error.kind))
         if self._given_up is not None:
             for task in self._tasks:
-                self._said.setdefault(task, self._given_up)
-        return Answer(listed=self._answers, tasks=self._said)
+                self._outcomes.setdefault(task, self._given_up)
+        return Answer(listed=self._answers, tasks=self._outcomes)
+
+
+def paced(seen: _Seen, reply: Reply) -> _Seen:
+    """*seen*, to be polled again at the time in *reply*, unless it has a time of its own or the task has ended."""
+    if reply.poll_after is None or isinstance(seen, UpstreamError) or seen.poll_after is not None:
+        return seen
+    return seen if seen.result or seen.failure else replace(seen, poll_after=reply.poll_after)
 
 
 def segment(task: str) -> str:
     """*task* as one segment of a path. Raises UpstreamError (not-found) for what no URL can hold as one."""
-    if task.strip(".") == "":
+    if task.strip(".") == "" or well_formed(task) != task:
         raise UpstreamError("not-found", f"{task!r} is no task id")
     return quote(task, safe="")
 
@@ -282,7 +341,7 @@ def needing(input: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def as_object(body: object) -> dict[str, Any]:
-    """*body* itself, where it is an object. Raises UpstreamError (malformed) where it is not."""
-    if not isinstance(body, dict):
+    """*body*, which is an object, or a list of one. Raises UpstreamError (malformed) where it is not."""
+    if (found := only(body)) is None:
         raise UpstreamError("malformed", "the answer is not in this dialect: expected an object")
-    return cast("dict[str, Any]", body)
+    return found

@@ -16,7 +16,7 @@ __all__ = ["RECORD_LIMIT", "SCHEMA_VERSION", "ascii_json", "read_record", "recor
 SCHEMA_VERSION: Final = 1
 
 RECORD_LIMIT: Final = 256 * 1024
-"""The most bytes a record's JSON has: aiohttp's own clients refuse a line of more than 512 KiB."""
+"""The most bytes of a record's JSON: aiohttp's own clients refuse a line of more than 512 KiB."""
 
 
 class _Head(msgspec.Struct):
@@ -39,10 +39,13 @@ _TAG_LENGTH: Final = {kind: len(f'{{"type":"{kind.__struct_config__.tag}"') for 
 def stamp(job: str, seq: int, at: datetime, event: Event, position: Position) -> Record:
     """The record of *event*, encoded.
 
-    Raises UsageError where the record would be longer than RECORD_LIMIT.
+    Raises UsageError if the record would be longer than RECORD_LIMIT, or cannot be JSON.
     """
-    head = _encoder.encode(_Head(SCHEMA_VERSION, job, seq, at, event.type, event.level, event.text))
-    fields = _encoder.encode(event)[_TAG_LENGTH[type(event)] :]
+    try:
+        head = _encoder.encode(_Head(SCHEMA_VERSION, job, seq, at, event.type, event.level, event.text))
+        fields = _encoder.encode(event)[_TAG_LENGTH[type(event)] :]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"a {event.type!r} event cannot be JSON: {type(error).__name__}: {error}") from None
     body = ascii_json(head[:-1] + fields)
     if len(body) > RECORD_LIMIT:
         raise UsageError(f"a {event.type!r} event of {len(body):,} bytes is over the limit of {RECORD_LIMIT:,}")
@@ -50,9 +53,9 @@ def stamp(job: str, seq: int, at: datetime, event: Event, position: Position) ->
 
 
 def read_record(body: bytes, position: Position) -> Record:
-    """The record that *body* encodes, with its very bytes kept: what was said once is never worded anew.
+    """The record that *body* encodes. Its bytes are kept: a published record is never encoded anew.
 
-    Raises msgspec.ValidationError (a ValueError) where *body* is no record of this schema version.
+    Raises msgspec.ValidationError (a ValueError) if *body* is no record of this schema version.
     """
     head = _read_head.decode(body)
     if head.v != SCHEMA_VERSION:
@@ -64,7 +67,7 @@ def ascii_json(body: bytes) -> bytes:
     r"""The same JSON in printing ASCII: raw U+2028, U+0085 and the like end a line for some SSE clients."""
     if not body.isascii():
         body = _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], body.decode()).encode("ascii")
-    # JSON allows DEL as it is (RFC 8259, 7); a terminal that is shown the JSON would act on it.
+    # JSON allows a raw DEL (RFC 8259, 7); a terminal that shows the JSON would act on it.
     return body.replace(b"\x7f", rb"\u007f")
 
 

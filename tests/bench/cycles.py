@@ -53,13 +53,12 @@ def measure(plan: Plan) -> Findings:
         asyncio.run(_come_and_go(server, max(AT_ONCE, cycles // 10)))
         before = _census(server, alone)
         half = asyncio.run(_come_and_go(server, cycles // 2))
-        between = _census(server, alone)
+        between = _census(server, alone, before)
         plan.say(f"cycles: half of them, memory grew by {(between['memory'] - before['memory']) / 1024:.0f} KB")
         ways = half + asyncio.run(_come_and_go(server, cycles - cycles // 2))
-        after = _census(server, alone)
+        after = _census(server, alone, before)
         complaints = server.complaints()
-    left = {name: number - before["objects"].get(name, 0) for name, number in after["objects"].items()}
-    left = {name: number for name, number in left.items() if number > 0}
+    left = _left(before, after)
     plan.say(f"cycles: {dict(ways)}, left over: {left or 'nothing'}")
     return Findings(
         figures=_figures(before, between, after, left, cycles, complaints),
@@ -91,13 +90,26 @@ def _figures(
     ]
 
 
-def _census(server: RelayServer, alone: int) -> dict[str, Any]:
-    """What there is in the server, once it has noticed that everybody has left, and has come to rest."""
+def _left(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, int]:
+    """The objects that are there after, and were not before."""
+    left = {name: number - before["objects"].get(name, 0) for name, number in after["objects"].items()}
+    return {name: number for name, number in left.items() if number > 0}
+
+
+def _census(server: RelayServer, alone: int, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What there is in the server, once it has noticed that everybody has left, and has come to rest.
+
+    A server that waits for a processor looks as if it were at rest: where more is there than *before*, it is counted
+    again until WITHIN seconds are over.
+    """
     end = time.monotonic() + WITHIN
     while _descriptors(server) > alone and time.monotonic() < end:
         time.sleep(0.05)
     settle(server.pids)
     said = server.census()
+    while before is not None and _left(before, said) and time.monotonic() < end:
+        settle(server.pids)
+        said = server.census()
     settle(server.pids)
     return {**said, "memory": memory_bytes(server.pids), "descriptors": _descriptors(server)}
 

@@ -150,7 +150,7 @@ def _publish_one_by_one(bus: Bus, jobs: Sequence[Job], records: int) -> int:
 
     async def publish() -> None:
         for number in range(records):
-            with bus.batch(soon=True):
+            with bus.batch(deferrable=True):
                 bus.publish(jobs[0], progress(number))
             await asyncio.sleep(0)
         with bus.batch():

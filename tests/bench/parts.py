@@ -15,6 +15,7 @@ PARTS: Final[Mapping[str, str]] = {
     "replay": "tests.bench.replay",
     "stuck": "tests.bench.stuck",
     "cycles": "tests.bench.cycles",
+    "chat": "tests.bench.chat",
     "console": "tests.bench.console",
     "startup": "tests.bench.startup",
 }

@@ -16,9 +16,10 @@ from tests.bench.child import in_child
 from tests.bench.fanout.measure import running
 from tests.bench.part import Figure, Findings, Plan, least, most, ratio
 from tests.bench.stories import ALL, KINDS, Kind, fill, journal
-from web.cursor import open_at
-from web.telling import Telling
-from web.wire import SSE
+from web.streaming.content import StreamContent
+from web.streaming.resume import start_stream
+from web.streaming.selection import Selection
+from web.streaming.wire import SSE
 
 __all__ = ["measure"]
 
@@ -111,8 +112,8 @@ def replayed(records: int, rounds: int) -> dict[str, list[float]]:
 def _replay(kept: Journal, records: int) -> tuple[float, float]:
     relay, job = Relay([], journal=kept), Job("job0")
     began = time.perf_counter()
-    telling = Telling(relay, SSE, [job], open_at(relay.bus, [job], None))
-    pages = list(iter(telling.take, b""))
+    content = StreamContent(relay, SSE, start_stream(relay.bus, Selection([job]), None))
+    pages = list(iter(content.next_page, b""))
     took = (time.perf_counter() - began) * 1000
     return took, records - b"".join(pages).count(b"\nid: ")
 
@@ -177,8 +178,7 @@ def _look_up(bus: Bus, cursors: Sequence[Position], streams: Sequence[Sequence[J
     named = [str(cursor) for cursor in cursors]
     began = time.perf_counter()
     for last_event_id, jobs in zip(named, streams, strict=True):
-        opening = open_at(bus, jobs, last_event_id)
-        ids = None if jobs is None else [job.id for job in jobs]
-        if not bus.journal.read(opening.after, ids, limit=1):
+        start = start_stream(bus, Selection(jobs), last_event_id)
+        if not bus.journal.read(start.after, start.selection.ids, limit=1):
             raise RuntimeError(f"there is nothing behind {last_event_id}")
     return (time.perf_counter() - began) / len(named) * 1e6

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal, TypeAlias
 
-from relay.codec import stamp
 from relay.events import Position, Record
-from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
+from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
+from relay.wire.record_json import stamp
 from tests.bench.fanout.events import progress
 
 __all__ = ["ALL", "KINDS", "Kind", "fill", "journal"]
@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["memory", "SQLite"]
 
 KINDS: Final[tuple[Kind, ...]] = ("SQLite", "memory")
 
-ALL: Final = Keep(records=10_000_000, bytes=4 * 1024**3)
+ALL: Final = Retention(records=10_000_000, bytes=4 * 1024**3)
 """Everything: a run has its own bounds."""
 
 _AT_ONCE: Final = 1_000
@@ -27,7 +27,7 @@ _AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
-def journal(kind: Kind, keep: Keep | None = None) -> Generator[Journal]:
+def journal(kind: Kind, keep: Retention | None = None) -> Generator[Journal]:
     """An empty journal; its file, if it has one, is removed afterwards."""
     with TemporaryDirectory(prefix="relay-bench-") as directory:
         path = Path(directory) / "relay.db"

@@ -9,10 +9,16 @@ from tests.bench.polling.part import Sizes, Upstream, client, upstream
 SIZES = Sizes(listed=20, crowd=20, single=20, interval=0.25, watched=2)
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[Upstream]:
+    with upstream() as server:
+        yield server
+
+
 @pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as started:
-        yield started
+def server(started: Upstream) -> Upstream:
+    started.ask("reset")
+    return started
 
 
 @pytest.mark.parametrize("kind", ["item", "naive"])

@@ -11,7 +11,7 @@ from aiohttp.web import Application, AppRunner, TCPSite
 from msgspec import Struct
 
 from relay import Job, Relay
-from relay.journal import Keep, MemoryJournal
+from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock, Moment, Scenario, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink
@@ -103,7 +103,7 @@ class House(Struct):
 
 
 @asynccontextmanager
-async def open_house(*, auto: bool = False, prefix: str = "", keep: Keep | None = None) -> AsyncGenerator[House]:
+async def open_house(*, auto: bool = False, prefix: str = "", keep: Retention | None = None) -> AsyncGenerator[House]:
     """A house whose clock stands still until it is moved, or which moves by itself with *auto*."""
     clock = ManualClock(auto=auto)
     out = io.StringIO()

@@ -32,6 +32,8 @@ class Proxy:
         self.resumed: list[str | None] = []
         self.states = 0
         self.policy = POLICY
+        self.files: dict[str, str] = {}
+        """Scripts by their path, in place of the relay's own."""
         self._client = client
         self._open: list[Request] = []
         app = Web()
@@ -70,6 +72,8 @@ class Proxy:
     async def _forward(self, request: Request) -> StreamResponse:
         self._open.append(request)
         try:
+            if request.path in self.files:
+                return Response(text=self.files[request.path], content_type="text/javascript")
             if "text/event-stream" in request.headers.get("Accept", ""):
                 self.resumed.append(request.headers.get("Last-Event-ID"))
                 if self.refusals:

@@ -87,8 +87,8 @@ async def test_everything_has_the_name_and_the_role_it_should_have(visitor: Visi
 
 async def test_a_screen_reader_hears_changes_of_state_and_ends_but_not_every_poll(visitor: Visit) -> None:
     async with open_house() as house:
-        await visitor.page.clock.install()
         await visitor.open(house)
+        await visitor.stop_clock()
         assert await visitor.page.locator("#lines").get_attribute("aria-live") == "off"
         await visitor.page.evaluate(_LISTEN)
         [job] = house.play("happy")
@@ -106,8 +106,8 @@ async def test_a_screen_reader_hears_changes_of_state_and_ends_but_not_every_pol
 
 async def test_many_changes_at_once_are_heard_as_one_sentence(visitor: Visit) -> None:
     async with open_house() as house:
-        await visitor.page.clock.install()
         await visitor.open(house)
+        await visitor.stop_clock()
         house.play("happy", "happy", "never-finishes", "never-finishes", "violation")
         await house.clock.advance(60)
         await visitor.caught_up(house)

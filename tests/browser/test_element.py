@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from relay import Done
-from relay.journal import Keep
+from relay.journal import Retention
 from tests.browser.house import open_house
 from tests.browser.proxy import open_proxy
 from tests.browser.visit import Visit
@@ -87,7 +87,7 @@ async def test_an_element_says_so_where_its_job_is_not_known(browser: Browser) -
 
 
 async def test_an_element_whose_job_is_old_news_shows_its_end_with_its_results(browser: Browser) -> None:
-    async with open_house(keep=Keep(records=40)) as house, open_proxy(house) as proxy, tabs(browser) as some:
+    async with open_house(keep=Retention(records=40)) as house, open_proxy(house) as proxy, tabs(browser) as some:
         [job] = house.play("happy")
         await house.clock.advance(60)
         page = (await some.open(proxy)).page

@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import Browser
 
 from relay.events import Log
-from relay.journal import Keep
+from relay.journal import Retention
 from tests.browser.house import open_house
 from tests.browser.proxy import open_proxy
 from tests.browser.watcher import NO_WORKER, lines, only, tabs
@@ -71,7 +71,7 @@ async def test_a_tab_hears_of_its_own_jobs_alone(browser: Browser, script: str) 
 
 
 async def test_where_the_past_is_gone_a_newcomer_is_told_and_who_was_there_loses_nothing(browser: Browser) -> None:
-    async with open_house(keep=Keep(records=30)) as house, open_proxy(house) as proxy, tabs(browser) as some:
+    async with open_house(keep=Retention(records=30)) as house, open_proxy(house) as proxy, tabs(browser) as some:
         [job] = house.play("never-finishes")
         first, second = await some.open(proxy), await some.open(proxy)
         await first.watch()

@@ -6,8 +6,9 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from relay import Done, Relay
-from relay.events import EVENTS, Log
-from relay.journal import Keep
+from relay.events import EVENTS, Failed, Log, Progress
+from relay.jobs import JobState
+from relay.journal import Retention
 from relay.testing import ManualClock, Scenario, sample_records
 from tests.browser.house import HOSTILE, REASON, open_house
 from tests.browser.proxy import open_proxy
@@ -29,13 +30,19 @@ cards => cards.map(card => ({
 """
 
 
+def bar(state: JobState) -> int | None:
+    """How far the bar of a job is, None where that is open. One that ended without a result is never full."""
+    percent = 0 if state.terminal is not None and state.percent is None else state.percent
+    return percent if percent is None or state.status == "succeeded" or state.terminal is None else min(percent, 99)
+
+
 def snapshots(relay: Relay) -> list[dict[str, Any]]:
-    """What the cards of the relay's jobs should show, the newest first. An ended job without a figure shows 0."""
+    """What the cards of the relay's jobs should show, the newest first."""
     return [
         {
             "job": job.id,
             "status": job.state.status,
-            "percent": 0 if job.ended and job.state.percent is None else job.state.percent,
+            "percent": bar(job.state),
             "upstream": job.state.upstream,
             "task": job.state.task,
             "started": f"{job.state.started:%Y-%m-%dT%H:%M:%S.%fZ}".replace(".000000", ""),
@@ -211,7 +218,7 @@ async def test_every_type_of_record_is_heard(visitor: Visit) -> None:
 
 
 async def test_more_jobs_than_one_block_of_a_snapshot_holds_are_all_shown_as_they_stand(visitor: Visit) -> None:
-    async with open_house(keep=Keep(records=50)) as house:
+    async with open_house(keep=Retention(records=50)) as house:
         house.play(*["never-finishes"] * 150)
         await visitor.open(house)
         await expect(visitor.page.locator(".card")).to_have_count(150)
@@ -229,3 +236,26 @@ async def test_the_page_works_under_a_prefix_in_an_application_that_exists(visit
         await expect(visitor.card(job.id).locator(".status")).to_have_text("cancelled")
         await visitor.caught_up(house)
         assert await visitor.log() == await house.printed()
+
+
+async def test_a_result_that_is_no_file_is_shown_whole_and_as_text(visitor: Visit) -> None:
+    async with open_house() as house:
+        text, value = house.play("never-finishes", "never-finishes")
+        await visitor.open(house)
+        long = "<b>bold</b> " * 100
+        house.relay.bus.publish(text, Done(result=long))
+        house.relay.bus.publish(value, Done(urls=("https://files.example/a.mp4",), result={"<i>": [1, None]}))
+        await expect(visitor.card(text.id).locator(".results pre")).to_have_text(long)
+        await expect(visitor.card(value.id).locator(".results pre")).to_have_text('{ "<i>": [ 1, null ] }')
+        await expect(visitor.card(value.id).locator(".results a")).to_have_count(1)
+        assert await visitor.page.locator("main b, main i").count() == 0
+
+
+async def test_the_bar_of_a_job_that_ended_without_a_result_is_not_full(visitor: Visit) -> None:
+    async with open_house() as house:
+        [job] = house.play("never-finishes")
+        await visitor.open(house)
+        house.relay.bus.publish(job, Progress(percent=100, status="running"))
+        house.relay.bus.publish(job, Failed(kind="policy", message="refused"))
+        await expect(visitor.card(job.id).locator(".status")).to_have_text("failed")
+        assert await visitor.card(job.id).locator("progress").evaluate("bar => bar.value") < 100

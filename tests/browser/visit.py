@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, ViewportSize, expect
@@ -46,8 +47,19 @@ class Visit:
         await expect(self.page.locator("#connection")).to_have_text("Live")
 
     async def caught_up(self, house: House) -> None:
-        """Wait until the log has as many lines as there are records."""
-        await expect(self.lines).to_have_count(house.relay.journal.head)
+        """Wait until the log has as many lines as there are records, also if more are published meanwhile."""
+        while await self.lines.count() != house.relay.journal.head:
+            pass
+
+    async def stop_clock(self) -> None:
+        """Let the page's timers wait for `page.clock.run_for`, however busy the machine is; it goes on drawing.
+
+        A clock that is only installed runs on with that of the machine.
+        """
+        await self.page.evaluate("() => { window.draw = requestAnimationFrame.bind(window) }")
+        await self.page.clock.install()
+        await self.page.clock.pause_at(datetime.now(UTC) + timedelta(days=1))
+        await self.page.evaluate("() => { window.requestAnimationFrame = window.draw }")
 
     async def log(self) -> list[Line]:
         """The records' lines of the log, as they are read."""

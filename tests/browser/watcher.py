@@ -10,7 +10,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 from relay import Relay
 from tests.browser.house import Line, Server
 from tests.browser.proxy import Proxy
-from web.keys import STREAMS
+from web.streaming.keys import STREAMS
 
 __all__ = ["FAST", "NO_LOCKS", "NO_WORKER", "Watcher", "lines", "only", "tabs"]
 

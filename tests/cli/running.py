@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from relay.cli.loops import VARIABLE
+from tests.cli import warm
 
 __all__ = ["Running", "relay"]
 
@@ -22,7 +23,7 @@ PATIENCE = 60
 class Running:
     """A process. Its standard error is read line by line; its standard output, which may be long, is a file."""
 
-    def __init__(self, process: subprocess.Popen[str], out: Path | None) -> None:
+    def __init__(self, process: subprocess.Popen[str] | warm.Command, out: Path | None) -> None:
         self.said: list[str] = []
         self._process = process
         self._out = out
@@ -73,19 +74,25 @@ def relay(
     out = folder / f"{arguments[0]}.out"
     with (
         out.open("wb") as file,
-        subprocess.Popen(
-            [*under, SCRIPT, *arguments],
-            cwd=folder,
-            env={**kept, **environ},
-            stdout=subprocess.PIPE if piped else file,
-            stderr=subprocess.PIPE,
-            text=True,
+        _started(
+            [*under, str(SCRIPT), *arguments],
+            folder=folder,
+            environ={**kept, **environ},
+            stdout=subprocess.PIPE if piped else file.fileno(),
         ) as process,
     ):
         try:
             yield Running(process, None if piped else out)
         finally:
             process.kill()
+
+
+def _started(
+    command: Sequence[str], *, folder: Path, environ: dict[str, str], stdout: int
+) -> subprocess.Popen[str] | warm.Command:
+    if command[0] == str(SCRIPT):
+        return warm.start(command[1:], folder=folder, environ=environ, stdout=stdout, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=folder, env=environ, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 def _pipe(end: IO[str] | None) -> IO[str]:

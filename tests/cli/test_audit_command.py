@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.codec import stamp
 from relay.events import Checking, Position
+from relay.wire.record_json import stamp
 from sinks.sse import frame, line
 
 RECORDS = [
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("folder")
 def test_recordings_of_the_same_story_are_said_to_be_that(capsys: Capture) -> None:
     assert main(["audit", "console.jsonl", "stream.sse"]) == 0
-    assert capsys.readouterr() == ("2 recordings tell the same story: 1 job, 30 records\n", "")
+    assert capsys.readouterr() == ("2 recordings hold the same story: 1 job, 30 records\n", "")
 
 
 def test_where_they_part_is_said_a_line_a_finding(folder: Path, capsys: Capture) -> None:

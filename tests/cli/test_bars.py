@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from relay.cli.bars import Bars, bar
-from relay.cli.told import Told, Words
+from relay.cli.received import ReceivedRecord, Words
 
 
 class Terminal(io.StringIO):
@@ -35,8 +35,8 @@ def a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "5")
 
 
-def told(job: str, text: str, percent: int | None = None, kind: str = "progress") -> Told:
-    return Told(job, 1, datetime(2026, 1, 1, tzinfo=UTC), Words(kind, "info", text), b"{}", percent)
+def told(job: str, text: str, percent: int | None = None, kind: str = "progress") -> ReceivedRecord:
+    return ReceivedRecord(job, 1, datetime(2026, 1, 1, tzinfo=UTC), Words(kind, "info", text), b"{}", percent)
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,14 @@ async def test_a_terminal_that_has_gone_costs_nothing() -> None:
     async with Bars(Gone()) as bars:
         await bars.tell(told("a", "done", kind="done"))
         await bars.remark("nobody sees this")
+
+
+@pytest.mark.parametrize("kind", ["failed", "cancelled"])
+async def test_the_bar_of_a_job_that_ended_without_a_result_is_not_full(kind: str) -> None:
+    terminal = Terminal()
+    async with Bars(terminal) as bars:
+        await bars.tell(told("a", "100% (saving)", 100))
+        await bars.tell(told("a", "it ended", kind=kind))
+
+    assert terminal.shows == [bar("a", 99, "it ended"), ""]
+    assert "####################" not in terminal.shows[0]

@@ -10,30 +10,30 @@ from typing import Any
 
 import pytest
 
-from relay.cli.build import ADAPTERS, adapter, build_relay, build_sink, build_upstream
+from relay.cli.build import build_pace, build_relay, build_sink, build_upstream
 from relay.cli.serving import own_names, run
-from relay.codec import stamp
 from relay.config import load
+from relay.config.settings import (
+    CustomSinkSettings,
+    JournalSettings,
+    Settings,
+)
+from relay.config.tables import read_table
 from relay.errors import ConfigError
 from relay.events import Checking, Done, Event, Failed, Position, Progress, Record, Retrying
 from relay.journal import MemoryJournal, SqliteJournal
+from relay.pace import MIN_DELAY
 from relay.secret import Secret
-from relay.settings import (
-    UPSTREAM_KINDS,
-    ConsoleSettings,
-    CustomSinkSettings,
-    DebugSettings,
-    FalSettings,
-    HttpSettings,
-    JournalSettings,
-    Settings,
-    SoraSettings,
-    UpstreamSettings,
-)
-from relay.tables import read_table
 from relay.testing import ManualClock
 from relay.upstreams import Fal, PollRequest
+from relay.upstreams.declared.declaration import HttpSettings
+from relay.upstreams.dialects.fal import FalSettings
+from relay.upstreams.dialects.sora import SoraSettings
+from relay.upstreams.registry import DIALECTS, UPSTREAM_KINDS, adapter
+from relay.wire.record_json import stamp
 from sinks import ConsoleSink, DebugSink
+from sinks.console import ConsoleSettings
+from sinks.debug import DebugSettings
 
 MODULE = '''
 heard = []
@@ -93,18 +93,19 @@ def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
     assert [(up.name, up.interval, up.deadline) for up in relay.upstreams.values()] == [("studio", 5.0, 60.0)]
 
 
-@pytest.mark.parametrize("settings", ADAPTERS, ids=lambda settings: settings.__name__)
-def test_each_kind_of_upstream_is_built_with_the_defaults_of_its_adapter(settings: type[UpstreamSettings]) -> None:
+@pytest.mark.parametrize("kind", UPSTREAM_KINDS)
+def test_each_kind_of_upstream_is_built_with_the_defaults_of_its_adapter(kind: str) -> None:
+    settings: type[Any] = UPSTREAM_KINDS[kind]
     more: dict[str, Any] = (
         {"poll": PollRequest(path="{task}", status="s", content="{task}")} if settings is HttpSettings else {}
     )
     built = build_upstream(settings(base_url="http://g:1", token=Secret("t"), **more), ManualClock())
-    made = adapter(settings)("http://g:1", "t", **more)
+    made: Any = adapter(kind)("http://g:1", "t", **more)
     assert (built.name, built.interval, built.deadline) == (made.name, made.interval, made.deadline)
 
 
 def test_every_kind_that_relay_toml_may_name_can_be_built() -> None:
-    assert set(ADAPTERS) == set(UPSTREAM_KINDS.values())
+    assert {kind: settings.kind for kind, settings in UPSTREAM_KINDS.items()} == {kind: kind for kind in DIALECTS}
 
 
 def test_a_model_of_relay_toml_is_that_of_the_adapter_and_one_that_is_none_is_refused() -> None:
@@ -226,9 +227,9 @@ def configured(tmp_path: Path, text: str, secret: str) -> Settings:
 
 
 def test_an_upstream_with_a_webhook_is_asked_to_call_where_the_relay_is_reached(tmp_path: Path) -> None:
-    callbacks = build_relay(configured(tmp_path, SERVED + CALLED, LONG)).callbacks
-    assert callbacks is not None
-    assert (callbacks.url("luma", "job_1") or "").startswith("https://relay.example/v1/webhooks/luma/job_1/cb_")
+    webhooks = build_relay(configured(tmp_path, SERVED + CALLED, LONG)).webhooks
+    assert webhooks is not None
+    assert (webhooks.url("luma", "job_1") or "").startswith("https://relay.example/v1/webhooks/luma/job_1/cb_")
 
 
 @pytest.mark.parametrize(
@@ -249,3 +250,10 @@ def test_a_webhook_that_cannot_work_is_refused_at_the_start(
     with pytest.raises(ConfigError, match=problem) as error:
         build_relay(configured(tmp_path, text, secret))
     assert secret not in str(error.value)
+
+
+@pytest.mark.parametrize(("interval", "floor"), [(2.5, MIN_DELAY), (1.0, MIN_DELAY), (30.0, 30.0)])
+def test_an_interval_that_was_made_longer_is_no_upstreams_to_shorten(interval: float, floor: float) -> None:
+    settings = SoraSettings(base_url="http://127.0.0.1", token=Secret("t"), interval=interval)
+
+    assert build_pace(settings).floor == floor

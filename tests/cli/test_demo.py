@@ -80,7 +80,19 @@ def test_an_interrupted_demo_says_goodbye_on_its_streams_and_ends_with_status_0(
             assert b"event: bye\n" in stream.read()
         assert demo.ends() == 0
     assert json_lines(demo.printed)
-    assert len(demo.said) == 1
+    assert len(demo.said) == 2
+
+
+def test_the_chat_that_the_demo_prints_is_a_job_to_its_end(tmp_path: Path) -> None:
+    with relay("demo", "--port", "0", "--jobs", "1", "--speed", "50", folder=tmp_path) as demo:
+        body, url = demo.says(r"a job as a chat: curl -N --json '(.*)' (http\S+)$").groups()
+        with answer("POST", url, body.encode(), **{"Content-Type": "application/json"}) as stream:
+            chunks = stream.read()
+        demo.interrupt()
+        assert demo.ends() == 0
+    assert b'"reasoning_content":"accepted for sora\\n"' in chunks
+    assert b"<video src='http" in chunks
+    assert chunks.endswith(b"data: [DONE]\n\n")
 
 
 def test_the_page_is_where_the_demo_says(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
 from relay.cli import main
-from relay.testing import ScriptedRunway, ScriptedUpstream
+from relay.testing import ManualClock, ScriptedRunway, ScriptedUpstream
+from tests.cli import warm
 from tests.cli.running import PATIENCE, SCRIPT
-from tests.upstreams.declarations import DECLARATIONS
+from tests.upstreams.declared.declarations import DECLARATIONS
 from tests.upstreams.stub import Stub, reply
 
 CANARY = "canary-9f31"
@@ -33,36 +35,45 @@ async def examined(
     folder: Path, token: str, *arguments: str, command: tuple[str | Path, ...] = (SCRIPT, "doctor")
 ) -> tuple[int, list[str]]:
     """The status with which `relay doctor` ends, and the lines it prints on either output."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")} | {"TOKEN": token}
 
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=folder,
-            env={**environ, "TOKEN": token},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+    def run() -> tuple[int, list[str]]:
+        with TemporaryFile() as printed:
+            output = printed.fileno()
+            if command == (SCRIPT, "doctor"):
+                with warm.start(
+                    ["doctor", *arguments], folder=folder, environ=environ, stdout=output, stderr=output
+                ) as process:
+                    status = process.wait(PATIENCE)
+            else:
+                done = subprocess.run(
+                    [*command, *arguments],
+                    cwd=folder,
+                    env=environ,
+                    stdout=output,
+                    stderr=output,
+                    timeout=PATIENCE,
+                    check=False,
+                )
+                status = done.returncode
+            printed.seek(0)
+            return status, printed.read().decode().splitlines()
 
-    done = await asyncio.to_thread(run)
-    return done.returncode, done.stdout.splitlines()
+    return await asyncio.to_thread(run)
 
 
 def write(folder: Path, kind: str, base_url: str, keys: str = "", journal: str = "memory:") -> None:
     upstream = f'[[upstreams]]\nkind = "{kind}"\nbase_url = "{base_url}"\ntoken = "env:TOKEN"\n'
-    server = "[server]\nmax_streams = 100\n"
+    server = "[server]\nport = 0\nmax_streams = 100\n"
     (folder / "relay.toml").write_text(f'{server}[journal]\nurl = "{journal}"\n{upstream}{keys}')
 
 
 async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_means(tmp_path: Path) -> None:
-    async with ScriptedRunway(token=CANARY) as server:
+    async with ScriptedRunway(token=CANARY, clock=ManualClock()) as server:
         write(tmp_path, "http", server.url, DECLARATIONS["runway"])
         task = server.add_task()
         status, lines = await examined(tmp_path, CANARY, "--task", task)
-    request = lines.pop(6)
+    request = lines.pop(7)
     assert request.startswith(f"request              GET {server.url}/v1/tasks/{task}: 200 in ")
     assert (status, lines) == (
         0,
@@ -70,7 +81,8 @@ async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_
             "configuration        1 upstream, 1 sink",
             "journal              in memory; a relay that ends forgets its jobs",
             "descriptors          enough for 100 streams (max_streams)",
-            "upstream             http, of kind http, asked about each task by itself",
+            "models               http (http)",
+            "upstream             http, of kind http, polled for each task by itself",
             "token                is there",
             f"address              {server.url} can be reached",
             'poll.status          status -> "THROTTLED" (text)',
@@ -88,11 +100,35 @@ async def test_a_declared_upstream_shows_what_each_expression_finds_and_what_it_
 async def test_a_kind_that_is_built_in_shows_its_request_and_what_it_means(
     kind: str, scripted: Any, tmp_path: Path
 ) -> None:
-    async with scripted(token=CANARY) as server:
+    async with scripted(token=CANARY, clock=ManualClock()) as server:
         write(tmp_path, kind, server.url)
         status, lines = await examined(tmp_path, CANARY, "--task", server.add_task())
     assert (status, lines[-2:]) == (0, ["means                queued", "all is well"])
     assert [line for line in lines if line.startswith("request ")]
+
+
+async def test_the_models_that_chat_clients_may_name_are_listed_with_their_upstreams(tmp_path: Path) -> None:
+    async with ScriptedUpstream(token=CANARY) as server:
+        write(tmp_path, "sora", server.url)
+        status, lines = await examined(tmp_path, CANARY)
+        assert (status, lines[3]) == (0, "models               sora (sora)")
+        write(tmp_path, "sora", server.url, '[gateway.models."sora-video"]\nupstream = "sora"\n')
+        status, lines = await examined(tmp_path, CANARY)
+        assert (status, lines[3]) == (0, "models               sora-video (sora)")
+
+
+async def test_a_model_of_an_upstream_that_accepts_no_submissions_is_a_problem(tmp_path: Path) -> None:
+    async with ScriptedRunway(token=CANARY) as server:
+        write(tmp_path, "http", server.url, STUDIO)
+        status, lines = await examined(tmp_path, CANARY)
+        assert (status, lines[3]) == (0, "models               none, since no upstream accepts submissions")
+        write(tmp_path, "http", server.url, f'{STUDIO}[gateway.models.fast]\nupstream = "http"\n')
+        status, lines = await examined(tmp_path, CANARY)
+    assert (status, lines[3]) == (
+        1,
+        "models               problem: [gateway] model 'fast': the upstream 'http' accepts no submissions; name another"
+        " one",
+    )
 
 
 async def test_nothing_is_asked_of_an_upstream_without_a_task_but_for_a_list(tmp_path: Path) -> None:
@@ -100,7 +136,7 @@ async def test_nothing_is_asked_of_an_upstream_without_a_task_but_for_a_list(tmp
         write(tmp_path, "runway", server.url)
         status, lines = await examined(tmp_path, CANARY)
         assert (status, dict(server.requests)) == (0, {})
-    assert lines[-2:] == ["not asked            name a task with --task to see what is found", "all is well"]
+    assert lines[-2:] == ["not polled           name a task with --task to see what is found", "all is well"]
     async with ScriptedUpstream(token=CANARY) as server:
         write(tmp_path, "sora", server.url)
         server.add_task()
@@ -119,10 +155,10 @@ async def test_fewer_descriptors_than_max_streams_needs_are_amiss_and_it_says_ho
         status, lines = await examined(tmp_path, CANARY, command=limited)
     assert (status, lines[2], lines[-1]) == (
         1,
-        "descriptors          amiss: 100 streams (max_streams) and what else is open need 328 descriptors, and this"
+        "descriptors          problem: 100 streams (max_streams) and what else is open need 328 descriptors, and this"
         " process may have 300; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd), or lower [server]"
         " max_streams to 72",
-        "amiss: 1",
+        "1 problem found",
     )
 
 
@@ -146,7 +182,7 @@ async def test_each_expression_is_shown_with_what_it_found_and_a_failure_with_it
     async with Stub(reply(json.dumps(body))) as stub:
         write(tmp_path, "http", stub.url, EVERYTHING)
         status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
-    assert (status, lines[7:]) == (
+    assert (status, lines[8:]) == (
         0,
         [
             'poll.status          state -> "failed" (text)',
@@ -166,17 +202,17 @@ async def test_each_expression_is_shown_with_what_it_found_and_a_failure_with_it
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("<!doctype html><p>hello", "malformed            amiss: the answer is an HTML page; JSON was expected"),
-        ("", "malformed            amiss: the answer is empty; JSON was expected"),
-        ('{"state": ', "malformed            amiss: the answer is not JSON; JSON was expected"),
-        ("[" * 40 + "]" * 40, "malformed            amiss: the answer nests deeper than 32 levels"),
+        ("<!doctype html><p>hello", "malformed            problem: the answer is an HTML page; JSON was expected"),
+        ("", "malformed            problem: the answer is empty; JSON was expected"),
+        ('{"state": ', "malformed            problem: the answer is not JSON; JSON was expected"),
+        ("[" * 40 + "]" * 40, "malformed            problem: the answer nests deeper than 32 levels"),
     ],
 )
 async def test_an_answer_that_cannot_be_read_is_told_in_a_sentence(body: str, said: str, tmp_path: Path) -> None:
     async with Stub(reply(body)) as stub:
         write(tmp_path, "http", stub.url, STUDIO)
         status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
-    assert (status, lines[-2:]) == (1, [said, "amiss: 1"])
+    assert (status, lines[-2:]) == (1, [said, "1 problem found"])
 
 
 async def test_a_submit_is_made_once_and_only_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -190,23 +226,47 @@ async def test_a_submit_is_made_once_and_only_when_it_is_asked_for(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("body", "amiss"),
+    ("body", "problem"),
     [
         ({"state": "running", "total": 3},
-         "poll.scale           amiss: length(total) -> length() does not take a number"),
+         "poll.scale           problem: length(total) -> length() does not take a number"),
         ({"state": "renderring", "total": ""},
-         "state                amiss: the word 'renderring' is not known here; polling goes on, without a state"),
+         "state                problem: the word 'renderring' is not known here; polling goes on, without a state"),
         ({"state": "succeeded", "total": ""},
-         "result               amiss: the task has succeeded, and no file is found"),
-        ({"total": ""}, "malformed            amiss: poll.status, 'state', finds nothing in the answer"),
+         "result               problem: the task has succeeded, and no file is found"),
+        ({"total": ""}, "malformed            problem: poll.status, 'state', finds nothing in the answer"),
     ],
 )  # fmt: skip
-async def test_what_is_amiss_is_said_and_is_status_1(body: object, amiss: str, tmp_path: Path) -> None:
+async def test_what_is_amiss_is_said_and_is_status_1(body: object, problem: str, tmp_path: Path) -> None:
     async with Stub(reply(json.dumps(body))) as stub:
         write(tmp_path, "http", stub.url, STUDIO)
         # The connection that is tried first takes no answer.
         status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
-    assert (status, amiss in lines, lines[-1]) == (1, True, "amiss: 1")
+    assert (status, problem in lines, lines[-1]) == (1, True, "1 problem found")
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown", "problem"),
+    [
+        (0.5, "running, 50%", None),
+        ("42%", "running, 42%", None),
+        (170, "running, 100%", "170 is beyond its scale, and is shown as 100%"),
+        (-1, "running, 0%", "-1 is beyond its scale, and is shown as 0%"),
+        ("soon", "running", "'soon' is no figure, so no percentage is shown"),
+    ],
+)
+async def test_a_figure_that_is_not_shown_as_it_was_sent_is_amiss(
+    progress: object, shown: str, problem: str | None, tmp_path: Path
+) -> None:
+    async with Stub(reply(json.dumps({"state": "running", "done": progress}))) as stub:
+        write(tmp_path, "http", stub.url, STUDIO.replace('scale = "length(total)"\n', "scale = 1\n"))
+        status, lines = await examined(tmp_path, CANARY, "--task", "r-1")
+    at = lines.index(f"means                {shown}")
+    assert (status, lines[at + 1 :]) == (
+        (0, ["all is well"])
+        if problem is None
+        else (1, [f"progress             problem: {problem}", "1 problem found"])
+    )
 
 
 async def test_a_token_that_is_refused_and_an_address_where_nobody_listens_are_amiss(tmp_path: Path) -> None:
@@ -214,13 +274,13 @@ async def test_a_token_that_is_refused_and_an_address_where_nobody_listens_are_a
         write(tmp_path, "runway", server.url)
         status, lines = await examined(tmp_path, CANARY, "--task", "t")
     assert status == 1
-    assert "auth                 amiss: the upstream answered 401: The authentication token is not valid." in lines
+    assert "auth                 problem: the upstream answered 401: The authentication token is not valid." in lines
     status, lines = await examined(tmp_path, CANARY)
     assert (status, lines[-2:]) == (
         1,
         [
-            f"address              amiss: no connection to {server.url}: nobody listens there; check base_url",
-            "amiss: 1",
+            f"address              problem: no connection to {server.url}: nobody listens there; check base_url",
+            "1 problem found",
         ],
     )
 
@@ -230,7 +290,7 @@ async def test_a_journal_that_is_none_is_amiss_and_is_left_as_it_is(tmp_path: Pa
         write(tmp_path, "runway", server.url, journal="sqlite:other.db")
         (tmp_path / "other.db").write_bytes(b"something else altogether")
         status, lines = await examined(tmp_path, CANARY)
-    assert (status, lines[1].startswith("journal              amiss: "), (tmp_path / "other.db").read_bytes()) == (
+    assert (status, lines[1].startswith("journal              problem: "), (tmp_path / "other.db").read_bytes()) == (
         1,
         True,
         b"something else altogether",

@@ -51,3 +51,29 @@ def test_an_interrupted_follow_has_status_130(tmp_path: Path) -> None:
             assert follow.ends() == 130
             assert {json.loads(line)["type"] for line in follow.printed} <= {"checking", "received", "progress"}
     assert follow.said == []
+
+
+NOTIFY = """
+class Keeps:
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, record):
+        with open(self.path, "ab") as file:
+            file.write(record.json + b"\\n")
+"""
+
+
+def test_the_sinks_of_relay_toml_receive_every_record(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "keeping.py").write_text(NOTIFY)
+    with relay("fake", "--port", "0", "--speed", "20", folder=tmp_path) as fake:
+        token, task = configure(tmp_path, fake)
+        with (tmp_path / "relay.toml").open("a") as file:
+            file.write('\n[[sinks]]\nkind = "console"\n[[sinks]]\nkind = "keeping:Keeps"\npath = "env:KEPT"\n')
+        with relay("follow", "studio", task, folder=tmp_path, TOKEN=token, KEPT="kept.jsonl") as follow:
+            assert follow.ends() == 0
+    assert (tmp_path / "kept.jsonl").read_text().splitlines() == follow.printed
+    assert json.loads(follow.printed[-1])["type"] == "done"
+    assert follow.said == []

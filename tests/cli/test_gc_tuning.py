@@ -4,7 +4,7 @@ import gc
 
 from aiohttp.web import Application
 
-from relay.cli.collector import THRESHOLDS
+from relay.cli.gc_tuning import THRESHOLDS
 from relay.cli.serving import serving
 
 

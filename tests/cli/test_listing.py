@@ -8,8 +8,9 @@ from importlib.metadata import version
 import pytest
 
 from relay.cli import main
-from relay.codec import record_schema
-from relay.settings import SINK_KINDS, UPSTREAM_KINDS
+from relay.upstreams.registry import UPSTREAM_KINDS
+from relay.wire.record_json import record_schema
+from sinks.kinds import SINK_KINDS
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ["demo", "serve", "follow", "audit", "fake", "doctor", "sinks", "upstreams", "schema"]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.cli.told import Told, read_told
+from relay.cli.received import ReceivedRecord, read_received
 from relay.events import Record
 from relay.testing import sample_records
-from relay.testing.samples import hostile_records
+from relay.testing.conformance.samples import hostile_records
 from sinks import ConsoleSink
 from sinks.console import Format, Printable
 from tests.sinks.hostile import any_text, however_busy_the_machine
@@ -49,7 +49,7 @@ def test_it_is_printed_as_its_own_console_prints_it(form: Format, colour: str, m
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", colour)
     records: list[Record] = [*sample_records(), *hostile_records()]
-    told: list[Told] = [read_told(record.json) for record in records]
+    told: list[ReceivedRecord] = [read_received(record.json) for record in records]
 
     assert printed([*told], form) == printed([*records], form)
     assert [(one.terminal, one.percent) for one in told] == [
@@ -58,7 +58,7 @@ def test_it_is_printed_as_its_own_console_prints_it(form: Format, colour: str, m
 
 
 def test_an_event_that_only_a_later_version_knows_is_told_in_the_words_it_came_with() -> None:
-    told = read_told(body(type="rendered-anew", text="all of it, in other words", level="warning"))
+    told = read_received(body(type="rendered-anew", text="all of it, in other words", level="warning"))
 
     assert printed([told], "pretty").endswith(
         "warning job_1                   1 rendered-anew all of it, in other words\n"
@@ -100,7 +100,7 @@ def test_an_event_that_only_a_later_version_knows_is_told_in_the_words_it_came_w
 )
 def test_what_is_no_record_is_refused(refused: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        read_told(refused)
+        read_received(refused)
 
 
 @given(any_text, any_text, st.sampled_from(["log", "done", "novel"]))
@@ -110,7 +110,7 @@ def test_whatever_it_says_it_is_one_line_and_nothing_in_it_acts_on_a_terminal(te
         sent = body(type=kind, text=text, more=more)
     except UnicodeEncodeError:  # a lone surrogate, which no JSON in UTF-8 can hold
         return
-    told = [read_told(sent)]
+    told = [read_received(sent)]
 
     assert ACTS_ON_A_TERMINAL.findall(printed([*told], "pretty")) == ["\n"]
     line = printed([*told], "json")
@@ -123,8 +123,8 @@ def test_whatever_it_says_it_is_one_line_and_nothing_in_it_acts_on_a_terminal(te
 def test_white_space_between_its_parts_moves_no_cursor(space: str) -> None:
     spread = body().replace(b",", f",{space}".encode())
 
-    assert read_told(spread).json == body()
+    assert read_received(spread).json == body()
 
 
 def test_text_without_end_is_cut() -> None:
-    assert len(read_told(body(text="x" * 100_000)).event.text) == 1_000
+    assert len(read_received(body(text="x" * 100_000)).event.text) == 1_000

@@ -10,9 +10,9 @@ import pytest
 
 from relay.cli import main
 from relay.cli.replay import paced
-from relay.codec import stamp
 from relay.events import Checking, Position, Record
 from relay.journal import SqliteJournal
+from relay.wire.record_json import stamp
 from tests.cli.running import relay
 from tests.journal.telling import START, Teller
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.audit import Verdict, audit
+from relay.cli.loops import VARIABLE
 from tests.cli.asking import answer, get, post
 from tests.cli.running import Running, relay
 
@@ -40,6 +41,12 @@ class Lingers:
         print("lingering", file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 """
+
+
+@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop of every process that a test starts."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 @pytest.fixture
@@ -140,3 +147,67 @@ def test_the_scripted_upstream_ends_when_it_is_interrupted(fake: Running) -> Non
     fake.interrupt()
     assert fake.ends() == 0
     assert fake.printed == []
+
+
+POSTS = """
+class Posts:
+    def __init__(self, url, headers):
+        if url == "nowhere":
+            raise ValueError(f"no such address: {url}, {headers}")
+        self.url, self.headers = url, headers
+
+    def __call__(self, record):
+        raise RuntimeError(f"{self.url} answers 500 to {self.headers}")
+"""
+POSTING = """
+[[sinks]]
+kind = "own:Posts"
+url = "env:HOOK"
+headers = { key = "file:key" }
+"""
+
+
+def test_a_sinks_secret_reaches_the_sink_and_is_in_no_notice_of_what_it_raises(fake: Running, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(POSTS)
+    (tmp_path / "key").write_text("canary-key\n")
+    table, token = upstream(fake)
+    (tmp_path / "relay.toml").write_text(table + POSTING)
+    with relay("serve", "--port", "0", folder=tmp_path, TOKEN=token, HOOK="https://canary-hook/") as serve:
+        address = serve.says(r"serving on (\S+)/;")[1]
+        post(f"{address}/v1/jobs", {"upstream": "sora", "input": {"prompt": "[happy] a cat"}})
+        serve.says(r"sink Posts failed on job_\S+ seq 1: RuntimeError: \*\*\* answers 500 to \{'key': '\*\*\*'\}")
+        serve.interrupt()
+        assert serve.ends() == 0
+    assert "canary" not in "".join(serve.said)
+
+
+def test_a_sink_that_cannot_be_made_is_one_line_without_its_secrets(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(POSTS)
+    (tmp_path / "key").write_text("canary-key\n")
+    (tmp_path / "relay.toml").write_text(POSTING)
+    with relay("serve", "--port", "0", folder=tmp_path, HOOK="nowhere") as serve:
+        assert serve.ends() == 2
+    assert serve.said == [
+        "relay: sink own:Posts cannot be made with url, headers: ValueError: no such address: ***, {'key': '***'}"
+    ]
+
+
+def test_the_environment_of_a_service_of_its_name_is_passed_over_and_named_once(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text('[server]\nport = 0\n[journal]\nurl = "memory:"\n')
+    injected = {
+        "RELAY_SERVER_PORT": "tcp://10.0.0.1:8080",
+        "RELAY_SERVER_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "RELAY_SERVER_SERVICE_HOST": "10.0.0.1",
+        "RELAY_SERVER_SERVICE_PORT": "8080",
+        "RELAY_SERVER_DEBUG": "",
+        "RELAY_LOOP": "",
+    }
+    with relay("serve", folder=tmp_path, piped=False, **injected) as serve:
+        serve.says(r"serving on http://127\.0\.0\.1:\d+/;")
+        serve.interrupt()
+        assert serve.ends() == 0
+    assert serve.said[0] == (
+        "relay: the environment variables of a service are passed over, as they are not the relay's own:"
+        " RELAY_SERVER_PORT, RELAY_SERVER_PORT_8080_TCP_ADDR, RELAY_SERVER_SERVICE_HOST and 1 more"
+    )
+    assert [line for line in serve.said[1:] if "service" in line] == []

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.blocks import BLOCK_LIMIT
 from relay.cli.stream import NOW, START, RelayStream, Remark
-from relay.codec import stamp
 from relay.errors import UsageError
 from relay.events import Done, Event, Failed, Log, Position
+from relay.wire.event_stream import BLOCK_LIMIT
+from relay.wire.record_json import stamp
 from sinks.sse import frame, notice_frame
 from tests.upstreams.stub import Stub, reply
 
@@ -85,7 +85,7 @@ async def test_it_ends_with_the_last_of_its_jobs() -> None:
     async with Stub(stream(block(1), block(2, Failed(kind="lost", message="x"), "b"), UP_TO_DATE, block(10))) as stub:
         said, waits, stream_ = await told(stub, ["a", "b"])
 
-    assert said == ["line 1", "failed (lost): x", "done, 0 files"]
+    assert said == ["line 1", "failed (lost): x", "done"]
     assert (waits, stream_.ends, stream_.all_done) == ([], {"a": "done", "b": "failed"}, False)
     assert stub.paths == ["/v1/events?job=a&job=b"]
 
@@ -97,13 +97,13 @@ async def test_a_lost_connection_is_come_back_to_where_it_broke_off_and_what_has
 
     assert said == [
         "line 1",
-        "done, 0 files",
+        "done",
         "(the connection was lost (it broke off); coming back)",
         "(the connection is back)",
         "(the connection was lost (it broke off); coming back)",
         "(the connection is back)",
         "line 3",
-        "done, 0 files",
+        "done",
     ]
     assert cursors(stub) == [None, "e-2", "e-2"]
     assert stub.paths == ["/v1/events?job=a&job=b", "/v1/events?job=a", "/v1/events?job=a"]
@@ -134,7 +134,7 @@ async def test_it_comes_back_when_the_relay_has_asked_for_it(retry: int, wait: f
         "line 1",
         f"(bye: the relay is shutting down; coming back in {wait:g} s)",
         "(the connection is back)",
-        "done, 0 files",
+        "done",
     ]
     assert (waits, cursors(stub)) == ([wait], [None, "e-1"])
 
@@ -148,7 +148,7 @@ async def test_a_relay_that_is_full_is_asked_again_and_again() -> None:
         "(busy: too many streams are open; coming back in 3 s)",
         "(busy: too many streams are open; coming back in 3 s)",
         "(the connection is back)",
-        "done, 0 files",
+        "done",
     ]
     assert waits == [3.0, 3.0]
 
@@ -168,13 +168,13 @@ async def test_what_cannot_be_told_is_said() -> None:
         said, _, _ = await told(stub, since="d-7")
 
     assert said == [
-        "(gap: a part of the story cannot be told, as the relay does not know the position it would go on from)",
+        "(gap: a part of the story is missing, as the relay does not know the position to resume from)",
         "(snapshot: a running at 42%)",
-        "(gap: 1,200 records cannot be told: they are no longer kept)",
+        "(gap: 1,200 records are missing: they are no longer kept)",
         "(snapshot: job_0 queued, job_1 queued, job_2 queued, job_3 queued, job_4 queued, and 2 more)",
-        "(skipped: 70 of the records that come next are left out, as they were not taken in time)",
+        "(skipped: 70 of the next records are left out, as this client did not read them in time)",
         "(snapshot: no job is known)",
-        "done, 0 files",
+        "done",
     ]
     assert cursors(stub) == ["d-7"]
 
@@ -203,7 +203,7 @@ async def test_from_now_on_is_behind_the_position_that_the_relay_is_at() -> None
     async with Stub(reply(msgspec.json.encode(state)), stream(UP_TO_DATE)) as stub:
         said, _, _ = await told(stub, since=NOW)
 
-    assert (said, cursors(stub)) == (["done, 0 files"], [None, "e-8"])
+    assert (said, cursors(stub)) == (["done"], [None, "e-8"])
 
 
 async def test_a_job_that_is_forgotten_meanwhile_is_said_and_the_others_go_on() -> None:
@@ -212,9 +212,9 @@ async def test_a_job_that_is_forgotten_meanwhile_is_said_and_the_others_go_on() 
         said, _, stream_ = await told(stub, ["a", "b"])
 
     assert said[-3:] == [
-        "(gone: a is no longer known there, and how it ends cannot be told)",
+        "(gone: a is no longer known there, and its end cannot be shown)",
         "(the connection is back)",
-        "done, 0 files",
+        "done",
     ]
     assert (cursors(stub), stub.paths[2]) == ([None, "e-1", "e-1"], "/v1/events?job=b")
     assert (stream_.ends, stream_.all_done) == ({"a": "gone", "b": "done"}, False)
@@ -226,7 +226,7 @@ async def test_a_record_that_cannot_be_read_is_left_out_and_said() -> None:
         said, _, _ = await told(stub)
 
     assert said[0].startswith("(a record is left out, as it cannot be read: Object missing required field `job`")
-    assert said[1:] == ["done, 0 files"]
+    assert said[1:] == ["done"]
 
 
 async def test_a_connection_on_which_nothing_comes_for_two_heartbeats_is_lost() -> None:
@@ -316,7 +316,7 @@ async def test_a_notice_may_say_anything(name: str, data: str) -> None:
         said, _, stream_ = await told(stub)
 
     assert said[0].startswith(f"({name}")
-    assert (said[-1], stream_.all_done, cursors(stub)) == ("done, 0 files", True, [None, None])
+    assert (said[-1], stream_.all_done, cursors(stub)) == ("done", True, [None, None])
 
 
 @asynccontextmanager

@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from relay.cadence import Pace
 from relay.cli.build import build_pace
-from relay.config import check_host, load
-from relay.errors import ConfigError
-from relay.journal import Keep
-from relay.secret import SECRET_LIMIT
-from relay.settings import (
-    UPSTREAM_KINDS,
-    ConsoleSettings,
+from relay.cli.options import load_settings as load
+from relay.config import check_host, passed_over
+from relay.config.settings import (
     CustomSinkSettings,
-    DebugSettings,
     JournalSettings,
     ServerSettings,
     Settings,
 )
+from relay.errors import ConfigError
+from relay.journal import Retention
+from relay.pace import Pace
+from relay.secret import SECRET_LIMIT, Secret
+from relay.upstreams.registry import UPSTREAM_KINDS
+from sinks.console import ConsoleSettings
+from sinks.debug import DebugSettings
 
 CANARY = "canary-9f31"
 SORA = '[[upstreams]]\nkind = "sora"\nbase_url = "http://gateway:8000"\n'
@@ -98,7 +99,7 @@ def test_a_whole_file_becomes_typed_settings(written: Load) -> None:
     assert settings.server == ServerSettings(
         host="::1", port=9000, heartbeat=7.5, max_streams=50, public_url="https://progress.example.org/relay"
     )
-    assert settings.journal == JournalSettings(url="memory:", keep=Keep(records=5, age=604800.0, bytes=1000))
+    assert settings.journal == JournalSettings(url="memory:", keep=Retention(records=5, age=604800.0, bytes=1000))
     (studio,) = settings.upstreams
     assert (studio.name, studio.base_url, studio.token.reveal()) == ("studio", "http://gateway:8000", CANARY)
     assert (studio.interval, studio.deadline, studio.timeout) == (5.0, 1500.0, 30.0)
@@ -134,7 +135,7 @@ def test_the_environment_wins_over_the_file(written: Load) -> None:
         },
     )
     assert settings.server == ServerSettings(port=9000, heartbeat=2.5, public_url="https://relay.example.org")
-    assert settings.journal.keep == Keep(records=7, age=5400.0)
+    assert settings.journal.keep == Retention(records=7, age=5400.0)
 
 
 def test_the_environment_works_without_a_file() -> None:
@@ -152,7 +153,8 @@ def test_a_byte_order_mark_is_no_error(written: Load) -> None:
         (
             "[server]\nxyzzy = 1",
             "relay.toml: [server] has an unknown key 'xyzzy'; known are host, port, heartbeat, send_timeout,"
-            " slow_after, max_age, max_streams, max_streams_per_client, debug, public_url",
+            " slow_after, max_age, max_streams, max_streams_per_client, max_jobs, max_jobs_per_client,"
+            " new_jobs_per_minute, debug, public_url",
         ),
         ("[sever]\nport = 1", "relay.toml: unknown table 'sever'; did you mean 'server'?"),
         (
@@ -249,7 +251,12 @@ def test_an_unknown_kind_of_sink_is_answered_with_how_to_write_ones_own(refused:
             {"RELAY_SERVER_PROT": "1"},
             "the environment variable RELAY_SERVER_PROT is not known; did you mean 'RELAY_SERVER_PORT'?",
         ),
-        ({"RELAY_SERVER_PORT": "tcp://10.0.0.1:80"}, "RELAY_SERVER_PORT must be a port number from 0 to 65535"),
+        ({"RELAY_SERVER_PORT": "http"}, "RELAY_SERVER_PORT must be a port number from 0 to 65535"),
+        ({"RELAY_SERVER_PORT": "http://10.0.0.1:80"}, "RELAY_SERVER_PORT must be a port number from 0 to 65535"),
+        (
+            {"RELAY_SERVER_NAME": "here"},
+            "the environment variable RELAY_SERVER_NAME is not known; did you mean 'RELAY_SERVER_MAX_AGE'?",
+        ),
         ({"RELAY_SERVER_MAX_STREAMS": "-1"}, "RELAY_SERVER_MAX_STREAMS must be a number of streams, 1 or more"),
         (
             {"RELAY_SERVER_HEARTBEAT": "often"},
@@ -261,6 +268,50 @@ def test_an_unknown_kind_of_sink_is_answered_with_how_to_write_ones_own(refused:
 )
 def test_the_environment_is_checked_like_the_file(refused: Refuse, environ: dict[str, str], line: str) -> None:
     assert refused("", environ) == line
+
+
+KUBERNETES = {
+    "{}_SERVICE_HOST": "10.0.0.1",
+    "{}_SERVICE_PORT": "8080",
+    "{}_SERVICE_PORT_HTTP": "8080",
+    "{}_PORT": "tcp://10.0.0.1:8080",
+    "{}_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "{}_PORT_8080_TCP_PROTO": "tcp",
+    "{}_PORT_8080_TCP_PORT": "8080",
+    "{}_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "{}_PORT_53_UDP": "udp://10.0.0.1:53",
+}
+DOCKER = {
+    "{}_NAME": "/app/relay-server",
+    "{}_PORT": "udp://[fd00::1]:8080",
+    "{}_PORT_8080_TCP_START": "tcp://172.17.0.5:8080",
+    "{}_PORT_8080_TCP_END": "tcp://172.17.0.5:8081",
+    "{}_ENV_PORT": "9000",
+}
+
+
+@pytest.mark.parametrize("service", ["RELAY_SERVER", "RELAY_JOURNAL", "RELAY_SERVER_1", "RELAY_SERVER_PORT"])
+@pytest.mark.parametrize("injected", [KUBERNETES, DOCKER], ids=["kubernetes", "docker"])
+def test_what_an_orchestrator_injects_for_a_service_is_passed_over_and_listed(
+    written: Load, service: str, injected: dict[str, str]
+) -> None:
+    environ = {name.format(service): text for name, text in injected.items()}
+
+    assert written("[server]\nport = 8000", environ | {"RELAY_JOURNAL_URL": "memory:"}) == Settings(
+        server=ServerSettings(port=8000), journal=JournalSettings(url="memory:")
+    )
+    assert passed_over(environ | {"RELAY_JOURNAL_URL": "memory:"}) == sorted(environ)
+
+
+def test_what_is_meant_for_the_relay_is_not_passed_over() -> None:
+    assert passed_over({"RELAY_SERVER_PORT": "9000", "RELAY_SERVER_PROT": "", "RELAY_LOOP": "tcp://10.0.0.1:1"}) == []
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_is_as_one_that_is_not_set(written: Load, empty: str) -> None:
+    names = ("SERVER_PORT", "SERVER_PUBLIC_URL", "SERVER_DEBUG", "SERVER_PROT", "JOURNAL_URL", "JOURNAL_KEEP_AGE")
+    settings = written("[server]\nport = 8000", {f"RELAY_{name}": empty for name in names})
+    assert settings == Settings(server=ServerSettings(port=8000))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +400,10 @@ class TestSecrets:
             ("env:EMPTY", "comes from env:EMPTY, which is empty"),
             ("file:none.txt", "comes from the file none.txt, which cannot be read: No such file or directory"),
             ("file:empty.txt", "comes from file:empty.txt, which is empty"),
-            ("file:binary.txt", "comes from the file binary.txt, which is not UTF-8 text"),
+            (
+                "file:binary.txt",
+                "comes from the file binary.txt, which is not UTF-8 text at line 1, character 1; save it as UTF-8",
+            ),
             ("file:long.txt", "comes from the file long.txt, which is over the limit of 16,384 bytes"),
             ("file:\\u0000", "comes from a file whose name cannot be one"),
         ],
@@ -362,6 +416,74 @@ class TestSecrets:
         (tmp_path / "long.txt").write_bytes(bytes(SECRET_LIMIT + 1))
         assert refused(f'{SORA}token = "{token}"', {"EMPTY": " "}) == f"relay.toml: [[upstreams]] token {ending}"
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\xef\xbb\xbf%s", b"%s\r\n", b"\xef\xbb\xbf\r\n %s \r\n", b"%s\0", b"%s\n\0\0", b"\xc2\xa0%s\xe2\x80\xa8"
+        ],
+    )  # fmt: skip
+    def test_is_read_without_what_an_editor_or_a_program_leaves_around_it(
+        self, written: Load, tmp_path: Path, content: bytes
+    ) -> None:
+        around = content % CANARY.encode()
+        (tmp_path / "token.txt").write_bytes(around)
+        variable = around.replace(b"\0", b"").decode()
+        tokens = [
+            written(f'{SORA}token = "{one}"', {"T": variable}).upstreams[0].token for one in ("file:token.txt", "env:T")
+        ]
+        assert [token.reveal() for token in tokens] == [CANARY, CANARY]
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            ("%s\n%s", "goes on in line 2; a secret is one line"),
+            ("%s\r\n\r\n# for the studio\r\n", "goes on in line 3; a secret is one line"),
+            ("%s\r%s", "goes on in line 2; a secret is one line"),
+            ("%s\0%s", "has U+0000 at character 12; a secret is text that prints"),
+            ("%s\u200b", "has U+200B at character 12; a secret is text that prints"),
+            ('"%s"', "has quotes around it, at its first and last character; write it without them"),
+            ("'%s'\n", "has quotes around it, at its first and last character; write it without them"),
+            ("\u201c%s\u201d", "has quotes around it, at its first and last character; write it without them"),
+            ("Bearer %s", "begins with the word 'Bearer'; write the token alone, as the relay puts that word in front"),
+            ("%s %s", "has a space at character 12; a token has none"),
+            ("%s\u00e9", "has a character that is not printing ASCII at character 12; a token has none"),
+        ],
+    )
+    def test_that_cannot_be_one_is_said_with_its_source_and_the_place_and_not_repeated(
+        self, refused: Refuse, tmp_path: Path, content: str, problem: str
+    ) -> None:
+        content = content.replace("%s", CANARY)
+        (tmp_path / "token.txt").write_bytes(content.encode())
+        of_file, of_variable = (
+            refused(f'{SORA}token = "file:token.txt"'),
+            refused(f'{SORA}token = "env:T"', {"T": content}),
+        )
+        at = "relay.toml: [[upstreams]] token comes from the"
+        assert of_file == f"{at} file token.txt, which {problem}"
+        assert of_variable == f"{at} environment variable T, which {problem}"
+        assert CANARY not in of_file + of_variable
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            (CANARY.encode("utf-16"), "is UTF-16 text, by its first two bytes; save it as UTF-8"),
+            (CANARY.encode("utf-16-be"), "has U+0000 at character 1; a secret is text that prints"),
+            (f"{CANARY}\nn\u00e9".encode() + b"\xff", "is not UTF-8 text at line 2, character 3; save it as UTF-8"),
+        ],
+    )
+    def test_in_a_file_of_another_encoding_is_said_with_the_place(
+        self, refused: Refuse, tmp_path: Path, content: bytes, problem: str
+    ) -> None:
+        (tmp_path / "token.txt").write_bytes(content)
+        line = refused(f'{SORA}token = "file:token.txt"')
+        assert line == f"relay.toml: [[upstreams]] token comes from the file token.txt, which {problem}"
+
+    def test_of_a_webhook_may_hold_what_a_token_may_not(self, written: Load) -> None:
+        webhook = 'webhook = { secret = "env:W" }\n'
+        fal = f'[[upstreams]]\nkind = "fal"\nbase_url = "http://f"\ntoken = "env:T"\n{webhook}'
+        (upstream,) = written(fal, {"T": CANARY, "W": "Bearer \u00e9"}).upstreams
+        assert upstream.webhook.secret.reveal() == "Bearer \u00e9"  # type: ignore[attr-defined]
+
     def test_that_is_no_text_is_answered_with_what_to_write(self, refused: Refuse) -> None:
         line = refused(f"{SORA}token = 5")
         assert line == 'relay.toml: [[upstreams]] token must be "env:NAME" or "file:PATH", not 5'
@@ -369,6 +491,56 @@ class TestSecrets:
     @pytest.mark.parametrize("table", ["[server]\nport", "[server]\nheartbeat", f"{SORA}interval", f"{SORA}base_url"])
     def test_in_the_wrong_place_is_not_repeated(self, refused: Refuse, table: str) -> None:
         assert CANARY not in refused(f'{table} = "{CANARY}"')
+
+
+class TestSecretsOfASink:
+    MAIL = '[[sinks]]\nkind = "my.sinks:Mail"\n'
+
+    def test_take_the_place_of_their_references_at_any_depth(self, written: Load, tmp_path: Path) -> None:
+        (tmp_path / "key.pem").write_bytes(b"\xef\xbb\xbf-----BEGIN\r\nline\r\n")
+        (sink,) = written(
+            f"""{self.MAIL}
+            url = "env:HOOK"
+            key = "file:key.pem"
+            headers = {{ authorization = "env:HOOK", plain = "environment", files = ["file:key.pem", 3, "files"] }}
+            """,
+            {"HOOK": f" https://{CANARY}/\n"},
+        ).sinks
+        assert isinstance(sink, CustomSinkSettings)
+        assert CANARY not in repr(sink)
+        assert revealed(sink.options) == {
+            "url": f"https://{CANARY}/",
+            "key": "-----BEGIN\r\nline",
+            "headers": {
+                "authorization": f"https://{CANARY}/",
+                "plain": "environment",
+                "files": ["-----BEGIN\r\nline", 3, "files"],
+            },
+        }
+
+    @pytest.mark.parametrize(
+        ("keys", "line"),
+        [
+            ('url = "env:NONE"', "url comes from the environment variable NONE, which is not set"),
+            ('url = "env:EMPTY"', "url comes from env:EMPTY, which is empty"),
+            ('url = "env:"', 'url is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here'),
+            (
+                'a = { b = [{}, { c = "file:none" }] }',
+                "a.b[1].c comes from the file none, which cannot be read: No such file or directory",
+            ),
+        ],
+    )
+    def test_that_cannot_be_had_are_an_error_that_names_the_key(self, refused: Refuse, keys: str, line: str) -> None:
+        assert refused(f"{self.MAIL}{keys}", {"EMPTY": ""}) == f"relay.toml: [[sinks]] {line}"
+
+
+def revealed(value: object) -> object:
+    """*value* with each secret as what it is."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, dict):
+        return {key: revealed(inner) for key, inner in value.items()}
+    return [revealed(inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
@@ -405,7 +577,7 @@ class TestPace:
         return build_pace(upstream)
 
     def test_polls_vary_by_a_tenth_unless_it_is_said(self, tmp_path: Path) -> None:
-        assert self.pace(tmp_path, "") == Pace(interval=2.5, deadline=1_500.0, jitter=0.1, connections=1)
+        assert self.pace(tmp_path, "") == Pace(interval=2.5, deadline=1_500.0, jitter=0.1, concurrency=1)
 
     def test_everything_can_be_said(self, tmp_path: Path) -> None:
         table = """interval = "4s"
@@ -425,7 +597,7 @@ class TestPace:
             fastest=0.5,
             slowest=60.0,
             requests_per_second=10.0,
-            connections=4,
+            concurrency=4,
             deadlines={"queued": 600.0, "running": 1_200.0},
         )
 

@@ -14,19 +14,34 @@ from sybil import Example
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.myst import CodeBlockParser
 
-from relay.config import load
+from relay.cli.options import load_settings as load
 from tests.docs.terminal import Terminal, matches
 
 __all__ = ["PARSERS", "close_workbench", "open_workbench"]
 
 ENVIRON: Final = {
-    "SORA_TOKEN": "made-up-token",
-    "STUDIO_TOKEN": "made-up-token",
-    "REPLICATE_API_TOKEN": "made-up-token",
+    **dict.fromkeys(
+        (
+            "FAL_KEY",
+            "GEMINI_API_KEY",
+            "KLING_ACCESS_KEY",
+            "KLING_SECRET_KEY",
+            "LUMAAI_API_KEY",
+            "MINIMAX_API_KEY",
+            "NEW_API_TOKEN",
+            "OPENAI_API_KEY",
+            "REPLICATE_API_TOKEN",
+            "RUNWAYML_API_SECRET",
+            "SORA_TOKEN",
+            "STUDIO_TOKEN",
+        ),
+        "made-up-token",
+    ),
+    "RCLONE_BASIC": "bWFkZTp1cA==",
     "REPLICATE_WEBHOOK_SECRET": "whsec_bWFkZSB1cA==",
     "WEBHOOK_SECRET": "made-up-secret-of-the-relay",
 }
-"""What the documentation's examples expect in the environment."""
+"""The variables that the documentation's examples read from the environment."""
 
 
 class Workbench:

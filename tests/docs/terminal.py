@@ -2,6 +2,7 @@
 
 import os
 import pty
+import random
 import re
 import select
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -117,7 +119,13 @@ class Terminal:
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
             cwd=self._folder,
-            env={**os.environ, "PATH": _path(), "NO_COLOR": "1", "COLUMNS": "200"},
+            env={
+                **os.environ,
+                "PATH": _path(),
+                "NO_COLOR": "1",
+                "COLUMNS": "200",
+                "RELAY_SERVER_PORT": self._known[PORTS[0]],
+            },
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,
@@ -140,8 +148,10 @@ def _path() -> str:
 
 
 def _free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(taken.getsockname()[1]) for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
+    """Ports that are free now, and that no outgoing connection is given later: those come from 32,768 up."""
+    free: list[str] = []
+    while len(free) < count:
+        port = random.randrange(20_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.append(str(port))
+    return free

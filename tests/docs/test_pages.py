@@ -1,11 +1,14 @@
 """The documentation is complete, and says what is so. Its code blocks are run by the root conftest.py."""
 
+import ast
 import json
 import re
 import runpy
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import get_args
+from pkgutil import resolve_name
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -18,17 +21,29 @@ import relay.upstreams
 import sinks
 import web
 from relay.cli import _relay
-from relay.codec import read_record
+from relay.config.settings import (
+    GatewayModel,
+    GatewaySettings,
+    JournalSettings,
+    ServerSettings,
+)
 from relay.events import EVENTS, Position
-from relay.settings import SINK_KINDS, UPSTREAM_KINDS, JournalSettings, PaceSettings, ServerSettings, WebhookSettings
+from relay.upstreams.registry import UPSTREAM_KINDS
+from relay.upstreams.settings import PaceSettings, WebhookSettings
+from relay.wire.record_json import read_record
+from sinks.kinds import SINK_KINDS
 from web import create_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-READ_ON_GITHUB = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+READ_ON_GITHUB = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "CHANGELOG.md")
+]
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")
+TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(r"^[\w-]+(?:/[\w-]+)*$", re.MULTILINE)
 TAGS = [str(event.__struct_config__.tag) for event in EVENTS]
 
 
@@ -41,7 +56,7 @@ def reference(name: str) -> str:
 
 
 def section(page: str, heading: str) -> str:
-    """What is below *heading*, down to the next one of the same depth or above."""
+    """The text below *heading*, down to the next heading of the same depth or above."""
     depth = heading.index(" ")
     _, found, below = page.partition(f"\n{heading}\n")
     assert found, f"there is no {heading!r}"
@@ -59,10 +74,31 @@ def anchors(page: str) -> set[str]:
 # The reference is complete
 
 
-def test_the_events_page_is_what_the_classes_say() -> None:
-    made = runpy.run_path(str(DOCS / "generate.py"))["page"]()
+@pytest.fixture(scope="module")
+def generated() -> dict[str, Any]:
+    return runpy.run_path(str(DOCS / "generate.py"))
+
+
+def test_the_events_page_is_what_the_classes_say(generated: dict[str, Any]) -> None:
+    made = generated["page"]()
 
     assert reference("events") == made, "run `python docs/generate.py` after a change to relay/events.py"
+
+
+@pytest.mark.parametrize("kind", UPSTREAM_KINDS)
+def test_the_keys_of_an_upstream_are_what_its_settings_say(kind: str, generated: dict[str, Any]) -> None:
+    made = generated["upstream_page"](kind)
+
+    assert reference(f"upstreams/{kind}") == made, "run `python docs/generate.py` after a change to the settings"
+
+
+@pytest.mark.parametrize("kind", UPSTREAM_KINDS)
+def test_every_kind_of_upstream_has_a_page_of_the_same_parts(kind: str) -> None:
+    page = reference(f"upstreams/{kind}")
+
+    assert page.startswith(f"# {kind}\n")
+    assert f'kind = "{kind}"' in re.findall(r"^```toml$.*?^```$", page, re.MULTILINE | re.DOTALL)[0]
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Keys", "Submit", "Progress", "Failures", "Traps", "Links"]
 
 
 @pytest.mark.parametrize("tag", TAGS)
@@ -99,29 +135,33 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every key of a table, with its default."""
+    apart = (WebhookSettings, GatewayModel)  # what has a section of its own
     for field in msgspec.structs.fields(kind):
         if field.name == "pace":
             continue  # it is the same for all kinds, and has a section of its own
         yield f"{prefix}{field.name}", field.default
         for inner in get_args(field.type) or [field.type]:
-            # What several kinds have in common has a section of its own.
-            if isinstance(inner, type) and issubclass(inner, Struct) and inner is not WebhookSettings:
+            if isinstance(inner, type) and issubclass(inner, Struct) and inner not in apart:
                 yield from keys(inner, f"{field.name}.")
 
 
-TABLES: dict[str, type[Struct]] = {
-    "## [server]": ServerSettings,
-    "## [journal]": JournalSettings,
-    "### pace": PaceSettings,
-    "### webhook": WebhookSettings,
-    **{f'### kind = "{kind}"': settings for kind, settings in UPSTREAM_KINDS.items()},
-    **{f'### kind = "{kind}"': settings for kind, settings in SINK_KINDS.items()},
-}
+TABLES: list[tuple[str, str, type[Any]]] = [
+    ("configuration", "## [server]", ServerSettings),
+    ("configuration", "## [journal]", JournalSettings),
+    ("configuration", "## [gateway]", GatewaySettings),
+    ("configuration", "## [gateway.models]", GatewayModel),
+    ("configuration", "### pace", PaceSettings),
+    ("configuration", "### webhook", WebhookSettings),
+    *((f"upstreams/{kind}", "## Keys", settings) for kind, settings in UPSTREAM_KINDS.items()),
+    *(("configuration", f'### kind = "{kind}"', settings) for kind, settings in SINK_KINDS.items()),
+]
 
 
-@pytest.mark.parametrize(("heading", "settings"), list(TABLES.items()))
-def test_every_key_of_the_configuration_is_documented_with_its_default(heading: str, settings: type[Struct]) -> None:
-    text = section(reference("configuration"), heading)
+@pytest.mark.parametrize(("page", "heading", "settings"), TABLES)
+def test_every_key_of_the_configuration_is_documented_with_its_default(
+    page: str, heading: str, settings: type[Struct]
+) -> None:
+    text = section(reference(page), heading)
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.*?) \|", text, re.MULTILINE))
 
     assert list(rows) == [key for key, _ in keys(settings)]
@@ -134,7 +174,7 @@ def test_every_route_is_documented() -> None:
     app = create_app(relay.Relay([]))
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None}
 
-    for method, path in routes - {("GET", "/static")}:
+    for method, path in routes:
         assert method == "HEAD" or f"`{method} {path}`" in reference("http"), f"{method} {path}"
 
 
@@ -144,6 +184,17 @@ def test_every_public_name_is_documented(module: object) -> None:
 
     for name in module.__all__:  # type: ignore[attr-defined]
         assert re.search(rf"[.`]{name}\b", page), f"{module.__name__}.{name}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    re.findall(r"^\.\. auto\w+:: ([\w.]+)\n(?: +:members: (.+)\n)?", reference("python"), re.MULTILINE),
+)
+def test_every_name_that_the_reference_documents_exists(name: str, members: str) -> None:
+    documented = resolve_name(name)
+    inside = {*dir(documented), *getattr(documented, "__annotations__", {})}
+
+    assert {member.strip() for member in members.split(",") if member} <= inside
 
 
 def test_the_records_that_are_shown_as_streams_are_records() -> None:
@@ -169,16 +220,64 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(read(target)), link
 
 
-def test_every_page_is_in_the_table_of_contents() -> None:
-    index = read(DOCS / "index.md")
-    listed = re.findall(r"^[\w-]+/[\w-]+$", index, re.MULTILINE)
+def linked_from(page: Path) -> set[Path]:
+    """The files that *page* links to or lists in a table of contents."""
+    links = [link.partition("#")[0] for link in LINK.findall(read(page)) if "://" not in link]
+    listed = [f"{line}.md" for toctree in TOCTREE.findall(read(page)) for line in ENTRY.findall(toctree)]
+    return {(page.parent / link).resolve() for link in [*filter(None, links), *listed]}
 
-    assert sorted(listed) == [
-        path.relative_to(DOCS).with_suffix("").as_posix() for path in PAGES if path.parent != DOCS
+
+def test_every_page_is_in_one_table_of_contents() -> None:
+    listed = [
+        (page.parent / f"{line}.md").resolve()
+        for page in PAGES
+        for toctree in TOCTREE.findall(read(page))
+        for line in ENTRY.findall(toctree)
     ]
 
+    assert sorted(listed) == [path for path in PAGES if path != DOCS / "index.md"]
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
-    linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall(read(ROOT / "README.md"))}
 
-    assert {path for path in PAGES if path.parent != DOCS} <= linked
+def test_every_page_is_two_clicks_from_the_readme_at_most() -> None:
+    first = linked_from(ROOT / "README.md")
+    second = {link for page in first & set(PAGES) for link in linked_from(page)}
+
+    assert {path for path in PAGES if path.parent != DOCS} <= first | second
+
+
+# What troubleshooting quotes is what the code says
+
+QUOTED = [
+    line
+    for block in re.findall(r"^```text\n(.*?)^```$", read(DOCS / "how-to" / "troubleshooting.md"), re.M | re.S)
+    for line in block.splitlines()
+]
+
+
+@cache
+def sentences() -> str:
+    """Every text in the code; in place of a value within one there is a NUL, as there is between two."""
+    texts = [
+        node
+        for package in ("relay", "sinks", "web")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(read(path)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return "\0".join(str(node.value) for node in texts)
+
+
+@pytest.mark.parametrize("line", QUOTED)
+def test_every_line_that_troubleshooting_quotes_is_in_the_code(line: str) -> None:
+    pieces = [piece for piece in (part.strip() for part in line.split("...")) if len(piece) > 2]
+
+    assert pieces
+    for piece in pieces:
+        assert piece in sentences(), piece
+
+
+def test_each_row_of_the_page_on_upgrades_keeps_two_releases_apart() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (DOCS / "how-to" / "upgrade.md").read_text(), re.MULTILINE)
+
+    assert len(rows) > 10
+    assert [old for old, new in rows if old == new and set(old) != {"-"}] == []

@@ -1,103 +1,27 @@
-"""A relay that is killed again and again, and clients who stay: what each needs for that."""
+"""Clients that stay while their relay is killed again and again, and the upstream behind it."""
 
 import asyncio
-import os
-import re
-import secrets
-import signal
-import socket
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiohttp import ClientError, ClientResponse, ClientSession
 from httpx_sse._decoders import SSEDecoder
 
-from relay.cli.loops import VARIABLE
-from relay.events import Position
+from relay.clock import SystemClock
+from relay.events import TERMINALS, Position
 from relay.testing import Scenario, ScriptedUpstream
-from relay.testing.bodies import FakeTask
+from relay.testing.scripted.sora_bodies import FakeTask
+from tests.faults.process import KilledRelay
 
-__all__ = ["Block", "KilledRelay", "Reader", "Submitter", "Upstream"]
+__all__ = ["ENDS", "Block", "Reader", "Submitter", "Upstream"]
 
-SCRIPT: Final = Path(sys.executable).parent / "relay"
+ENDS: Final = frozenset(kind.__struct_config__.tag for kind in TERMINALS)
 
 GIVES_UP: Final = (asyncio.IncompleteReadError, ClientError, ConnectionError)
 """What a client sees of a kill."""
-
-
-class KilledRelay:
-    """`relay serve` in *folder*, always on the same port; *ready* from the moment it says so until it is to die."""
-
-    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
-        self.ready = asyncio.Event()
-        self.said: list[str] = []
-        self._folder = folder
-        self._port = _free_port()
-        kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
-        self._environ = kept | environ
-        self._process: Process | None = None
-        self._dying = False
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    async def start(self) -> None:
-        """Return when it serves."""
-        self._dying = False
-        self._process = await asyncio.create_subprocess_exec(
-            SCRIPT,
-            *("serve", "--port", str(self._port)),
-            cwd=self._folder,
-            env=self._environ,
-            stdout=DEVNULL,
-            stderr=PIPE,
-        )
-        assert self._process.stderr is not None
-        while line := (await self._process.stderr.readline()).decode():
-            if re.search("serving on", line):
-                self.ready.set()
-                return
-            self.said.append(line)
-        raise AssertionError(f"it ended without serving: {self.said}")
-
-    def strike(self) -> None:
-        """`kill -9`, at once. Nobody who loses it from now on takes it for ready."""
-        self._signal(signal.SIGKILL)
-
-    async def kill(self) -> None:
-        """`kill -9`, unless that was done, and wait for the end."""
-        await self._end(signal.SIGKILL)
-
-    async def stop(self) -> int:
-        """Ctrl-C, and the exit status."""
-        return await self._end(signal.SIGINT)
-
-    def _signal(self, number: signal.Signals) -> Process:
-        assert self._process is not None
-        # Once: sending a second signal to who has just died would take the news of it from asyncio.
-        if not self._dying:
-            self._dying = True
-            self.ready.clear()
-            self._process.send_signal(number)
-        return self._process
-
-    async def _end(self, number: signal.Signals) -> int:
-        process = self._signal(number)
-        assert process.stderr is not None
-        self.said += (await process.stderr.read()).decode().splitlines()
-        status = await process.wait()
-        self._process = None
-        return status
-
-    async def close(self) -> None:
-        """Leave no process behind, whatever went wrong."""
-        if self._process is not None:
-            await self.kill()
 
 
 class Upstream(ScriptedUpstream):
@@ -129,8 +53,8 @@ class Block(NamedTuple):
 class Reader:
     """A browser, as far as the wire goes: it comes back with the last id it saw until it is told to stop.
 
-    What it was told lies in *story*, and whatever is no record, but a `bye`, in *notices*. With *leaves_after* it
-    breaks off by itself as well.
+    What it was told lies in *story*, and whatever is no record, but a `bye` or a `heartbeat`, in *notices*. With
+    *leaves_after* it breaks off by itself as well.
     """
 
     def __init__(
@@ -167,6 +91,13 @@ class Reader:
         finally:
             self._expected.remove(expected)
 
+    async def ended(self, jobs: Collection[str]) -> None:
+        """Return when the end of each of *jobs* has come."""
+        for job in jobs:
+            ends = [block for block in self.story if _is_end_of(job, block)]
+            if not ends:
+                await self.hears(partial(_is_end_of, job))
+
     async def run(self) -> None:
         """Read until the answer is that there is nothing more."""
         while True:
@@ -199,8 +130,12 @@ class Reader:
             for wanted, heard in self._expected:
                 if not heard.done() and wanted(block):
                     heard.set_result(None)
-        elif block.event != "bye":
+        elif block.event not in ("bye", "heartbeat"):
             self.notices.append(block)
+
+
+def _is_end_of(job: str, block: Block) -> bool:
+    return block.event in ENDS and json.loads(block.data)["job"] == job
 
 
 async def _blocks(response: ClientResponse) -> AsyncIterator[Block]:
@@ -213,11 +148,17 @@ async def _blocks(response: ClientResponse) -> AsyncIterator[Block]:
 
 
 class Submitter:
-    """A client who wants each thing once: it repeats a request that was cut off with the same key."""
+    """A client that wants each thing once: it repeats a request that was cut off, or put off, with the same key."""
 
     def __init__(self, relay: KilledRelay, client: ClientSession) -> None:
         self.jobs: dict[str, str] = {}
         self.repeated = 0
+        self.put_off = 0
+        self.writable = asyncio.Event()
+        """Set while the relay's journal has room."""
+        self.writable.set()
+        self.refused = asyncio.Event()
+        """Set once a submission was put off."""
         self._relay = relay
         self._client = client
 
@@ -231,6 +172,14 @@ class Submitter:
                     f"{self._relay.address}/v1/jobs", json=body, headers={"Idempotency-Key": key}
                 ) as response:
                     answer = await response.json()
+                    later = response.headers.get("Retry-After")
+                if response.status == 503:
+                    assert later is not None, answer
+                    self.put_off += 1
+                    self.refused.set()
+                    await self.writable.wait()
+                    await SystemClock().sleep(min(float(later), 1.0))
+                    continue
                 assert response.status in (200, 201), answer
                 job: str = answer["job"]
                 assert self.jobs.setdefault(key, job) == job, "one key, two jobs"
@@ -243,14 +192,3 @@ class Submitter:
             position = Position.parse((await response.json())["position"])
         assert position is not None
         return position.offset
-
-
-def _free_port() -> int:
-    """A port that no outgoing connection is given: one that reaches for a dead server there may reach itself.
-
-    Not by the seed, so that two tests of one seed at the same time do not take each other's while it is free.
-    """
-    while True:
-        port = 15_000 + secrets.randbelow(15_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port

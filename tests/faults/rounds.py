@@ -1,24 +1,26 @@
-"""Rounds of `kill -9`, and what is left to show at the end of them."""
+"""Rounds of faults, each ended by `kill -9`, and what is left to show at the end of them."""
 
 import asyncio
 import json
 import random
-from collections import Counter
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, closing
-from itertools import pairwise
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
-from msgspec import Struct
 
 from relay.clock import SystemClock
-from relay.events import TERMINALS, Failed, Record
-from relay.journal import SqliteJournal
-from tests.faults.killing import Block, KilledRelay, Reader, Submitter, Upstream
+from tests.faults.disk import SmallDisk
+from tests.faults.killing import ENDS, Block, Reader, Submitter, Upstream
+from tests.faults.process import SCRIPT, KilledRelay
+from tests.faults.verdict import DEADLINE, Crowd, Replay, Verdict, judge
 
-__all__ = ["Verdict", "run_rounds"]
+__all__ = ["Fault", "run_rounds"]
+
+Fault = Literal["kill", "freeze", "full"]
+"""What a round does to the relay beside ending it: nothing, SIGSTOP for longer than a deadline, or a full disk."""
 
 PATIENCE: Final = 120.0
 """A safety net for each round: nothing here waits for time to pass."""
@@ -28,11 +30,13 @@ SPEED: Final = 10.0
 
 SCENARIOS: Final = ("happy", "gap", "violation", "reappears", "error-item")
 READERS_OF_ONE: Final = 6
+REPLAY_EVERY: Final = 10
+MOST_TAKEN_WHILE_FULL: Final = 20
 MOST_RECORDS: Final = 50
 
 CONFIG: Final = """
 [journal]
-url = "sqlite:relay.db"
+url = "sqlite:{journal}"
 keep = {{ records = 10_000_000, bytes = 10_000_000_000 }}
 
 [[upstreams]]
@@ -40,63 +44,84 @@ kind = "sora"
 base_url = "{url}"
 token = "env:TOKEN"
 interval = "100ms"
+deadline = {deadline}
 """
 
 
-class Verdict(Struct, kw_only=True):
-    """What the rounds have shown; the first figures say how much was tried, those from *lost* on must be 0."""
+async def run_rounds(
+    folder: Path, faults: Sequence[Fault], seed: int, *, disk: SmallDisk | None = None, watch: bool = False
+) -> Verdict:
+    """A round for each of *faults* while jobs run and readers read; then let all of it end, and compare.
 
-    rounds: int
-    jobs: int
-    records: int
-    deliveries: int
-    connections: int
-    requests_repeated: int
-    cut_off_submissions: int = 0
-    cut_off_but_taken: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    altered: int = 0
-    notices: int = 0
-    holes: int = 0
-    without_one_end: int = 0
-    submitted_twice: int = 0
-    never_submitted: int = 0
-    keys_of_another_job: int = 0
-    complaints: int = 0
-
-    @property
-    def faults(self) -> dict[str, int]:
-        """What must be nothing, and is not."""
-        fields = self.__struct_fields__
-        must_be_zero = fields[fields.index("lost") :]
-        return {name: count for name in must_be_zero if (count := getattr(self, name))}
-
-
-async def run_rounds(folder: Path, rounds: int, seed: int) -> Verdict:
-    """Kill a relay *rounds* times while jobs run and ten clients read; then let all of it end, and compare."""
+    The journal lies on *disk*, which "full" needs. With *watch*, the longest hold of the event loop is measured.
+    """
     chance = random.Random(seed)
+    holds = folder / "holds" if watch else None
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream(clock=SystemClock(SPEED)))
-        (folder / "relay.toml").write_text(CONFIG.format(url=upstream.url))
-        relay = KilledRelay(folder, {"TOKEN": upstream.token})
+        journal = (disk.folder if disk is not None else folder) / "relay.db"
+        (folder / "relay.toml").write_text(CONFIG.format(url=upstream.url, journal=journal, deadline=DEADLINE))
+        relay = KilledRelay(folder, {"TOKEN": upstream.token}, holds)
         stack.push_async_callback(relay.close)
         connector = TCPConnector(limit=0, force_close=True)
         client = await stack.enter_async_context(ClientSession(connector=connector, timeout=ClientTimeout(total=None)))
         async with asyncio.TaskGroup() as tasks:
             crowd = _Crowd(relay, upstream, client, tasks)
-            for number in range(rounds):
+            for number, fault in enumerate(faults):
                 async with asyncio.timeout(PATIENCE):
                     await relay.start()
-                    await crowd.one_round(number, chance)
-                    await relay.kill()
+                    if fault != "kill" or number % REPLAY_EVERY == 0:
+                        crowd.replays.append(tasks.create_task(_replay(journal)))
+                    await crowd.one_round(number, chance, strikes=fault == "kill")
+                    if fault == "freeze":
+                        await _freeze(relay, crowd)
+                    if fault == "full" and disk is not None:
+                        await _fill(disk, relay, crowd, number, chance)
+                    if relay.runs:
+                        await relay.kill()
             async with asyncio.timeout(PATIENCE):
                 await relay.start()
             await crowd.settled()
             async with asyncio.timeout(PATIENCE):
                 assert await relay.stop() == 0
-        return _verdict(folder, rounds, crowd, upstream)
+        return judge(journal, crowd.at_the_end(len(faults)), upstream, holds)
+
+
+async def _freeze(relay: KilledRelay, crowd: "_Crowd") -> None:
+    """Let all that runs be past its deadline when the relay finds itself again; then its jobs end as they should."""
+    overdue = crowd.unended()
+    relay.freeze()
+    await SystemClock().sleep(DEADLINE + 1.0)
+    relay.thaw()
+    await crowd.of_all[0].ended(overdue)
+
+
+async def _fill(disk: SmallDisk, relay: KilledRelay, crowd: "_Crowd", number: int, chance: random.Random) -> None:
+    """Take the disk's room away until a submission is put off, and perhaps kill the relay then; give the room back."""
+    submitter = crowd.submitter
+    submitter.writable.clear()
+    submitter.refused.clear()
+    disk.fill()
+    for turn in range(MOST_TAKEN_WHILE_FULL):
+        # A page of the log that has been begun may have room for another record.
+        submission = crowd.submit(f"key full {number}.{turn}", chance.choice(SCENARIOS))
+        refused = asyncio.create_task(submitter.refused.wait())
+        await asyncio.wait([submission, refused], return_when=asyncio.FIRST_COMPLETED)
+        refused.cancel()
+        if submitter.refused.is_set():
+            break
+    if chance.random() < 0.5:
+        await relay.kill()
+    disk.free()
+    submitter.writable.set()
+
+
+async def _replay(journal: Path) -> Replay:
+    replay = await asyncio.create_subprocess_exec(
+        SCRIPT, "replay", journal, "--speed", "0", "--log-format", "json", stdout=PIPE, stderr=PIPE
+    )
+    out, complaints = await replay.communicate()
+    return Replay(await replay.wait(), out.decode().splitlines(), complaints.decode())
 
 
 class _Crowd:
@@ -108,31 +133,36 @@ class _Crowd:
         self.prompts: dict[str, str] = {}
         breaks = (None, None, 50, 7)
         self.of_all = [Reader(relay, client, "/v1/events", leaves_after=after) for after in breaks]
+        self.of_errors = [Reader(relay, client, "/v1/events?level=error", leaves_after=after) for after in (None, 1)]
         self.of_one: dict[str, Reader] = {}
+        self.replays: list[asyncio.Task[Replay]] = []
         self._upstream = upstream
         self._client = client
         self._tasks = tasks
         self._to_read: asyncio.Queue[str] = asyncio.Queue()
         self._submissions: set[asyncio.Task[None]] = set()
-        self._reading = [tasks.create_task(reader.run()) for reader in self.of_all]
+        self._reading = [tasks.create_task(reader.run()) for reader in (*self.of_all, *self.of_errors)]
         self._reading += [tasks.create_task(self._read_one_by_one(turn)) for turn in range(READERS_OF_ONE)]
 
-    async def one_round(self, number: int, chance: random.Random) -> None:
-        """Submit something, and return at a moment that is random in what has been told, not in time."""
-        moment = self._tasks.create_task(self._moment(chance))
+    async def one_round(self, number: int, chance: random.Random, *, strikes: bool) -> None:
+        """Submit something, and return at a moment that is random in what has been told, not in time.
+
+        With *strikes*, the relay may have been killed by then.
+        """
+        moment = self._tasks.create_task(self._moment(chance, strikes=strikes))
         await asyncio.sleep(0)  # so that it is waited for before it can come
         if number and chance.random() < 0.5:
             # Who has an answer may ask again, and gets the same.
-            self._submit(chance.choice(sorted(self.prompts)))
+            self.submit(chance.choice(sorted(self.prompts)))
         for turn in range(chance.randint(1, 3)):
-            self._submit(f"key {number}.{turn}", chance.choice(SCENARIOS))
+            self.submit(f"key {number}.{turn}", chance.choice(SCENARIOS))
         await moment
 
-    async def _moment(self, chance: random.Random) -> None:
+    async def _moment(self, chance: random.Random, *, strikes: bool) -> None:
         """When to kill."""
         watcher = self.of_all[0]
         match chance.choice(("taken", "heard", "told", "told", "told")):
-            case "taken":
+            case "taken" if strikes:
                 await self._strike_as_it_takes()
             case "heard":
                 await watcher.hears(_is_being_submitted)
@@ -158,7 +188,7 @@ class _Crowd:
         PATIENCE seconds nobody is told anything, or if that many turns bring no end as there are jobs to end, and one.
         """
         settling = self._tasks.create_task(self._settle())
-        turns = 1 + len(self._unended())
+        turns = 1 + len(self.unended())
         for _ in range(turns):
             told = self._told()
             await asyncio.wait([settling], timeout=PATIENCE)
@@ -168,11 +198,25 @@ class _Crowd:
             settling.cancel()
             raise AssertionError(f"it does not settle: {'; '.join(self._behind())}")
 
+    def at_the_end(self, rounds: int) -> Crowd:
+        """Everybody, for the verdict."""
+        return Crowd(
+            rounds=rounds,
+            submitter=self.submitter,
+            prompts=self.prompts,
+            of_all=self.of_all,
+            of_errors=self.of_errors,
+            of_one=self.of_one,
+            replays=[replay.result() for replay in self.replays],
+            complaints=self.relay.said,
+        )
+
     async def _settle(self) -> None:
         await asyncio.gather(*self._submissions)
         await self._to_read.join()
         head = await self.submitter.position()
-        for reader in self.of_all:
+        # The newest record of all is the end of a job, so that it comes through every level.
+        for reader in (*self.of_all, *self.of_errors):
             await reader.reaches(head)
         for task in self._reading:
             task.cancel()
@@ -181,14 +225,14 @@ class _Crowd:
         """How much all readers have been told so far."""
         return sum(len(reader.story) for reader in (*self.of_all, *self.of_one.values()))
 
-    def _unended(self) -> set[str]:
+    def unended(self) -> set[str]:
         """The jobs of which the first reader of all was not told the end."""
-        ends = {json.loads(block.data)["job"] for block in self.of_all[0].story if block.event in _ENDS}
+        ends = {json.loads(block.data)["job"] for block in self.of_all[0].story if block.event in ENDS}
         return set(self.submitter.jobs.values()) - ends
 
     def _behind(self) -> Iterator[str]:
         """Who waits for what, in words."""
-        unended = sorted(self._unended())
+        unended = sorted(self.unended())
         yield f"{len(unended)} jobs have no end ({', '.join(unended[:5]) or 'none'})"
         yield f"{sum(not task.done() for task in self._submissions)} submissions have no answer"
         yield f"{self._to_read.qsize()} jobs wait for a reader"
@@ -197,7 +241,7 @@ class _Crowd:
             if not reader.done and (reader.offset < furthest or reader not in self.of_all):
                 yield f"{reader.path} is told up to {reader.offset} of {furthest} in {reader.connections} connections"
 
-    def _submit(self, key: str, scenario: str | None = None) -> asyncio.Task[None]:
+    def submit(self, key: str, scenario: str | None = None) -> asyncio.Task[None]:
         if scenario is not None:
             self.prompts[key] = f"[{scenario}] {key}"
         task = self._tasks.create_task(self._submitted(key, read=scenario is not None))
@@ -218,63 +262,5 @@ class _Crowd:
             self._to_read.task_done()
 
 
-_ENDS: Final = frozenset(kind.__struct_config__.tag for kind in TERMINALS)
-
-
 def _is_being_submitted(block: Block) -> bool:
     return block.event == "accepted" and json.loads(block.data)["task"] is None
-
-
-def _verdict(folder: Path, rounds: int, crowd: _Crowd, upstream: Upstream) -> Verdict:
-    with closing(SqliteJournal(folder / "relay.db")) as journal:
-        written = list(journal.read(0, limit=10_000_000))
-        keys = {stored.key: stored.id for stored in journal.recover()}
-    jobs: dict[str, list[Record]] = {}
-    for record in written:
-        jobs.setdefault(record.job, []).append(record)
-    readers = [*crowd.of_all, *crowd.of_one.values()]
-    verdict = Verdict(
-        rounds=rounds,
-        jobs=len(jobs),
-        records=len(written),
-        deliveries=sum(len(reader.story) for reader in readers),
-        connections=sum(reader.connections for reader in readers),
-        requests_repeated=crowd.submitter.repeated,
-    )
-    for reader in crowd.of_all:
-        _compare(verdict, written, reader)
-    for job, reader in crowd.of_one.items():
-        _compare(verdict, jobs[job], reader)
-    for story in jobs.values():
-        verdict.holes += [record.seq for record in story] != list(range(1, len(story) + 1))
-        verdict.without_one_end += [record.terminal for record in story] != [False] * (len(story) - 1) + [True]
-    verdict.holes += [record.position.offset for record in written] != list(range(1, len(written) + 1))
-    taken = Counter(task.input["prompt"] for task in upstream.tasks.values())
-    verdict.submitted_twice = sum(taken.values()) - len(taken) + max(0, upstream.requests["nf/create"] - len(jobs))
-    prompts = {job: crowd.prompts[key] for key, job in crowd.submitter.jobs.items()}
-    lost = [job for job, story in jobs.items() if _is_lost(story)]
-    verdict.cut_off_submissions = len(lost)
-    verdict.cut_off_but_taken = sum(taken[prompts[job]] for job in lost)
-    verdict.never_submitted = sum(not taken[prompts[job]] for job in jobs.keys() - set(lost))
-    verdict.keys_of_another_job = sum(keys.get(key) != job for key, job in crowd.submitter.jobs.items())
-    verdict.keys_of_another_job += len(keys) != len(crowd.prompts)
-    verdict.complaints = len(crowd.relay.said)
-    return verdict
-
-
-def _compare(verdict: Verdict, written: Sequence[Record], reader: Reader) -> None:
-    """Count in what a reader's story differs from what is *written*."""
-    expected = {str(record.position): record for record in written}
-    told = Counter(block.id for block in reader.story)
-    verdict.lost += len(expected.keys() - told.keys())
-    verdict.duplicated += len(reader.story) - len(told)
-    verdict.reordered += sum(later.offset < earlier.offset for earlier, later in pairwise(reader.story))
-    verdict.notices += len(reader.notices)
-    for block in reader.story:
-        record = expected.get(block.id)
-        verdict.altered += record is None or (record.event.type, record.json.decode()) != (block.event, block.data)
-
-
-def _is_lost(story: Sequence[Record]) -> bool:
-    end = story[-1].event
-    return isinstance(end, Failed) and end.kind == "lost"

@@ -16,7 +16,7 @@ from aiohttp.web import AppRunner, TCPSite
 
 from relay import Relay
 from web import create_app
-from web.keys import FAN_OUT, STREAMS
+from web.streaming.keys import FAN_OUT, STREAMS
 
 FREED_WITHIN = 30.0
 

@@ -30,7 +30,7 @@ from ld_eventsource.errors import HTTPStatusError  # type: ignore[import-untyped
 from openai._streaming import SSEDecoder
 from sseclient import SSEClient
 
-__all__ = ["CLIENTS", "Block", "Client"]
+__all__ = ["CLIENTS", "POLYFILLS", "Block", "Client"]
 
 HERE = Path(__file__).parent
 
@@ -205,3 +205,9 @@ CLIENTS = [
     pytest.param(npm("fetch-event-source"), id="npm-fetch-event-source", marks=_needs_npm),
     pytest.param(npm("eventsource-parser"), id="npm-eventsource-parser", marks=_needs_npm),
 ]
+
+POLYFILLS = [
+    pytest.param(npm("event-source-polyfill"), id="npm-event-source-polyfill", marks=_needs_npm),
+    pytest.param(npm("reconnecting-eventsource"), id="npm-reconnecting-eventsource", marks=_needs_npm),
+]
+"""Those that set no header: they name their last id in the query. The first waits a second before it comes back."""

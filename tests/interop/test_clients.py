@@ -8,29 +8,34 @@ import json
 import re
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from aiohttp.web import Application, Request, Response, StreamResponse
+from aiohttp.web import Application, AppRunner, Request, Response, StreamResponse, TCPSite, middleware
 from msgspec import Struct
 from openai import OpenAI, Stream
 from openai._types import RequestOptions
 
 from relay import Relay
-from relay.events import EVENTS, Exchange, Record
+from relay.events import EVENTS, Done, Exchange, Log, Record
 from relay.jobs import Job
+from relay.journal import SqliteJournal
 from relay.testing import ManualClock, sample_records
-from relay.testing.samples import HOSTILE_TEXTS, hostile_records
+from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
 from sinks.sse import HEARTBEAT, frame
-from tests.interop.clients import CLIENTS, Block, Client
+from tests.interop.clients import CLIENTS, POLYFILLS, Block, Client
 from tests.interop.wiretap import Wiretap, wiretap
+from tests.relay.scripted import RUNNING, OneStep, story
 from tests.web.serving import serve_app
 from web import create_app
-from web.wire import SSE
+from web.middleware.problems import Handler
+from web.streaming.keys import STREAMS
+from web.streaming.wire import SSE
 
 Heard = TypeVar("Heard")
 
-NOTICES = ("snapshot", "gap", "skipped", "busy", "bye", "gone", "exchange")
+NOTICES = ("snapshot", "gap", "skipped", "busy", "bye", "gone", "heartbeat", "exchange")
 TYPES = (*(str(event.__struct_config__.tag) for event in EVENTS), *NOTICES)
 
 
@@ -44,7 +49,7 @@ class Stage(Struct):
     def play(self, story: Iterable[Record]) -> "Play":
         """A job for each of *story*, whose events are still to be published."""
         records = list(story)
-        jobs = {name: self.relay._admit() for name in dict.fromkeys(record.job for record in records)}
+        jobs = {name: self.relay.registry.admit() for name in dict.fromkeys(record.job for record in records)}
         return Play(self, jobs, records)
 
     def blocks(self, after: int = 0) -> list[Block]:
@@ -117,7 +122,7 @@ async def test_every_record_is_read_once_and_as_it_is_across_renewals_and_a_lost
     assert {block.data for block in heard if block.event == "bye"} == {'{"reason":"this stream is renewed"}'}
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", [*CLIENTS, *POLYFILLS])
 async def test_what_is_missing_and_where_the_jobs_stand_is_read_before_the_records(client: Client) -> None:
     async with stage(debug=True) as house:
         play = house.play(sample_records())
@@ -156,7 +161,7 @@ async def test_what_is_missing_and_where_the_jobs_stand_is_read_before_the_recor
     assert heard == [*notices, *rest]
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", [*CLIENTS, *POLYFILLS])
 async def test_every_notice_is_read_and_says_when_to_come_back(client: Client) -> None:
     """A server that says all notices there are and, to whom comes back with the last of their ids, 204."""
     data = [{"reason": text} for text in HOSTILE_TEXTS]
@@ -164,7 +169,7 @@ async def test_every_notice_is_read_and_says_when_to_come_back(client: Client) -
     cursors: list[str | None] = []
 
     async def answer(request: Request) -> StreamResponse:
-        cursors.append(request.headers.get("Last-Event-ID"))
+        cursors.append(request.headers.get("Last-Event-ID") or request.query.get("lastEventId"))
         if len(cursors) > 1:
             return Response(status=204)
         blocks = [SSE.notice(name, body, position, retry=1) for position, name, body in said]
@@ -178,6 +183,73 @@ async def test_every_notice_is_read_and_says_when_to_come_back(client: Client) -
 
     assert [(block.id, block.event, json.loads(block.data)) for block in heard] == said
     assert cursors == [None, said[-1][0]]
+
+
+@pytest.mark.parametrize("client", POLYFILLS)
+async def test_a_client_that_names_its_last_id_in_the_query_is_given_nothing_twice(
+    client: Client, tmp_path: Path
+) -> None:
+    """Its stream is renewed, and then the relay ends and is started again."""
+    came = asyncio.Semaphore(0)
+    named: list[str | None] = []
+    heard: list[Block] = []
+    told: list[Block] = []
+    port = 0
+
+    @middleware
+    async def note(request: Request, handler: Handler) -> StreamResponse:
+        named.append(request.query.get("lastEventId"))
+        came.release()
+        return await handler(request)
+
+    async with asyncio.TaskGroup() as group:
+        reading: asyncio.Task[None] | None = None
+        for run in range(2):
+            journal = SqliteJournal(tmp_path / "relay.db")
+            upstream = OneStep(story({"t": RUNNING}))
+            async with Relay([upstream], journal=journal, clock=ManualClock()) as relay:
+                app = create_app(relay)
+                app.middlewares.append(note)
+                runner = AppRunner(app, access_log=None)
+                await runner.setup()
+                await TCPSite(runner, "127.0.0.1", port).start()
+                port = runner.addresses[0][1]
+                job = relay.follow("scripted", "t")
+                relay.bus.publish(job, Log(line=f"run {run}"))
+                if reading is None:
+
+                    async def read(url: str) -> None:
+                        heard.extend(await client(url, TYPES))
+
+                    reading = group.create_task(read(f"http://127.0.0.1:{port}/v1/events?job={job.id}"))
+                await came.acquire()
+                relay.bus.publish(job, Log(line="meanwhile"))
+                if run == 0:
+                    await renewed(app)
+                    await came.acquire()
+                    relay.bus.publish(job, Log(line="after the renewal"))
+                else:
+                    relay.bus.publish(job, Done(urls=("https://a/b",)))
+                    await reading
+                told = [
+                    Block(str(record.position), record.event.type, record.json.decode("ascii"))
+                    for record in journal.read(0)
+                ]
+                await runner.cleanup()
+
+    assert [block for block in heard if block.event != "bye"] == told
+    assert named[0] is None
+    assert all(named[1:]), "each time that it came back"
+
+
+async def renewed(app: Application) -> None:
+    """Let the only stream that is open, or is about to be, be renewed."""
+    while not len(app[STREAMS]):  # noqa: ASYNC110 - it is counted in within a few rounds of the loop
+        await asyncio.sleep(0)
+    (stream,) = app[STREAMS]
+    stream.expires = 0.0
+    stream.wake()
+    await stream.done.wait()
 
 
 ACCEPT_SSE: RequestOptions = {"headers": {"Accept": "text/event-stream"}}

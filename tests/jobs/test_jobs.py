@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from relay.codec import stamp
 from relay.errors import UsageError
 from relay.events import (
     Accepted,
@@ -26,11 +26,20 @@ from relay.events import (
     Record,
     Stalled,
 )
-from relay.jobs import Job, JobState, Patience, decide_fetched, decide_listed, evolve, recall
-from relay.observations import Failure, Observation, Result, normalised
+from relay.jobs import Decision, Job, JobState, Patience, decide_fetched, decide_listed, elapsed, evolve, recall
+from relay.jobs.observations import Failure, Observation, Result, normalised
+from relay.wire.record_json import stamp
 
 PATIENCE = Patience(unseen=4, grace=3)
 RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
+
+
+def at(seconds: float, event: Event, state: JobState) -> JobState:
+    when = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    return evolve(state, stamp("job_1", state.seq + 1, when, event, Position("e", state.seq + 1)))
+
+
+DECADE = 10 * 365 * 86_400.0
 
 
 class Story:
@@ -51,10 +60,10 @@ class Story:
         return events
 
     def listed(self, seen: Observation | None) -> tuple[Event, ...]:
-        return self.tell(*decide_listed(self.state, seen, PATIENCE, two_step=self._two_step))
+        return self.tell(*decide_listed(self.state, seen, PATIENCE, two_step=self._two_step).events)
 
     def fetched(self, found: Observation | None) -> tuple[Event, ...]:
-        return self.tell(*decide_fetched(self.state, found, PATIENCE))
+        return self.tell(*decide_fetched(self.state, found, PATIENCE).events)
 
 
 def test_every_answer_is_told_whether_or_not_anything_changed() -> None:
@@ -225,14 +234,41 @@ def test_a_job_still_listed_as_finished_has_its_result_fetched_at_once() -> None
             Failed(kind="malformed", message="the upstream says it is finished, but names no file"),
         ),
         (
-            Observation(status="succeeded", result=Result(urls=("https://a/" + "b" * 5_000,))),
-            Failed(kind="malformed", message="the result is over the limits of 32 URLs of 4,096 characters each"),
+            Observation(status="succeeded", result=Result(urls=("https://a/" + "b" * 9_000,))),
+            Failed(
+                kind="malformed",
+                message="the result is over the limits of 512 addresses of 8,192 characters, 176 KiB in all",
+            ),
         ),
     ],
 )
 def test_an_answer_that_ends_the_job_is_told_as_what_it_is(seen: Observation, end: Event) -> None:
     assert Story().listed(seen) == (end,)
     assert Story().fetched(seen) == (end,)
+
+
+LISTED = JobState(status="running", percent=9, seen=True)
+MISSED = JobState(status="running", percent=9, seen=True, misses=1)
+SUCCEEDED = Observation(status="succeeded")
+AT_9 = Progress(percent=9, status="running", raw_status="running", source="reported")
+
+
+@pytest.mark.parametrize(
+    ("state", "seen", "may_fetch", "decision"),
+    [
+        (LISTED, RUNNING, True, Decision((AT_9,))),
+        (LISTED, replace(RUNNING, eta=7.0), True, Decision((replace(AT_9, eta=7.0),), eta=7.0)),
+        (LISTED, None, True, Decision((Progress(percent=9, status="running", listed=False),))),
+        (MISSED, None, True, Decision((DraftsFetch(attempt=1),), fetch=True)),
+        (MISSED, None, False, Decision((Progress(percent=9, status="running", listed=False),))),
+        (LISTED, SUCCEEDED, True, Decision((DraftsFetch(attempt=1, listed=True),), fetch=True)),
+        (LISTED, SUCCEEDED, False, Decision((Progress(percent=9, status="succeeded"),))),
+    ],
+)
+def test_a_decision_names_the_events_whether_the_result_is_fetched_and_when_the_job_should_end(
+    state: JobState, seen: Observation | None, may_fetch: bool, decision: Decision
+) -> None:
+    assert decide_listed(state, seen, PATIENCE, two_step=True, may_fetch=may_fetch) == decision
 
 
 @pytest.mark.parametrize("id", ["", "a b", "job\n", "x" * 129, "é", "../x"])
@@ -361,3 +397,107 @@ def test_what_the_upstream_says_of_the_time_left_comes_first() -> None:
 
     assert isinstance(told, Progress)
     assert (told.eta_low, told.eta, told.eta_high) == (None, 7.0, None)
+
+
+@pytest.mark.parametrize(("percents", "told"), [((10, 30, 40), (30.0, 40.0, 60.0)), ((10, 50, 60), (None, None, None))])
+def test_a_range_that_is_wider_than_one_to_three_says_nothing_and_is_not_told(
+    percents: tuple[int, ...], told: tuple[float | None, ...]
+) -> None:
+    story = Timed()
+    *_, last = [event for percent in percents for event in story.listed(at_percent(percent))]
+
+    assert isinstance(last, Progress)
+    assert (last.eta_low, last.eta, last.eta_high) == told
+
+
+@pytest.mark.parametrize(("allowed", "eta"), [(40.0, 40.0), (39.0, None), (-5.0, None)])
+@pytest.mark.parametrize("own", [False, True])
+def test_an_end_beyond_the_deadline_is_not_told(allowed: float, eta: float | None, own: bool) -> None:
+    story = Timed()
+    for percent in (10, 30):
+        story.listed(at_percent(percent))
+    seen = at_percent(40, eta=40.0) if own else at_percent(40)
+    story.tell(Checking(attempt=story.state.attempt + 1, of=600), Received(listed=1, seconds=0.1))
+
+    *_, told = decide_listed(story.state, seen, PATIENCE, two_step=True, left=allowed).events
+
+    assert isinstance(told, Progress)
+    assert told.eta == eta
+    assert own or (told.eta_low is None) is (eta is None)
+
+
+@pytest.mark.parametrize("jump", [DECADE, -DECADE, 2 * 86_400.0, -1.0])
+def test_a_clock_that_was_set_adds_no_time_to_a_story(jump: float) -> None:
+    state = JobState()
+    for seconds in (0.0, 10.0, 20.0 + jump, 30.0 + jump, 31.0):
+        state = at(seconds, Log(line="a line"), state)
+
+    lived = {DECADE: 20.0, -DECADE: 20.0, 2 * 86_400.0: 20.0, -1.0: 31.0}[jump]
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert elapsed(state, now + timedelta(seconds=31.0)) == lived
+    assert elapsed(state, now + timedelta(seconds=41.0)) == lived + 10.0
+    assert elapsed(state, now + timedelta(seconds=41.0 + DECADE)) == lived
+    assert elapsed(state, now - timedelta(seconds=DECADE)) == lived
+
+
+def test_the_time_a_relay_was_down_counts_up_to_a_day() -> None:
+    state = at(0.0, Accepted(upstream="sora", task="t"), JobState())
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert elapsed(state, now + timedelta(hours=23)) == 23 * 3_600
+    assert elapsed(state, now + timedelta(hours=25)) == 0.0
+
+
+def test_a_clock_that_was_set_neither_stalls_a_job_nor_stretches_its_estimate() -> None:
+    story = Timed()
+    for percent in (10, 20, 30):
+        story.listed(at_percent(percent))
+    for seconds in (DECADE, DECADE + 10.0):
+        story.state = at(seconds, Received(listed=1, seconds=0.1), story.state)
+
+    *_, told = decide_listed(story.state, at_percent(40), PATIENCE, two_step=True).events
+
+    assert isinstance(told, Progress)
+    assert told.eta is not None
+    assert told.eta <= 70.0
+
+
+def test_a_state_that_was_kept_before_it_had_a_clock_of_its_own_is_read() -> None:
+    state = msgspec.json.decode(
+        b'{"seq":3,"started":"2026-01-01T00:00:00Z","updated":"2026-01-01T00:10:00Z",'
+        b'"entered":"2026-01-01T00:05:00Z","misses":1}',
+        type=JobState,
+    )
+
+    assert elapsed(state, datetime(2026, 1, 1, 0, 11, tzinfo=UTC)) == 660.0
+
+
+def patient(seconds: Sequence[float], patience: Patience, *, two_step: bool) -> float | None:
+    """When a job that was seen at 0 is lost, with answers without it at these *seconds*."""
+    state = at(0.0, Progress(percent=9, status="running"), JobState())
+    for now in seconds:
+        state = at(now, Checking(attempt=state.attempt + 1, of=9_999), state)
+        for event in decide_listed(state, None, patience, two_step=two_step).events:
+            state = at(now, event, state)
+        if state.terminal is None and state.looking:
+            for event in decide_fetched(state, None, patience).events:
+                state = at(now, event, state)
+        if state.terminal is not None:
+            return now
+    return None
+
+
+@given(st.lists(st.floats(0.2, 100), min_size=1, max_size=400), st.booleans())
+def test_however_the_answers_come_a_job_is_lost_after_a_time_and_a_number_of_them(
+    gaps: list[float], two_step: bool
+) -> None:
+    patience = Patience(grace=24, grace_seconds=60.0, settle_seconds=2.0)
+    times = [sum(gaps[: number + 1]) for number in range(len(gaps))]
+
+    lost = patient(times, patience, two_step=two_step)
+
+    if lost is not None:
+        assert lost - times[0] >= 60.0 - 1e-6
+        assert times.index(lost) >= 24
+    else:
+        assert len(times) < 28 or sum(min(gap, 30.0) for gap in gaps[1:]) < 63.0 + 30.0

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.eta import Left, Mark, left, marked
-from relay.rhythm import Rhythm
+from relay.jobs.eta import Left, Mark, left, marked
+from relay.jobs.rhythm import Rhythm
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
+from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
 
 Open: TypeAlias = Callable[..., Journal]
 
@@ -17,7 +17,7 @@ def begin(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Begin a journal."""
     with ExitStack() as stack:
 
-        def begun(keep: Keep | None = None) -> Journal:
+        def begun(keep: Retention | None = None) -> Journal:
             made = MemoryJournal(keep) if request.param == "memory" else SqliteJournal(tmp_path / "relay.db", keep)
             return stack.enter_context(closing(made))
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from relay.codec import stamp
-from relay.events import Checking, Done, Event, Position, Record
+from relay.events import LEVELS, Checking, Done, Event, Level, Position, Record
 from relay.journal import Journal
+from relay.wire.record_json import stamp
 
-__all__ = ["START", "Teller"]
+__all__ = ["START", "Teller", "reaches"]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -41,3 +41,8 @@ class Teller:
 
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+def reaches(record: Record, level: Level) -> bool:
+    """Whether readers of *level* get *record*."""
+    return record.terminal or LEVELS.index(record.event.level) >= LEVELS.index(level)

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from relay.events import Record
+from relay.events import LEVELS, Level, Log, Record
 from relay.jobs import recall
-from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
-from relay.testing.samples import hostile_records, sample_records
-from tests.journal.telling import Teller
+from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
+from relay.testing.conformance.samples import hostile_records, sample_records
+from tests.journal.telling import Teller, reaches
 
 Open = Callable[..., Journal]
 
@@ -31,6 +31,24 @@ def test_it_is_read_in_pages_by_offset_for_all_jobs_or_some(begin: Open) -> None
     assert journal.read(0, ["b", "c"], limit=3) == [records[1], records[2], records[4]]
     assert journal.read(journal.head) == []
     assert journal.read(0, ["unknown"]) == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_is_read_by_level_and_the_end_of_a_job_reaches_every_level(begin: Open, level: Level) -> None:
+    journal = begin(Retention(records=30))
+    teller = Teller(journal)
+    lines = [Log(line="a line", severity=LEVELS[number % 4]) for number in range(20)]
+    records = [teller.say("ab"[number % 3 == 0], line) for number, line in enumerate(lines)]
+    records += [teller.say("a") for _ in range(20)]
+    records += [teller.end("a"), teller.say("b", lines[2])]
+    journal.commit()
+    kept = [record for record in records[-30:] if reaches(record, level)]
+
+    assert journal.read(0, level=level) == kept
+    assert journal.read(0, ["a"], level=level) == [record for record in kept if record.job == "a"]
+    assert journal.read(0, ["a", "b", "c"], level=level) == kept
+    assert journal.read(15, level=level, limit=3) == [record for record in kept if record.position.offset > 15][:3]
+    assert journal.read(journal.head, level=level) == []
 
 
 def test_what_is_not_committed_is_read_by_nobody_and_kept_for_the_next_commit(begin: Open) -> None:
@@ -54,8 +72,8 @@ def test_every_type_of_event_and_every_text_comes_back_byte_by_byte(begin: Open)
     assert journal.read(0) == said
 
 
-@pytest.mark.parametrize("keep", [Keep(records=10), Keep(bytes=10_000)], ids=["records", "bytes"])
-def test_it_is_bounded_and_forgets_the_oldest_first(begin: Open, keep: Keep) -> None:
+@pytest.mark.parametrize("keep", [Retention(records=10), Retention(bytes=10_000)], ids=["records", "bytes"])
+def test_it_is_bounded_and_forgets_the_oldest_first(begin: Open, keep: Retention) -> None:
     journal = begin(keep)
     teller = Teller(journal)
     records = [record for _ in range(100) for record in teller.tell("aaaaaaa")]
@@ -65,11 +83,11 @@ def test_it_is_bounded_and_forgets_the_oldest_first(begin: Open, keep: Keep) -> 
     assert 1 < len(kept) <= keep.records
     assert sum(len(record.json) for record in kept) <= keep.bytes
     assert kept == records[-len(kept) :]
-    assert (journal.head, journal.complete(0), journal.complete(700 - len(kept))) == (700, False, True)
+    assert (journal.head, journal.has_all_since(0), journal.has_all_since(700 - len(kept))) == (700, False, True)
 
 
 def test_the_newest_record_stays_however_narrow_the_bounds(begin: Open) -> None:
-    journal = begin(Keep(records=1, bytes=1))
+    journal = begin(Retention(records=1, bytes=1))
     teller = Teller(journal)
     for job in "aab":
         teller.say(job)
@@ -81,7 +99,7 @@ def test_the_newest_record_stays_however_narrow_the_bounds(begin: Open) -> None:
 
 
 def test_a_jobs_age_counts_from_its_end_so_that_who_comes_late_still_gets_it(begin: Open) -> None:
-    journal = begin(Keep(age=60))
+    journal = begin(Retention(age=60))
     teller = Teller(journal)
     teller.tell("a")
     teller.wait(3_600)
@@ -94,11 +112,11 @@ def test_a_jobs_age_counts_from_its_end_so_that_who_comes_late_still_gets_it(beg
     teller.wait(1)
     teller.tell("b")
     assert [record.seq for record in journal.read(0, ["a"])] == [2]
-    assert not journal.complete(0, ["a"])
+    assert not journal.has_all_since(0, ["a"])
 
 
 def test_a_running_job_has_no_age_and_what_lies_behind_its_records_waits_with_them(begin: Open) -> None:
-    journal = begin(Keep(age=60))
+    journal = begin(Retention(age=60))
     teller = Teller(journal)
     teller.tell("ab")
     teller.end("b")
@@ -114,13 +132,17 @@ def test_a_running_job_has_no_age_and_what_lies_behind_its_records_waits_with_th
 
 
 def test_a_job_of_which_nothing_is_kept_is_not_taken_for_whole_when_it_goes_on(begin: Open) -> None:
-    journal = begin(Keep(records=3))
+    journal = begin(Retention(records=3))
     teller = Teller(journal)
     teller.tell("abbb")
-    assert (journal.keeps("a"), journal.complete(0, ["a"]), journal.complete(1, ["a"])) == (False, False, True)
+    assert (journal.keeps("a"), journal.has_all_since(0, ["a"]), journal.has_all_since(1, ["a"])) == (
+        False,
+        False,
+        True,
+    )
 
     teller.tell("a")
-    assert (journal.keeps("a"), journal.complete(0, ["a"]), journal.complete(1, ["a"])) == (True, False, True)
+    assert (journal.keeps("a"), journal.has_all_since(0, ["a"]), journal.has_all_since(1, ["a"])) == (True, False, True)
 
 
 def test_closing_twice_does_nothing(begin: Open) -> None:
@@ -137,12 +159,12 @@ def jobs_of_some_kind() -> st.SearchStrategy[Any]:
 class JournalModel(RuleBasedStateMachine):
     """Against plain lists of all records ever committed, and of those that are still to be there."""
 
-    def begin(self, keep: Keep) -> Journal:
+    def begin(self, keep: Retention) -> Journal:
         return MemoryJournal(keep)
 
     @initialize(bound=st.integers(1, 40), age=st.integers(1, 50))
     def first(self, bound: int, age: int) -> None:
-        self.keep = Keep(records=bound, age=age)
+        self.keep = Retention(records=bound, age=age)
         self.journal = self.begin(self.keep)
         self.teller = Teller(self.journal)
         self.turns = dict.fromkeys("abc", 1)
@@ -152,10 +174,16 @@ class JournalModel(RuleBasedStateMachine):
         self.keys: dict[str, str] = {}
         self.pending_keys: dict[str, str] = {}
 
-    @rule(names=st.lists(st.sampled_from("abc"), min_size=1, max_size=20), seconds=st.integers(0, 20))
-    def append(self, names: list[str], seconds: int) -> None:
+    @rule(
+        names=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
+        seconds=st.integers(0, 20),
+        levels=st.lists(st.sampled_from(LEVELS), min_size=1, max_size=5),
+    )
+    def append(self, names: list[str], seconds: int, levels: list[Level]) -> None:
         self.teller.wait(seconds)
-        self.pending += [self.teller.say(f"{name}{self.turns[name]}") for name in names]
+        for number, name in enumerate(names):
+            line = Log(line="a line", severity=levels[number % len(levels)])
+            self.pending.append(self.teller.say(f"{name}{self.turns[name]}", line))
 
     @rule(name=st.sampled_from("abc"))
     def end(self, name: str) -> None:
@@ -188,11 +216,17 @@ class JournalModel(RuleBasedStateMachine):
                 break
             del self.kept[0]
 
-    @rule(after=st.integers(0, 200), limit=st.integers(1, 30), jobs=jobs_of_some_kind())
-    def read(self, after: int, limit: int, jobs: set[str] | None) -> None:
-        wanted = [r for r in self.kept if r.position.offset > after and (jobs is None or r.job in jobs)]
+    @rule(
+        after=st.integers(0, 200),
+        limit=st.integers(1, 30),
+        jobs=jobs_of_some_kind(),
+        level=st.sampled_from(LEVELS),
+    )
+    def read(self, after: int, limit: int, jobs: set[str] | None, level: Level) -> None:
+        behind = [r for r in self.kept if r.position.offset > after and (jobs is None or r.job in jobs)]
+        wanted = [record for record in behind if reaches(record, level)]
 
-        assert list(self.journal.read(after, jobs, limit=limit)) == wanted[:limit]
+        assert list(self.journal.read(after, jobs, limit=limit, level=level)) == wanted[:limit]
 
     @rule(after=st.integers(0, 200), jobs=jobs_of_some_kind())
     def is_complete(self, after: int, jobs: set[str] | None) -> None:
@@ -200,7 +234,7 @@ class JournalModel(RuleBasedStateMachine):
         hole = any(r.position.offset > after and (jobs is None or r.job in jobs) for r in forgotten)
         known = {r.job for r in self.kept} | {job for job in jobs or () if job[1:] == str(self.turns[job[0]])}
 
-        complete = self.journal.complete(after, jobs)
+        complete = self.journal.has_all_since(after, jobs)
         assert not (hole and complete), "a hole must never be taken for the whole"
         if jobs is None or (jobs <= known and jobs <= {r.job for r in self.all}):
             assert complete is not hole, "nor the whole for a hole"
@@ -209,7 +243,7 @@ class JournalModel(RuleBasedStateMachine):
     def counts(self) -> None:
         assert self.journal.head == len(self.all)
         assert all(self.journal.keeps(record.job) for record in self.kept)
-        assert self.journal.complete(self.journal.head)
+        assert self.journal.has_all_since(self.journal.head)
 
 
 class SqliteModel(JournalModel):
@@ -219,7 +253,7 @@ class SqliteModel(JournalModel):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
 
-    def begin(self, keep: Keep) -> Journal:
+    def begin(self, keep: Retention) -> Journal:
         return SqliteJournal(self.folder / "relay.db", keep)
 
     @rule(bound=st.integers(1, 40))
@@ -228,7 +262,7 @@ class SqliteModel(JournalModel):
         epoch, now = self.journal.epoch, self.teller.now
         self.journal.close()
         self.pending, self.pending_keys = [], {}
-        self.keep = Keep(records=bound, age=self.keep.age)
+        self.keep = Retention(records=bound, age=self.keep.age)
         self.journal = self.begin(self.keep)
         self.teller = Teller(self.journal)
         self.teller.now = now

@@ -3,14 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
-from relay.events import Position, Record
-from relay.journal import Keep, MemoryJournal, memory
-from relay.journal.memory import CUT_AT
+from relay.events import Log, Position, Record, rank
+from relay.journal import MemoryJournal, Retention, memory
+from relay.journal.memory import BLOCK, CUT_AT
 from tests.journal.telling import Teller
 
 
 def test_dropping_from_the_front_survives_the_cut() -> None:
-    journal = MemoryJournal(Keep(records=5))
+    journal = MemoryJournal(Retention(records=5))
     records = Teller(journal).tell(["a"] * (CUT_AT + 50))
 
     assert journal.read(0) == records[-5:]
@@ -23,15 +23,26 @@ def test_two_journals_never_share_an_epoch() -> None:
 
 def test_it_can_go_on_behind_another_journal_of_which_it_knows_nothing() -> None:
     journal = MemoryJournal(epoch="e", after=10)
-    assert (journal.epoch, journal.head, journal.complete(9), journal.complete(10)) == ("e", 10, False, True)
+    assert (journal.epoch, journal.head, journal.has_all_since(9), journal.has_all_since(10)) == ("e", 10, False, True)
 
     records = Teller(journal).tell("ab")
     assert journal.read(0) == records
-    assert (journal.complete(9, ["c"]), journal.complete(10, ["a", "b", "c"])) == (False, True)
+    assert (journal.has_all_since(9, ["c"]), journal.has_all_since(10, ["a", "b", "c"])) == (False, True)
+
+
+def test_a_job_that_goes_on_from_before_is_not_taken_for_whole() -> None:
+    journal = MemoryJournal(epoch="e", after=10)
+    teller = Teller(journal)
+    teller.seqs["old"] = 4
+    old, new = teller.tell(["old", "new"])
+
+    assert (old.seq, new.seq) == (5, 1)
+    assert [journal.has_all_since(after, ["old"]) for after in (0, 9, 10)] == [False, False, True]
+    assert journal.has_all_since(0, ["new"])
 
 
 def test_a_million_records_of_one_job_leave_no_more_behind_than_is_kept() -> None:
-    keep = Keep(records=1_000)
+    keep = Retention(records=1_000)
     journal = MemoryJournal(keep)
     (first,) = Teller(journal).tell("a")
     most = 0
@@ -63,3 +74,28 @@ def test_a_cursor_is_found_in_as_many_steps_as_the_number_of_records_has_bits(
         looked_at.clear()
         assert journal.read(cursor, ["a"], limit=1)[0].position.offset == cursor + 1
         assert 1 <= len(looked_at) <= records.bit_length()
+
+
+def test_a_level_is_found_without_a_look_at_the_blocks_that_do_not_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = MemoryJournal()
+    teller = Teller(journal)
+    looked_at: list[Record] = []
+
+    def ranked(record: Record) -> int:
+        looked_at.append(record)
+        return rank(record)
+
+    first = teller.say("a", Log(line="oh", severity="error"))
+    teller.tell("ab" * 10_000)
+    last = teller.end("b")
+    journal.commit()
+    monkeypatch.setattr(memory, "rank", ranked)
+
+    for jobs in (None, ["a", "b"]):
+        looked_at.clear()
+        assert journal.read(0, jobs, level="error") == [first, last]
+        assert len(looked_at) <= 2 * BLOCK
+    looked_at.clear()
+    assert journal.read(last.position.offset, level="error") == []
+    assert journal.read(first.position.offset, ["a"], level="error") == []
+    assert len(looked_at) <= BLOCK

@@ -1,6 +1,7 @@
 """The journal on disk: what survives, what is refused, and what is said of damage."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from relay.errors import JournalError
 from relay.events import Accepted, Log, Record
 from relay.jobs import recall
-from relay.journal import Keep, SqliteJournal
+from relay.journal import Retention, SqliteJournal
 from relay.journal import sqlite as module
 from tests.journal.telling import Teller
 
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path, keep: Keep | None = None, **options: Any) -> Generator[SqliteJournal]:
+def opened(path: Path, keep: Retention | None = None, **options: Any) -> Generator[SqliteJournal]:
     with closing(SqliteJournal(path, keep, **options)) as journal:
         yield journal
 
@@ -126,9 +127,7 @@ def test_a_journal_is_for_its_user_alone(path: Path) -> None:
     with opened(path) as journal:
         Teller(journal).tell("a")
         modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
-    assert {name: modes[name] for name in modes if not name.endswith("-lock")} == dict.fromkeys(
-        ["relay.db", "relay.db-shm", "relay.db-wal"], 0o600
-    )
+    assert modes == dict.fromkeys(["relay.db", "relay.db-lock", "relay.db-shm", "relay.db-wal"], 0o600)
     assert path.with_name("relay.db-lock").read_bytes() == b""
 
 
@@ -147,7 +146,7 @@ def test_after_the_machine_stopped_a_new_epoch_begins_since_the_end_may_be_missi
     with opened(path) as journal:
         records = Teller(journal).tell("ab")
         for ending in ("", "-wal"):
-            left.with_name(f"left.db{ending}").write_bytes(path.with_name(f"relay.db{ending}").read_bytes())
+            shutil.copy(path.with_name(f"relay.db{ending}"), left.with_name(f"left.db{ending}"))
     alter(left, "UPDATE journal SET boot = 'of another run of the machine'")
 
     with opened(left, notify=notices.append) as after:
@@ -155,7 +154,7 @@ def test_after_the_machine_stopped_a_new_epoch_begins_since_the_end_may_be_missi
         assert [record.json for record in after.read(0)] == [record.json for record in records]
     assert notices == [
         f"the machine stopped while the journal {left} was in use, so its last records may be missing;"
-        " a new epoch begins, and every reader is told"
+        " a new epoch begins, and every reader gets a gap"
     ]
     with opened(left) as again:
         assert again.epoch == after.epoch
@@ -166,6 +165,18 @@ def test_what_was_closed_in_order_is_one_file_that_any_machine_goes_on_with(path
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT boot FROM journal").fetchall() == [("",)]
     assert sorted(file.name for file in path.parent.iterdir()) == ["relay.db", "relay.db-lock"]
+
+
+def test_a_job_that_goes_on_after_a_restart_is_read_from_its_beginning(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is kept in memory as well, only a part is left after a restart; the rest is in the file."""
+    monkeypatch.setattr(module, "RECENT_RECORDS", 2)
+    records = written(path, "aabbbb")
+    with opened(path) as journal:
+        records += Teller(journal).tell("a")
+        assert journal.read(0, ["a"]) == [record for record in records if record.job == "a"]
+        assert journal.read(0, ["a", "b"]) == records
 
 
 # What is refused
@@ -222,8 +233,8 @@ def test_a_file_damaged_as_a_whole_is_refused_with_the_way_out(path: Path, harm:
     line = refused(path)
     assert line.startswith("the journal relay.db is damaged (")
     assert line.endswith(
-        "); move it away to begin a new one: what can still be read of it, `relay replay relay.db --speed 0` prints,"
-        " or `sqlite3 relay.db .recover`"
+        "); move it away to begin a new one; `relay replay relay.db --speed 0` prints the records that can still"
+        " be read, and so does `sqlite3 relay.db .recover`"
     )
 
 
@@ -271,12 +282,12 @@ def test_a_record_that_cannot_be_read_is_left_out_with_a_report_and_is_a_hole(pa
     with opened(path, notify=notices.append) as journal:
         assert journal.read(0) == [*records[:2], *records[3:]]
         assert journal.read(0, ["a"]) == [records[0], records[3]]
-        assert [journal.complete(after) for after in (0, 2, 3)] == [False, False, True]
-        assert [journal.complete(after, ["a"]) for after in (0, 2, 3)] == [False, False, True]
-        assert journal.complete(0, ["b"])
+        assert [journal.has_all_since(after) for after in (0, 2, 3)] == [False, False, True]
+        assert [journal.has_all_since(after, ["a"]) for after in (0, 2, 3)] == [False, False, True]
+        assert journal.has_all_since(0, ["b"])
     assert notices == [
         f"the journal {path} has 1 that cannot be read among its 5 records, the first at offset 3; they are left out,"
-        " and readers are told of the gap"
+        " and readers get a gap"
     ]
 
 
@@ -305,8 +316,8 @@ def test_a_record_of_nobody_is_a_hole_for_everybody(path: Path) -> None:
     written(path, "abab")
     alter(path, "UPDATE records SET job = 77 WHERE offset = 2")
     with opened(path, notify=lambda _: None) as journal:
-        assert [journal.complete(1, [job]) for job in "ab"] == [False, False]
-        assert [journal.complete(2, [job]) for job in "ab"] == [True, True]
+        assert [journal.has_all_since(1, [job]) for job in "ab"] == [False, False]
+        assert [journal.has_all_since(2, [job]) for job in "ab"] == [True, True]
         assert len(journal.read(0)) == 3
 
 
@@ -316,10 +327,10 @@ def test_a_record_that_goes_bad_meanwhile_is_found_when_it_is_read(path: Path, m
     with opened(path, notify=notices.append) as journal:
         records = Teller(journal).tell("a" * 10)
         journal._file.sql.execute("UPDATE records SET body = X'7B7D' WHERE offset = 5")
-        assert journal.complete(0)
+        assert journal.has_all_since(0)
         for _ in range(2):
             assert journal.read(0) == [*records[:4], *records[5:]]
-        assert not journal.complete(4)
+        assert not journal.has_all_since(4)
     assert notices == [f"the journal {path} cannot be read at offset 5"]
 
 
@@ -372,7 +383,7 @@ def test_while_another_program_locks_the_file_records_wait(path: Path) -> None:
 
 def test_a_failed_commit_forgets_nothing_early(path: Path) -> None:
     """Trimming belongs to the commit: where that fails, what it would have dropped is still there."""
-    with opened(path, Keep(records=3)) as journal:
+    with opened(path, Retention(records=3)) as journal:
         teller = Teller(journal)
         records = teller.tell("aab")
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -380,10 +391,10 @@ def test_a_failed_commit_forgets_nothing_early(path: Path) -> None:
             more = [teller.say("b"), teller.end("b")]
             with pytest.raises(JournalError):
                 journal.commit()
-            assert (journal.read(0), journal.complete(0)) == (records, True)
+            assert (journal.read(0), journal.has_all_since(0)) == (records, True)
             other.execute("ROLLBACK")
         journal.commit()
-        assert (journal.read(0), journal.complete(0)) == ([*records[2:], *more], False)
+        assert (journal.read(0), journal.has_all_since(0)) == ([*records[2:], *more], False)
     with opened(path) as journal:
         assert {job.id: job.state.seq for job in journal.recover()} == {"a": 2, "b": 3}
 
@@ -402,7 +413,7 @@ def test_a_closed_journal_says_that_it_is(path: Path) -> None:
 def test_a_bound_that_was_lowered_is_reached_over_many_commits(path: Path) -> None:
     with opened(path) as journal:
         records = Teller(journal).tell("ab" * 1_000)
-    with opened(path, Keep(records=100)) as journal:
+    with opened(path, Retention(records=100)) as journal:
         teller, kept = Teller(journal), []
         for _ in range(5):
             records += teller.tell("a")
@@ -412,7 +423,7 @@ def test_a_bound_that_was_lowered_is_reached_over_many_commits(path: Path) -> No
 
 
 def test_a_running_jobs_state_outlives_its_records(path: Path) -> None:
-    with opened(path, Keep(records=20)) as journal:
+    with opened(path, Retention(records=20)) as journal:
         teller = Teller(journal)
         story = [teller.say("a", Accepted(upstream="sora", task="t"))]
         journal.commit()
@@ -420,11 +431,11 @@ def test_a_running_jobs_state_outlives_its_records(path: Path) -> None:
             story += teller.tell("a")
             teller.tell("bb")
         teller.tell("b" * 50)
-    with opened(path, Keep(records=20)) as journal:
+    with opened(path, Retention(records=20)) as journal:
         states = {job.id: job.state for job in journal.recover()}
         assert states["a"] == recall(story)
-        assert (journal.keeps("a"), journal.complete(0, ["a"])) == (False, False)
-        assert journal.complete(story[-1].position.offset, ["a"])
+        assert (journal.keeps("a"), journal.has_all_since(0, ["a"])) == (False, False)
+        assert journal.has_all_since(story[-1].position.offset, ["a"])
 
 
 def test_the_log_is_moved_into_the_file_beside_the_loop(path: Path) -> None:
@@ -471,6 +482,31 @@ def test_reading_a_hundred_jobs_walks_one_index_each_and_sorts_nothing(
         plans = {step for query in executed for (*_, step) in journal._file.sql.execute(f"EXPLAIN QUERY PLAN {query}")}
     assert seen == [record for record in records if record.job in wanted]
     assert plans == {"SEARCH records USING INDEX records_by_job (job=? AND rowid>?)"}
+
+
+def test_a_level_is_found_without_a_look_at_the_records_between_also_in_a_file_from_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of the words of an upstream that look like a level."""
+    monkeypatch.setattr(module, "RECENT_RECORDS", 1)
+    executed: list[str] = []
+    with opened(path) as journal:
+        teller = Teller(journal)
+        first = teller.say("a", Log(line='"type":"log","level":"debug"', severity="error"))
+        teller.tell("a" * 3_000)
+        teller.say("b", Log(line='"type":"log","level":"error"', severity="debug"))
+        last = teller.end("b")
+        teller.tell("a")
+    with opened(path) as journal:
+        Teller(journal).tell("a")
+        journal._file.sql.set_trace_callback(executed.append)
+        found = [journal.read(0, jobs, level="error") for jobs in (None, ["a", "b"], ["a"], ["b"], ["c"])]
+        behind = journal.read(last.position.offset, level="error")
+        journal._file.sql.set_trace_callback(None)
+
+    assert found == [[first, last], [first, last], [first], [last], []]
+    assert behind == []
+    assert len(executed) == 6, "one for each record"
 
 
 def test_a_page_behind_a_cursor_takes_as_many_steps_however_many_records_there_are(

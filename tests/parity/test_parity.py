@@ -8,7 +8,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,13 +16,18 @@ from aiohttp import ClientResponse, ClientSession
 from httpx_sse._decoders import SSEDecoder
 
 from relay import Relay
+from relay.cli.received import ReceivedRecord
 from relay.cli.stream import RelayStream
-from relay.cli.told import Told
+from relay.events import Level, at_least
 from relay.testing import SCENARIOS, ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink, DebugSink
+from sinks.answers import FAILURE_CODES
 from sinks.console import Format
 from tests.web.serving import serve
+
+DEADLINE = 300.0
+"""Of the jobs, in seconds: the longest scenario that ends takes 195, and the one without an end is 120 polls long."""
 
 
 class Said(NamedTuple):
@@ -59,7 +64,7 @@ async def blocks(response: ClientResponse) -> AsyncIterator[Block]:
 
 
 class Reader:
-    """A browser, as far as the wire goes: it comes back with the last id it saw until it is told to stop."""
+    """A browser, as far as the wire goes: it comes back with the last id it saw until it is read to stop."""
 
     def __init__(self, client: ClientSession, path: str, *, leaves_after: int | None = None) -> None:
         self.heard: list[Said] = []
@@ -98,7 +103,7 @@ async def test_console_debug_and_every_stream_tell_the_same_story(scenario: str)
     console, debug = io.StringIO(), io.StringIO()
     clock = ManualClock(auto=True)
     async with ScriptedUpstream(clock=clock) as upstream:
-        sora = Sora(upstream.url, upstream.token, clock=clock)
+        sora = Sora(upstream.url, upstream.token, clock=clock, deadline=DEADLINE)
         relay = Relay([sora], sinks=[ConsoleSink(console, format="json"), DebugSink(debug)], clock=clock)
         async with relay, serve(relay) as client:
             job = relay.submit("sora", {"prompt": f"[{scenario}] a cat"})
@@ -118,20 +123,119 @@ async def test_console_debug_and_every_stream_tell_the_same_story(scenario: str)
     assert early[2].connections > 2
 
 
+class Line(NamedTuple):
+    """What a record says to those that read a chat: its text, and its percentage if it has one."""
+
+    text: str
+    percent: int | None
+
+
+def lines_of(records: Iterable[str], level: Level) -> list[Line]:
+    """The lines of those *records*, as JSON, that a stream of *level* holds."""
+    parsed: list[dict[str, Any]] = [json.loads(record) for record in records]
+    return [
+        Line(record["text"], record.get("percent"))
+        for record in parsed
+        if at_least(record["level"], level) or record["type"] in ("done", "failed", "cancelled")
+    ]
+
+
+async def chatted(response: ClientResponse) -> tuple[list[Line], str]:
+    """The lines of a chat, and how it ended: the finish, or the code of the error."""
+    lines, end, over = list[Line](), "", False
+    async for block in blocks(response):
+        assert (block.event, over) == ("message", False)
+        over = block.data == "[DONE]"
+        if over:
+            continue
+        chunk: dict[str, Any] = json.loads(block.data)
+        if "error" in chunk:
+            end += chunk["error"]["code"]
+            continue
+        (choice,) = chunk["choices"]
+        end += choice["finish_reason"] or ""
+        if (text := choice["delta"].get("reasoning_content")) is not None:
+            assert text.endswith("\n")
+            assert choice["delta"].get("progress") in (None, chunk.get("progress", -1) / 100)
+            lines.append(Line(text.removesuffix("\n"), chunk.get("progress")))
+    assert over
+    return lines, end
+
+
+async def responded(response: ClientResponse) -> tuple[list[Line], str]:
+    """The same of a response."""
+    lines, end = list[Line](), ""
+    async for block in blocks(response):
+        event: dict[str, Any] = json.loads(block.data)
+        assert (block.event, end) == (event["type"], "")
+        match event:
+            case {"type": "response.reasoning_summary_text.delta", "delta": text}:
+                lines.append(Line(text.removesuffix("\n"), event.get("progress")))
+            case {"type": "response.completed"}:
+                end = "stop"
+            case {"type": "response.failed", "response": {"error": {"code": code}}}:
+                end = code
+            case _:
+                pass
+    return lines, end
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_chat_and_response_of_any_level_have_the_lines_of_native_stream_and_console(scenario: str) -> None:
+    console = io.StringIO()
+    clock = ManualClock(auto=True)
+    levels: tuple[Level, ...] = ("debug", "info", "warning")
+    prompt = {"role": "user", "content": f"[{scenario}] 100% a cat"}
+    body = {"model": "sora", "stream": True, "messages": [prompt]}
+    async with ScriptedUpstream(clock=clock) as upstream:
+        sora = Sora(upstream.url, upstream.token, clock=clock, deadline=DEADLINE)
+        relay = Relay([sora], sinks=[ConsoleSink(console, format="json")], clock=clock)
+        async with relay, serve(relay) as client, AsyncExitStack() as stack:
+
+            async def open_chat(level: Level) -> ClientResponse:
+                headers = {"X-Relay-Level": level, "Idempotency-Key": "one job"}
+                return await stack.enter_async_context(client.post("/v1/chat/completions", json=body, headers=headers))
+
+            chats = [await open_chat(level) for level in levels]
+            (job,) = {chat.headers["X-Relay-Job"] for chat in chats}
+            native = asyncio.ensure_future(kept(client, f"/v1/jobs/{job}/events"))
+            live = await asyncio.gather(*map(chatted, chats))
+            late = [await chatted(await open_chat(level)) for level in levels]
+            responses = [
+                await responded(await stack.enter_async_context(client.get(path, headers={"X-Relay-Level": level})))
+                for path in [f"/v1/responses/resp_{job}?stream=true"]
+                for level in levels
+            ]
+            stream = await native
+
+    records = console.getvalue().splitlines()
+    assert stream == records
+    last = json.loads(records[-1])
+    end = "stop" if last["type"] == "done" else FAILURE_CODES[last["kind"]]
+    assert live == late == responses == [(lines_of(records, level), end) for level in levels]
+    assert upstream.requests["nf/create"] == 1
+
+
+async def kept(client: ClientSession, path: str) -> list[str]:
+    """The data of each block of a native stream, as it is."""
+    async with client.get(path) as response:
+        return [block.data async for block in blocks(response)]
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_relay_tail_prints_the_very_lines_of_the_console(scenario: str) -> None:
     formats: tuple[Format, Format] = ("pretty", "json")
     here, there = [io.StringIO(), io.StringIO()], [io.StringIO(), io.StringIO()]
     clock = ManualClock(auto=True)
     async with ScriptedUpstream(clock=clock) as upstream:
-        sora = Sora(upstream.url, upstream.token, clock=clock)
+        sora = Sora(upstream.url, upstream.token, clock=clock, deadline=DEADLINE)
         consoles = [ConsoleSink(out, format=form) for out, form in zip(here, formats, strict=True)]
         tails = [ConsoleSink(out, format=form) for out, form in zip(there, formats, strict=True)]
         async with Relay([sora], sinks=consoles, clock=clock) as relay, serve(relay) as client:
             job = relay.submit("sora", {"prompt": f"[{scenario}] a cat"})
             async with aclosing(RelayStream(str(client._base_url), [job.id], clock=clock).read()) as stream:
                 async for told in stream:
-                    assert isinstance(told, Told)
+                    assert isinstance(told, ReceivedRecord)
                     for tail in tails:
                         tail(told)
         for tail in tails:
@@ -154,7 +258,7 @@ async def test_one_stream_of_all_jobs_is_the_console_line_by_line(scenarios: lis
     console = io.StringIO()
     clock = ManualClock(auto=True)
     async with ScriptedUpstream(clock=clock) as upstream:
-        sora = Sora(upstream.url, upstream.token, clock=clock)
+        sora = Sora(upstream.url, upstream.token, clock=clock, deadline=DEADLINE)
         relay = Relay([sora], sinks=[ConsoleSink(console, format="json")], clock=clock)
         async with relay:
             async with serve(relay) as client:
@@ -171,7 +275,7 @@ async def test_a_stream_of_some_levels_says_what_the_console_says_at_that_level_
     console = io.StringIO()
     clock = ManualClock(auto=True)
     async with ScriptedUpstream(clock=clock) as upstream:
-        sora = Sora(upstream.url, upstream.token, clock=clock)
+        sora = Sora(upstream.url, upstream.token, clock=clock, deadline=DEADLINE)
         relay = Relay([sora], sinks=[ConsoleSink(console, format="json", level="warning")], clock=clock)
         async with relay, serve(relay) as client:
             job = relay.submit("sora", {"prompt": "[rate-limited] a cat"})

@@ -1,4 +1,4 @@
-"""Whatever is said, woken or set, a story has one end and no holes, and no poll is too early."""
+"""Whatever is said, woken or set, a story has one end and no holes, no poll is too early, and no end is unasked."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,16 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relay import Pace, Record, Relay
-from relay.cadence import SHORTEST
 from relay.errors import UpstreamError
-from relay.events import Checking, Progress, Received, Retrying
+from relay.events import Checking, Failed, Progress, Received, Retrying
 from relay.jobs import Job
-from relay.observations import Answer, Failure, Observation, Result
+from relay.jobs.observations import Answer, Failure, Observation, Result
+from relay.pace import MIN_DELAY
 from relay.testing import ManualClock
 from tests.relay.scripted import Items, OneStep, TwoStep
 
 INTERVAL = 2.5
 JOBS = 3
+CALM = 150.0
+"""Seconds after a story in which every job that has not ended must have a turn: the longest hold, and some."""
 
 
 class Jumping(ManualClock):
@@ -66,7 +68,7 @@ paces = st.builds(
     deadline=st.sampled_from([100.0, 100_000.0]),
     deadlines=st.sampled_from([{}, {"queued": 20.0}]),
     requests_per_second=st.sampled_from([0.0, 2.0]),
-    connections=st.integers(1, 3),
+    concurrency=st.integers(1, 3),
 )
 
 
@@ -99,7 +101,7 @@ def upstream_of(kind: str, script: Script, clock: ManualClock) -> OneStep:
     class Lists(TwoStep):
         token = ""
 
-        def credential(self) -> object:
+        def token_version(self) -> object:
             return hash(self.token)
 
         async def fetch_result(self, tasks: Sequence[str]) -> Answer:
@@ -112,14 +114,23 @@ def upstream_of(kind: str, script: Script, clock: ManualClock) -> OneStep:
 class Polls:
     """A sink that notes when each job was polled, and whether the poll failed."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: ManualClock, deadline: float) -> None:
         self.of: dict[str, list[tuple[float, bool]]] = {}
         self.news: list[tuple[float, str]] = []
         self._clock = clock
         self._checking: set[str] = set()
+        self.unasked: list[Record] = []
+        self._deadline = deadline
+        self._began: dict[str, float] = {}
 
     def __call__(self, record: Record) -> None:
+        now = self._clock.monotonic()
+        began = self._began.setdefault(record.job, now)
         polls = self.of.setdefault(record.job, [])
+        if isinstance(record.event, Failed) and record.event.message.startswith("not finished"):
+            # The time of day may have been set: what counts is when it was polled.
+            was_polled = bool(polls) and polls[-1][0] >= began + self._deadline - 1e-6
+            self.unasked += [] if was_polled else [record]
         if isinstance(record.event, Checking):
             polls.append((self._clock.monotonic(), False))
             self._checking.add(record.job)
@@ -128,18 +139,18 @@ class Polls:
             polls[-1] = polls[-1][0], isinstance(record.event, Retrying)
 
     def check(self, pace: float, *, one_request_for_all: bool) -> None:
-        """No poll comes sooner than *pace*; one that news has brought forward, where none failed, than SHORTEST."""
+        """No poll comes sooner than *pace*; one that news has brought forward, where none failed, than MIN_DELAY."""
         for job, polls in self.of.items():
             news = [at for at, about in self.news if one_request_for_all or about == job]
             for (earlier, failed), (later, _) in pairwise(polls):
                 hurried = not failed and any(earlier <= at <= later for at in news)
-                assert later - earlier >= (SHORTEST if hurried else pace) - 1e-6, (job, earlier, later, self.news)
+                assert later - earlier >= (MIN_DELAY if hurried else pace) - 1e-6, (job, earlier, later, self.news)
 
 
 async def live(kind: str, pace: Pace, answers: Sequence[Any], steps: Sequence[tuple[float, int, str]]) -> list[Record]:
     clock = Jumping(auto=True)
     records: list[Record] = []
-    polls = Polls(clock)
+    polls = Polls(clock, pace.deadline)
     upstream = upstream_of(kind, Script(answers), clock)
     relay = Relay([upstream], sinks=[records.append], clock=clock, paces={"scripted": pace}, notify=lambda _: None)
 
@@ -147,8 +158,8 @@ async def live(kind: str, pace: Pace, answers: Sequence[Any], steps: Sequence[tu
         polls.news.append((clock.monotonic(), job.id))
         assert relay.wake("scripted", job.state.task or "") is not job.ended
 
+    relay.bus.subscribe(polls)
     async with relay:
-        relay.bus.subscribe(polls)
         jobs = [relay.follow("scripted", f"t{number}") for number in range(JOBS)]
         for seconds, jump, action in steps:
             await clock.sleep(min(seconds, 60.0))
@@ -164,9 +175,14 @@ async def live(kind: str, pace: Pace, answers: Sequence[Any], steps: Sequence[tu
                 for job in jobs * 5:
                     wake(job)
                     await clock.sleep(0.05)
+        polled = {job.id: len(polls.of[job.id]) for job in jobs}
+        await clock.sleep(CALM)
+        starved = [job.id for job in jobs if not job.ended and len(polls.of[job.id]) == polled[job.id]]
+    assert starved == []
+    assert polls.unasked == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
     asked = any(isinstance(one, Observation) and one.poll_after is not None for one in answers)
-    polls.check(SHORTEST if asked else bound(pace), one_request_for_all=kind == "list")
+    polls.check(MIN_DELAY if asked else bound(pace), one_request_for_all=kind == "list")
     return records
 
 
@@ -179,7 +195,7 @@ def bound(pace: Pace) -> float:
 @example(
     "list", Pace(), [Observation(status="running", percent=figure) for figure in (80,) * 3 + (10,) * 3], [(7.0, 0, "")]
 )
-@example("items", Pace(connections=3), [UpstreamError("server", "down")] * 5, [(60.0, 0, ""), (60.0, -3_600, "")])
+@example("items", Pace(concurrency=3), [UpstreamError("server", "down")] * 5, [(60.0, 0, ""), (60.0, -3_600, "")])
 @example("items", Pace(), [], [(1.0, 0, "a flood of news"), (0.1, 0, "news"), (14_400.0, 0, "news"), (7.0, 0, "")])
 @example("list", Pace(), [], [(1.0, 0, "a flood of news"), (0.1, 0, "news"), (14_400.0, 0, "news"), (7.0, 0, "")])
 @example("items", Pace(), [UpstreamError("server", "down")] * 3, [(1.0, 0, "a flood of news"), (7.0, 0, "")])

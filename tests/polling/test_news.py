@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from relay import Pace, Record, Relay
-from relay.cadence import SHORTEST
 from relay.errors import UpstreamError
 from relay.events import Checking
-from relay.observations import Observation, Result
+from relay.jobs.observations import Observation, Result
+from relay.pace import MIN_DELAY
 from relay.testing import ManualClock
 from relay.upstreams.base import News, Pushes
 from tests.relay.scripted import RUNNING, Items, OneStep
@@ -87,7 +87,7 @@ async def test_a_flood_of_news_makes_no_more_polls_than_one_in_a_fifth_of_a_seco
                 relay.wake("scripted", "t")
             await clock.advance(0.02)
     gaps = [round(later - earlier, 6) for earlier, later in pairwise(asked())]
-    assert (min(gaps) >= SHORTEST, 8 <= len(asked()) <= 12) == (True, True)
+    assert (min(gaps) >= MIN_DELAY, 8 <= len(asked()) <= 12) == (True, True)
 
 
 @KINDS

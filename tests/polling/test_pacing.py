@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.breaker import AUTH_PROBE, Breaker, back_off
-from relay.budget import Budget
-from relay.cadence import LONGEST, SHORTEST, Pace, next_poll, wished
 from relay.errors import UpstreamError, UsageError
+from relay.pace import MAX_DELAY, MIN_DELAY, Pace, clamp_delay
+from relay.polling.breaker import AUTH_PROBE, Breaker, back_off
+from relay.polling.schedule import next_poll, preferred_interval
+from relay.polling.token_bucket import TokenBucket
 
 SERVER = UpstreamError("server", "the upstream answered 503")
 ADAPTIVE = Pace(interval=4.0, adaptive=True, fastest=1.0, slowest=20.0)
@@ -17,14 +18,16 @@ chances = st.floats(0, 1)
 
 def test_without_adaptation_the_interval_is_kept_whatever_the_job_does() -> None:
     wishes = {
-        wished(Pace(interval=3.0), flat=flat, percent=percent, eta=1.0) for flat in (0, 50) for percent in (1, 99)
+        preferred_interval(Pace(interval=3.0), flat=flat, percent=percent, eta=1.0)
+        for flat in (0, 50)
+        for percent in (1, 99)
     }
 
     assert wishes == {3.0}
 
 
 def test_a_job_that_moves_is_asked_quicker_and_one_that_is_flat_slower() -> None:
-    assert [wished(ADAPTIVE, flat=flat, percent=40, eta=None) for flat in (0, 1, 4, 5, 6, 7, 8, 100)] == [
+    assert [preferred_interval(ADAPTIVE, flat=flat, percent=40, eta=None) for flat in (0, 1, 4, 5, 6, 7, 8, 100)] == [
         2.0,
         4.0,
         4.0,
@@ -38,12 +41,12 @@ def test_a_job_that_moves_is_asked_quicker_and_one_that_is_flat_slower() -> None
 
 @pytest.mark.parametrize(("percent", "eta"), [(90, None), (100, None), (40, 4.0), (None, 0.5)])
 def test_a_job_that_is_nearly_done_is_asked_quickest(percent: int | None, eta: float | None) -> None:
-    assert wished(ADAPTIVE, flat=50, percent=percent, eta=eta) == 1.0
+    assert preferred_interval(ADAPTIVE, flat=50, percent=percent, eta=eta) == 1.0
 
 
 @given(st.integers(0, 10**6), st.none() | st.integers(0, 100), st.none() | st.floats(0, 1e9), chances)
 def test_no_wish_leaves_its_bounds(flat: int, percent: int | None, eta: float | None, chance: float) -> None:
-    wish = wished(ADAPTIVE, flat=flat, percent=percent, eta=eta)
+    wish = preferred_interval(ADAPTIVE, flat=flat, percent=percent, eta=eta)
 
     assert ADAPTIVE.fastest <= wish <= ADAPTIVE.slowest
     assert next_poll(ADAPTIVE, wish, None, chance) == wish
@@ -61,7 +64,7 @@ def test_what_the_upstream_asks_for_comes_first_within_bounds(asked: float, kept
 
 @given(st.floats(0, 1e6), chances)
 def test_nobody_is_asked_sooner_than_it_wants(asked: float, chance: float) -> None:
-    assert next_poll(Pace(jitter=0.1), 2.5, asked, chance) >= min(max(asked, SHORTEST), LONGEST)
+    assert next_poll(Pace(jitter=0.1), 2.5, asked, chance) >= min(max(asked, MIN_DELAY), MAX_DELAY)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_nobody_is_asked_sooner_than_it_wants(asked: float, chance: float) -> No
         {"jitter": 1.0},
         {"adaptive": True, "interval": 30.0},
         {"adaptive": True, "fastest": 5.0},
-        {"connections": 0},
+        {"concurrency": 0},
         {"requests_per_second": -1.0},
     ],
 )
@@ -94,7 +97,7 @@ def test_no_try_again_is_sooner_than_an_interval(
 ) -> None:
     delay = back_off(Pace(interval=interval), in_a_row, UpstreamError("server", "", retry_after=retry_after), chance)
 
-    assert min(interval, LONGEST) <= delay <= LONGEST
+    assert interval <= delay <= max(interval, MAX_DELAY)
 
 
 def test_a_token_that_was_refused_is_tried_again_slowly() -> None:
@@ -153,7 +156,7 @@ def test_a_new_token_lets_one_try_at_once() -> None:
 
 
 def test_a_budget_is_spent_by_the_second_and_not_saved_up() -> None:
-    budget = Budget(10.0)
+    budget = TokenBucket(10.0)
     spent = [budget.take(0.0), budget.take(0.0), budget.take(0.1), budget.take(0.1)]
 
     assert spent == [True, False, True, False]
@@ -162,17 +165,102 @@ def test_a_budget_is_spent_by_the_second_and_not_saved_up() -> None:
 
 
 def test_no_budget_is_no_limit() -> None:
-    assert all(Budget(0.0).take(0.0) for _ in range(1_000))
+    assert all(TokenBucket(0.0).take(0.0) for _ in range(1_000))
 
 
 @given(st.lists(st.floats(0, 0.5), max_size=200), st.sampled_from([1.0, 7.0, 100.0]))
 def test_whenever_it_is_asked_a_budget_gives_no_more_than_its_rate_and_one_burst(
     waits: list[float], rate: float
 ) -> None:
-    budget, now, taken = Budget(rate), 0.0, 0
+    budget, now, taken = TokenBucket(rate), 0.0, 0
     for wait in waits:
         now += wait
         while budget.take(now):
             taken += 1
 
     assert taken <= now * rate + max(1.0, rate / 10) + 1e-6
+
+
+# What an operator asks for comes before what an upstream asks for
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(0.2, 30.0), (29.0, 30.0), (45.0, 45.0), (86_400.0, 60.0)])
+def test_an_upstream_does_not_shorten_an_interval_that_was_made_longer(asked: float, kept: float) -> None:
+    assert next_poll(Pace(interval=30.0, floor=30.0), 30.0, asked, 0.0) == kept
+
+
+@pytest.mark.parametrize("absurd", [float("nan"), float("inf"), -5.0, 10**400])
+def test_an_absurd_wait_is_within_the_bounds(absurd: float) -> None:
+    assert MIN_DELAY <= clamp_delay(absurd) <= MAX_DELAY
+
+
+@given(st.floats(60.5, 86_400), st.integers(1, 40), chances, st.none() | st.floats(0, 1e6))
+def test_after_a_failure_a_long_interval_is_not_shortened(
+    interval: float, in_a_row: int, chance: float, retry_after: float | None
+) -> None:
+    error = UpstreamError("server", "", retry_after=retry_after)
+
+    assert back_off(Pace(interval=interval), in_a_row, error, chance) == pytest.approx(interval, abs=0.001)
+
+
+def test_requests_that_nobody_asked_for_are_made_up_for() -> None:
+    budget = TokenBucket(10.0)
+    budget.take(0.0)
+    budget.spend(4, 0.0)
+
+    assert budget.ready_at(0.0) == pytest.approx(0.5)
+    assert not budget.take(0.45)
+    assert budget.take(0.5)
+
+
+# The breaker, and whose trouble it is
+
+
+def test_a_refusal_is_confirmed_by_a_second_one() -> None:
+    breaker = Breaker()
+
+    assert [breaker.counts(refusal=True), breaker.counts(refusal=True)] == [False, True]
+
+
+def test_a_refusal_that_others_do_not_confirm_is_forgotten() -> None:
+    breaker = Breaker()
+    breaker.counts(refusal=True)
+    breaker.close()
+
+    assert not breaker.counts(refusal=True)
+
+
+def test_other_failures_do_not_confirm_a_refusal() -> None:
+    breaker = Breaker()
+    breaker.counts()
+
+    assert not breaker.counts(refusal=True)
+
+
+@pytest.mark.parametrize(("limited", "resets"), [(False, True), (True, False)])
+def test_a_breaker_is_reset_unless_the_upstream_asked_for_time(limited: bool, resets: bool) -> None:
+    breaker = Breaker(threshold=1)
+    breaker.counts()
+    breaker.open(30.0, limited=limited)
+
+    assert breaker.reset() is resets
+    assert breaker.allows(0.0) is resets
+
+
+def test_a_try_that_nothing_will_come_of_gives_way_to_another() -> None:
+    breaker = Breaker(threshold=1)
+    fail(breaker, 10.0)
+    breaker.try_out()
+    breaker.abandon()
+
+    assert (breaker.state, breaker.openings, breaker.allows(9.9), breaker.allows(10.0)) == ("open", 1, False, True)
+
+
+def test_a_breaker_that_tries_nothing_stays_as_it_is_when_requests_are_abandoned() -> None:
+    breaker = Breaker(threshold=1)
+    breaker.abandon()
+    closed = breaker.state
+    fail(breaker, 10.0)
+    breaker.abandon()
+
+    assert (closed, breaker.state, breaker.until) == ("closed", "open", 10.0)

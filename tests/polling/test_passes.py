@@ -15,10 +15,10 @@ from relay.clock import Clock
 from relay.errors import UpstreamError
 from relay.events import Cancelled, Checking, Done, DraftsFetch, Event, Failed, Progress, Retrying
 from relay.jobs import Job
+from relay.jobs.observations import Observation, Result
 from relay.journal import SqliteJournal
-from relay.observations import Observation, Result
+from relay.polling.watches import SLICE
 from relay.testing import ManualClock
-from relay.watch import SLICE
 from tests.relay.scripted import RUNNING, Items, OneStep, TwoStep
 
 LONG: Final = 5 * SLICE
@@ -39,7 +39,7 @@ class Told(SqliteJournal):
     """A journal whose records are told as soon as a slice is over."""
 
     @property
-    def gather(self) -> float:
+    def commit_delay(self) -> float:
         return 0.0
 
 

@@ -6,7 +6,7 @@ import re
 import shutil
 from asyncio import StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import create_server
@@ -16,12 +16,19 @@ import pytest
 import trustme
 from msgspec import Struct
 
-__all__ = ["NAME", "PROXIES", "Change", "Proxy", "free_port"]
+__all__ = ["NAME", "PASSWORD", "PROXIES", "USER", "Change", "Proxy", "documented", "free_port", "open_to_operators"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "behind-a-proxy.md"
 
 NAME = "relay.localhost"
 """Stands for the documentation's relay.example.com: a name that leads to loopback by itself."""
+
+USER, PASSWORD = "ann", "canary"
+_BCRYPT = "$2b$04$relaytestsrelaytestsreUMxoQqYYKRLaFMX1LRpmjOJ9y7bDUEC"
+_SHA512 = (
+    "$6$rounds=1000$relaytests$lNHqVP1bEvb4Kwq/AxQscpe/n6tYlOhug3BCQGR828XKKIY6o7u0T78FcTF798Z8/24qrP51d/acleYTjj89B/"
+)
+"""PASSWORD as each of them wants it, made cheap to check."""
 
 SAFETY = 60.0
 
@@ -43,7 +50,7 @@ class Files(Struct):
 class Proxy(Struct):
     """How one of them is run: in the foreground, on its documented configuration, *adapted* to where it runs.
 
-    *ready* is what it prints once it listens.
+    *ready* is what it prints once it listens, *password* the hash of PASSWORD that its environment holds.
     """
 
     program: str
@@ -51,20 +58,24 @@ class Proxy(Struct):
     arguments: Callable[[Files], list[str]]
     adapted: Callable[[str, Files], str]
     ready: bytes
+    password: str = _SHA512
 
     @asynccontextmanager
     async def running(self, folder: Path, port: int, relay: int, change: Change) -> AsyncGenerator[SSLContext]:
         """Run it on *port* in front of the relay on port *relay*; this yields what trusts its certificate."""
         authority = trustme.CA()
-        certificate = authority.issue_cert(NAME)
+        certificate = authority.issue_cert(NAME, "127.0.0.1")
+        authority.cert_pem.write_to_path(str(folder / "authority.pem"))
         files = Files(folder, folder / "relay.pem", folder / "relay.key", port, relay)
         certificate.private_key_and_cert_chain_pem.write_to_path(str(files.certificate))
         certificate.private_key_pem.write_to_path(str(files.key))
         configuration = self.adapted(_placed(change(documented(self.heading)), files), files)
         (folder / "proxy.conf").write_text(configuration, encoding="utf-8")
+        (folder / "relay.htpasswd").write_text(f"{USER}:{_SHA512}\n")
         tls = create_default_context()
         authority.configure_trust(tls)
-        async with _process(self._path(), *self.arguments(files), home=folder, ready=self.ready):
+        environ = {"RELAY_PASSWORD_HASH": self.password}
+        async with _process(self._path(), *self.arguments(files), home=folder, ready=self.ready, environ=environ):
             yield tls
 
     def _path(self) -> str:
@@ -77,9 +88,19 @@ class Proxy(Struct):
 
 def documented(heading: str) -> str:
     """The first code block below *heading* of the page."""
-    found = re.search(rf"^## {heading}\n+```\w+\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^##+ {heading}\n+(?:[A-Z][^\n]*\n+)*```\w+\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert found is not None, f"{PAGE.name} has no block under {heading!r}"
     return found[1]
+
+
+def open_to_operators(block: str) -> str:
+    """*block* as the page says that it is for those who may submit and cancel as well."""
+    restricts = r"^.*(limit_except|method GET HEAD|METH_GET).*\n"
+    return re.sub(restricts, "", block, flags=re.MULTILINE).replace(
+        "v1/jobs(/[^/]+)?)$", "v1/jobs(/[^/]+(/cancel)?)?)$"
+    )
 
 
 def _placed(text: str, files: Files) -> str:
@@ -89,6 +110,7 @@ def _placed(text: str, files: Files) -> str:
         "127.0.0.1:8080": f"127.0.0.1:{files.relay}",
         "/etc/ssl/relay.pem": str(files.certificate),
         "/etc/ssl/relay.key": str(files.key),
+        "/etc/nginx/relay.htpasswd": str(files.folder / "relay.htpasswd"),
         "retry: 2000": "retry: 50",
     }.items():
         text = text.replace(ours, theirs)
@@ -157,15 +179,16 @@ PROXIES = {
         lambda files: ["run", "--adapter", "caddyfile", "--config", str(files.folder / "proxy.conf")],
         _caddy,
         b"serving initial configuration",
+        _BCRYPT,
     ),
 }
 
 
 @asynccontextmanager
-async def _process(*command: str, home: Path, ready: bytes) -> AsyncGenerator[None]:
+async def _process(*command: str, home: Path, ready: bytes, environ: Mapping[str, str]) -> AsyncGenerator[None]:
     """Run a program until this is left; entered once it has printed *ready*."""
     process = await asyncio.create_subprocess_exec(
-        *command, env={"HOME": str(home), "PATH": os.defpath}, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+        *command, env={"HOME": str(home), "PATH": os.defpath, **environ}, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
     printed = bytearray()
     spoke = asyncio.Event()

@@ -1,9 +1,11 @@
 """The relay behind a proxy: its server can go and come back on the same port, as in a deploy."""
 
-from collections.abc import AsyncGenerator
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import AF_INET, AddressFamily
+from ssl import SSLContext
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -15,7 +17,7 @@ from relay.cli.serving import own_names, own_origins
 from relay.events import Log
 from relay.jobs import Job
 from relay.testing import ManualClock
-from tests.proxies.proxies import NAME, Change, Proxy, free_port
+from tests.proxies.proxies import NAME, PASSWORD, USER, Change, Proxy, free_port
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
 
@@ -61,10 +63,11 @@ class _Loopback(AbstractResolver):
 
 
 class Behind(Struct):
-    """A relay behind a proxy, and a client that knows only the proxy."""
+    """A relay behind a proxy, and two clients that know only the proxy: one that logs in, and one that does not."""
 
     site: Site
     client: ClientSession
+    stranger: ClientSession
 
     @property
     def relay(self) -> Relay:
@@ -81,20 +84,25 @@ async def behind(proxy: Proxy, folder: Path, change: Change = lambda block: bloc
         try:
             async with (
                 proxy.running(folder, port, site.port, change) as tls,
-                ClientSession(
-                    site.url,
-                    connector=TCPConnector(resolver=_Loopback(), ssl=tls),
-                    timeout=ClientTimeout(total=60),
-                ) as client,
+                _client(site.url, tls, LOGIN) as client,
+                _client(site.url, tls) as stranger,
             ):
-                yield Behind(site, client)
+                yield Behind(site, client, stranger)
         finally:
             await site.stop()
 
 
+LOGIN = {"Authorization": f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"}
+
+
+def _client(url: str, tls: SSLContext, headers: Mapping[str, str] | None = None) -> ClientSession:
+    connector = TCPConnector(resolver=_Loopback(), ssl=tls)
+    return ClientSession(url, connector=connector, timeout=ClientTimeout(total=60), headers=headers)
+
+
 def job_of(relay: Relay, records: int = 1) -> Job:
     """A job with that many records, and no poller at work on it."""
-    job = relay._admit()
+    job = relay.registry.admit()
     for number in range(records):
         relay.bus.publish(job, Log(line=f"line {number + 1}"))
     return job

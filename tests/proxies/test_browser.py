@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, HttpCredentials, Page, expect
 
 from relay.events import EVENTS, Done, Log
-from tests.proxies.proxies import PROXIES, Proxy
+from tests.proxies.proxies import PASSWORD, PROXIES, USER, Proxy, open_to_operators
 from tests.proxies.site import Behind, behind, job_of
 
 EACH = [pytest.param(proxy, id=name, marks=getattr(pytest.mark, name)) for name, proxy in PROXIES.items()]
@@ -57,11 +57,12 @@ class Tab:
 
 @asynccontextmanager
 async def visit(browser: Browser, house: Behind) -> AsyncGenerator[Tab]:
-    context = await browser.new_context(ignore_https_errors=True)
+    login = HttpCredentials(username=USER, password=PASSWORD)
+    context = await browser.new_context(ignore_https_errors=True, http_credentials=login)
     try:
         tab = Tab(await context.new_page())
         await tab.page.expose_function("tell", tab.tell)
-        await tab.page.goto(f"{house.site.url}/healthz")
+        await tab.page.goto(f"{house.site.url}/static/favicon.svg")
         yield tab
     finally:
         await context.close()
@@ -134,7 +135,7 @@ async def test_nine_streams_and_the_cancel_button_share_one_connection(
     browser: Browser, tmp_path: Path, proxy: Proxy
 ) -> None:
     """On HTTP/1.1 the seventh stream would wait for the first six, and so would the button."""
-    async with behind(proxy, tmp_path) as house, visit(browser, house) as tab:
+    async with behind(proxy, tmp_path, open_to_operators) as house, visit(browser, house) as tab:
         jobs = [house.relay.follow("scripted", "t"), *(job_of(house.relay) for _ in range(8))]
         opened = await tab.page.evaluate(
             """(urls) => Promise.all(urls.map((url) => new Promise((resolve) => {
@@ -158,7 +159,10 @@ async def test_nine_streams_and_the_cancel_button_share_one_connection(
 async def test_a_page_behind_tls_may_use_the_relay_only_because_of_its_public_url(
     browser: Browser, tmp_path: Path
 ) -> None:
-    async with behind(PROXIES["nginx"], tmp_path) as house, visit(browser, house) as tab:
+    async with (
+        behind(PROXIES["nginx"], tmp_path, open_to_operators) as house,
+        visit(browser, house) as tab,
+    ):
         job = house.relay.follow("scripted", "t")
         cancel = "(url) => fetch(url, { method: 'POST' }).then((response) => response.json())"
         path = f"/v1/jobs/{job.id}/cancel"

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from relay.clock import Clock
 from relay.errors import UpstreamError
-from relay.observations import Answer, Observation
+from relay.jobs.observations import Answer, Observation
 from relay.upstreams.base import ExchangeListener
 
 __all__ = ["RUNNING", "Items", "OneStep", "TwoStep", "story"]
@@ -46,10 +46,10 @@ class OneStep:
 class Items(OneStep):
     """Is asked for each task by itself; *answer* is given one, and may take its time. Notes when it was asked, of what.
 
-    *token* is what its credential is made of.
+    *token* is what its `token_version` is made of.
     """
 
-    item_type = True
+    polls_each_task = True
 
     def __init__(self, answer: Callable[[str], Awaitable[Observation | UpstreamError]], clock: Clock, **options: Any):
         super().__init__(lambda _: {}, **options)
@@ -60,7 +60,7 @@ class Items(OneStep):
         self._answer = answer
         self._clock = clock
 
-    def credential(self) -> object:
+    def token_version(self) -> object:
         return hash(self.token)
 
     async def observe(self, tasks: Sequence[str]) -> Answer:

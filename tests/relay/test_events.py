@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.codec import RECORD_LIMIT, read_record, record_schema, stamp
 from relay.errors import UsageError
 from relay.events import (
     EVENTS,
@@ -29,6 +28,7 @@ from relay.events import (
     Retrying,
     Stalled,
 )
+from relay.wire.record_json import RECORD_LIMIT, read_record, record_schema, stamp
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SPOT = Position("7f3a", 42)

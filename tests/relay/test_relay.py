@@ -12,8 +12,8 @@ from relay import Record, Relay
 from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
 from relay.events import Cancelled, Done, Exchange, Failed, Progress, Retrying
 from relay.jobs import Job
-from relay.journal import Keep, MemoryJournal
-from relay.observations import Answer, Observation, Result
+from relay.jobs.observations import Answer, Observation, Result
+from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 
@@ -224,7 +224,7 @@ async def test_the_deadline_ends_a_job_on_time_also_while_polling_holds_off(
     assert clock.monotonic() == 100.0
     assert isinstance(end := job.state.terminal, Failed)
     assert (end.kind, end.retryable) == ("timeout", True)
-    assert end.message.startswith("not finished within 1.66667 minutes, and the last ")
+    assert end.message.startswith("not finished within 100 seconds, and the last ")
 
 
 async def test_following_the_same_task_twice_is_the_same_job(start: Callable[[OneStep], Awaitable[Relay]]) -> None:
@@ -395,7 +395,7 @@ async def test_the_number_of_running_jobs_is_bounded_and_ended_ones_are_forgotte
     clock: ManualClock,
 ) -> None:
     upstream = OneStep(lambda tasks: dict.fromkeys(tasks, FINISHED))
-    journal = MemoryJournal(Keep(records=50))
+    journal = MemoryJournal(Retention(records=50))
     async with Relay([upstream], clock=clock, journal=journal, max_running=3) as relay:
         for number in range(3):
             relay.follow("scripted", f"first{number}")

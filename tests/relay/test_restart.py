@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from relay import Record, Relay
-from relay.events import Done, Failed
+from relay.events import Done, Failed, Log
 from relay.jobs import Job, recall
+from relay.jobs.observations import Observation, Result
 from relay.journal import SqliteJournal
-from relay.observations import Observation, Result
 from relay.testing import ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
@@ -57,6 +57,7 @@ def stories(path: Path) -> dict[str, list[Record]]:
     return told
 
 
+@pytest.mark.server
 async def test_jobs_go_on_where_they_were_without_a_hole_and_end_once(path: Path, clock: ManualClock) -> None:
     async with ScriptedUpstream(clock=clock) as upstream:
 
@@ -68,7 +69,7 @@ async def test_jobs_go_on_where_they_were_without_a_hole_and_end_once(path: Path
             await heard(first, ended)
             jobs = [first.submit("sora", INPUT, key="k"), first.follow("sora", upstream.add_task("reappears"))]
             await heard(first, *jobs, until=15)
-            left = {job.id: (job.state.seq, job.ended) for job in first.jobs()}
+        left = {job.id: (job.state.seq, job.ended) for job in first.jobs()}
 
         async with relay_on(SqliteJournal(path)) as second:
             assert {job.id: (job.state.seq, job.ended) for job in second.jobs()} == left
@@ -133,12 +134,12 @@ async def test_what_the_journal_could_not_take_is_told_as_soon_as_it_can_though_
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         relay = Relay([upstream], journal=SqliteJournal(path), clock=clock, notify=notify)
         async with relay:
-            other.execute("BEGIN IMMEDIATE")
             job = relay.follow("scripted", "t")
+            other.execute("BEGIN IMMEDIATE")
             await said.wait()
-            while not job.ended:
+            while not relay.bus.pending(job).ended:
                 await clock.sleep(1.0)
-            assert relay.journal.read(0) == []
+            assert [record.seq for record in relay.journal.read(0)] == [1]
             other.execute("ROLLBACK")
             await heard(relay, job)
             assert [record.seq for record in relay.journal.read(0)] == [1, 2, 3, 4]
@@ -153,15 +154,41 @@ async def test_what_the_journal_never_took_is_said_to_be_lost(path: Path, clock:
     upstream = OneStep(story({"t": RUNNING}))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with Relay([upstream], journal=journal, clock=clock, notify=notices.append) as relay:
+            job = relay.follow("scripted", "t")
             other.execute("BEGIN IMMEDIATE")
-            relay.follow("scripted", "t")
+            relay.bus.publish(job, Log(line="never taken"))
         other.execute("ROLLBACK")
 
     assert notices[1:] == [
-        "the journal still cannot be written; what has waited for it is lost",
+        "the journal still cannot be written; the records that waited for it are lost",
         f"the journal {path} could not be closed in order: database is locked; nothing committed is lost",
     ]
-    assert stories(path) == {}
+    assert [record.event.type for record in stories(path)[job.id]] == ["accepted"]
+
+
+async def test_what_still_waits_when_the_relay_is_left_is_written_then_and_sent(path: Path) -> None:
+    """Both what waits for others to share a commit with it, and what waited for a journal that nobody locks now."""
+    heard: list[int] = []
+    relay = Relay([OneStep(story({"t": RUNNING}))], journal=SqliteJournal(path), clock=ManualClock(), sinks=[])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with relay:
+            job = relay.follow("scripted", "t")
+            relay.bus.subscribe(lambda record: heard.append(record.seq), [job])
+            other.execute("BEGIN IMMEDIATE")
+            with relay.bus.batch():
+                for number in range(3_000):
+                    relay.bus.publish(job, Log(line=str(number)))
+            other.execute("ROLLBACK")
+    assert heard == list(range(2, 3_002))
+    assert [record.seq for record in stories(path)[job.id]] == [1, *heard]
+
+    async with Relay([OneStep(story({"t": RUNNING}))], journal=SqliteJournal(path), clock=ManualClock()) as relay:
+        (job,) = relay.jobs()
+        for number in range(3):
+            with relay.bus.batch(deferrable=True):
+                relay.bus.publish(job, Log(line=str(number)))
+    assert [record.seq for record in stories(path)[job.id]] == list(range(1, job.state.seq + 1))
+    assert job.state.seq >= 3_004
 
 
 async def test_the_deadline_of_a_job_counts_from_its_beginning_also_across_a_restart(

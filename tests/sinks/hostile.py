@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from relay.testing.samples import HOSTILE_TEXTS
+from relay.testing.conformance.samples import HOSTILE_TEXTS
 
 any_text = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Z", "C"])) | st.sampled_from(HOSTILE_TEXTS)
 

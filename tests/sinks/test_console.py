@@ -17,10 +17,10 @@ import structlog
 from hypothesis import given
 
 from relay import Bus, Job, MemoryJournal
-from relay.codec import stamp
 from relay.events import Accepted, Event, Failed, Log, Position, Progress, Record
 from relay.testing import ManualClock, sample_records
-from relay.testing.samples import hostile_records
+from relay.testing.conformance.samples import hostile_records
+from relay.wire.record_json import stamp
 from sinks import ConsoleSink
 from tests.sinks.hostile import any_text, however_busy_the_machine
 from tests.sinks.outputs import PATIENCE, Gate, Pipe, a_pipe, a_terminal

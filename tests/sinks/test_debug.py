@@ -10,7 +10,7 @@ from hypothesis import given
 
 from relay import Bus, Exchange, Job, Log, MemoryJournal, Relay
 from relay.testing import ManualClock, sample_records
-from relay.testing.samples import hostile_records
+from relay.testing.conformance.samples import hostile_records
 from sinks import DebugSink
 from tests.sinks.hostile import any_text, however_busy_the_machine
 from tests.sinks.outputs import PATIENCE, Gate, a_pipe
@@ -78,7 +78,7 @@ async def test_on_a_relay_records_and_exchanges_come_in_the_order_in_which_they_
     out = io.StringIO()
     relay = Relay([], sinks=[DebugSink(out)])
     async with relay:
-        job = Job("job_1")
+        job = relay.registry.admit()
         first = relay.bus.publish(job, Log(line="before"))
         relay.bus.publish_exchange(exchange := an_exchange())
         last = relay.bus.publish(job, Log(line="after"))

@@ -3,8 +3,9 @@
 from collections import Counter
 
 from relay.events import Record
-from relay.testing.samples import sample_records
-from sinks.sse import PAGES_KEPT, Pages, SseSink, frame
+from relay.testing.conformance.samples import sample_records
+from sinks.sse import PAGES_KEPT, Pages, frame
+from web.streaming.journal_cursor import JournalCursor
 
 
 class Counting:
@@ -21,9 +22,9 @@ class Counting:
 def test_a_page_is_encoded_once_for_all_who_are_behind_at_the_same_record() -> None:
     records, encode = sample_records(), Counting()
     pages = Pages(encode)
-    readers = [SseSink(lambda after: records[after:], lambda: None, encode=pages) for _ in range(10)]
+    readers = [JournalCursor(lambda after: records[after:], encode=pages) for _ in range(10)]
 
-    told = {reader.take() for reader in readers}
+    told = {reader.next_page() for reader in readers}
 
     assert told == {b"".join(map(frame, records))}
     assert set(encode.times.values()) == {1}

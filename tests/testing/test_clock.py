@@ -1,6 +1,7 @@
 """The manual clock moves only as told, wakes in order, and in its automatic mode lets requests arrive first."""
 
 import asyncio
+import selectors
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -105,6 +106,43 @@ async def test_an_automatic_clock_waits_for_others_after_each_who_goes_to_sleep(
     clock, woken = ManualClock(auto=True), list[float]()
     await asyncio.gather(busy(0, 1.0), busy(60, 0.5), busy(120, 0.25))
     assert woken == [0.25, 0.5, 1.0]
+
+
+class CountingSelector(selectors.DefaultSelector):
+    """Counts the turns of the event loop that it serves."""
+
+    turns = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
+        return super().select(timeout)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_where_the_loop_shows_what_is_ready_time_moves_once_it_has_run_nothing_else_for_a_few_turns(auto: bool) -> None:
+    async def sleep_a_hundred_times() -> None:
+        clock = ManualClock(auto=auto)
+        sleeper = asyncio.create_task(ticks(clock, "a", 1.0, 100, []))
+        if not auto:
+            await clock.advance(100.0)
+        await sleeper
+
+    selector = CountingSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(sleep_a_hundred_times())
+    assert 1_000 < selector.turns < 1_500
+
+
+async def test_a_task_that_is_always_ready_does_not_stop_time() -> None:
+    async def spin() -> None:
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+
+    clock = ManualClock(auto=True)
+    spinning = asyncio.create_task(spin())
+    await clock.sleep(1.0)
+    assert not spinning.done()
+    await spinning
 
 
 async def test_a_story_of_25_minutes_needs_no_waiting_though_its_requests_are_real() -> None:

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from relay.codec import stamp
 from relay.errors import UpstreamError
 from relay.events import DraftsFetch, Event, Position, Retrying
 from relay.jobs import Job, Patience, decide_fetched, decide_listed, evolve
-from relay.observations import Answer, Observation
+from relay.jobs.observations import Answer, Observation
 from relay.testing import ManualClock
 from relay.upstreams import FetchesResults, Upstream
+from relay.wire.record_json import stamp
 
 __all__ = ["lived", "retold"]
 
@@ -31,9 +31,9 @@ async def lived(upstream: Upstream, task: str, clock: ManualClock, *, every: flo
     for _ in range(_POLLS):
         try:
             seen = _about(await upstream.observe([task]), task)
-            tell(*decide_listed(job.state, seen, _PATIENCE, two_step=isinstance(upstream, FetchesResults)))
+            tell(*decide_listed(job.state, seen, _PATIENCE, two_step=isinstance(upstream, FetchesResults)).events)
             if isinstance(told[-1], DraftsFetch) and isinstance(upstream, FetchesResults):
-                tell(*decide_fetched(job.state, _about(await upstream.fetch_result([task]), task), _PATIENCE))
+                tell(*decide_fetched(job.state, _about(await upstream.fetch_result([task]), task), _PATIENCE).events)
         except UpstreamError as error:
             tell(Retrying(kind=error.kind, message=error.message, attempt=1, next_in=every))
         if job.ended:

@@ -1,6 +1,7 @@
 """A server that sends the very bytes it is given: for answers that no web framework would send."""
 
 import asyncio
+from contextlib import suppress
 from typing import Self
 
 __all__ = ["Stub", "reply"]
@@ -36,13 +37,18 @@ class Stub:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for writer in tuple(self._connections):
-            writer.transport.abort()
+            with suppress(AttributeError):  # as in relay.testing.conformance.byte_server
+                writer.transport.abort()
         await self._server.wait_closed()
 
     @property
     def paths(self) -> list[str]:
         """The target of each request, in order."""
         return [request.split(b" ", 2)[1].decode() for request in self.requests]
+
+    def next_answer(self, _target: str) -> bytes | None:
+        """What is answered to a request for this target."""
+        return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
@@ -52,7 +58,7 @@ class Stub:
             body = await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
             self.requests.append(head + body)
             self.asked.set()
-            answer = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+            answer = self.next_answer(head.split(b" ", 2)[1].decode())
             if answer is None:
                 await reader.read()
             else:

@@ -15,7 +15,7 @@ from relay.errors import UpstreamError
 from relay.events import Done, Log, Progress
 from relay.testing import ManualClock
 from relay.upstreams import Sora
-from relay.upstreams.http import HttpClient
+from relay.upstreams.http.client import HttpClient
 from tests.relay.scripted import RUNNING, OneStep, story
 from tests.upstreams.stub import Stub, reply
 

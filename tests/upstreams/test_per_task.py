@@ -9,17 +9,17 @@ import pytest
 from aiohttp.web import Application, AppRunner, Request, Response, TCPSite
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Observation
-from relay.upstreams import ItemUpstream
-from relay.upstreams.base import is_item_type
-from relay.upstreams.http import Reply
-from relay.upstreams.items import segment
+from relay.jobs.observations import Observation
+from relay.upstreams import PerTaskUpstream
+from relay.upstreams.base import polls_each_task
+from relay.upstreams.http.client import Reply
+from relay.upstreams.per_task import segment
 from tests.upstreams.stub import Stub, reply
 
 RUNNING = Observation(status="running", raw_status="running")
 
 
-class Plain(ItemUpstream):
+class Plain(PerTaskUpstream):
     """The least that a dialect can be."""
 
     def __init__(self, base_url: str, *, concurrency: int = 8, timeout: float = 30.0) -> None:
@@ -88,7 +88,7 @@ def kinds(answer: Mapping[str, object]) -> dict[str, str]:
 
 
 def test_it_says_that_it_is_asked_for_each_task() -> None:
-    assert is_item_type(Plain("http://gateway"))
+    assert polls_each_task(Plain("http://gateway"))
 
 
 def test_a_concurrency_below_one_is_refused() -> None:
@@ -225,7 +225,7 @@ async def test_what_no_path_can_hold_is_not_found_and_not_asked_for(task: str) -
     assert (kinds(answer.tasks), stub.paths) == ({task: "not-found"}, [])
 
 
-@pytest.mark.parametrize("answer", ["{}", "[]", '{"data": null}', '{"data": {"id": 7}}', '{"data": {"id": ""}}'])
+@pytest.mark.parametrize("answer", ["{}", "[]", '{"data": null}', '{"data": {"id": {}}}', '{"data": {"id": ""}}'])
 async def test_a_submit_whose_answer_names_no_task_says_that_the_task_may_exist(answer: str) -> None:
     async with Stub(reply(answer)) as stub, Plain(stub.url) as plain:
         with pytest.raises(UpstreamError, match="may have been created, but the answer names no task"):

@@ -1,7 +1,10 @@
-"""Streams are served in two ways, and a test of streams holds for both."""
+"""Streams are served in two ways, and a test of streams holds for both. The collector is left alone."""
+
+from contextlib import nullcontext
 
 import pytest
 
+import relay.cli.serving
 from web import create_app
 
 
@@ -11,3 +14,12 @@ def take_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     chosen: bool = request.param
     monkeypatch.setitem(create_app.__kwdefaults__ or {}, "take_over", chosen)
     return chosen
+
+
+@pytest.fixture(autouse=True)
+def collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the collector as it is: to go through all objects of the tests takes longer than most of the tests.
+
+    tests/cli/test_gc_tuning.py tests what `relay serve` does with it.
+    """
+    monkeypatch.setattr(relay.cli.serving, "tuned_gc", nullcontext)

@@ -18,8 +18,11 @@ __all__ = ["serve", "serve_app"]
 
 @asynccontextmanager
 async def serve(relay: Relay, **options: Any) -> AsyncGenerator[ClientSession]:
-    """A client of the relay's own application, whose base address is its server's."""
-    async with serve_app(create_app(relay, **options)) as client:
+    """A client of the relay's own application, whose base address is its server's.
+
+    Unless the *options* say otherwise, no reader is slow: on a busy machine a healthy one may have no turn for seconds.
+    """
+    async with serve_app(create_app(relay, **{"send_timeout": 3_600, "slow_after": 3_600, **options})) as client:
         yield client
 
 
@@ -29,7 +32,9 @@ async def serve_app(app: Application, **options: Any) -> AsyncGenerator[ClientSe
     runner = AppRunner(app, access_log=None, **options)
     await runner.setup()
     await TCPSite(runner, "127.0.0.1", 0).start()
-    async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=ClientTimeout(total=60)) as client:
+    # A stream lasts as long as its story, and on a busy machine that takes its time.
+    timeout = ClientTimeout(total=None)
+    async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=timeout) as client:
         try:
             yield client
         finally:

@@ -60,7 +60,7 @@ class Gathering(MemoryJournal):
     """What can wait for a commit waits for ages."""
 
     @property
-    def gather(self) -> float:
+    def commit_delay(self) -> float:
         return 1_000.0
 
 
@@ -69,7 +69,7 @@ async def test_a_snapshot_tells_nothing_that_the_streams_have_not_told_yet(upstr
     async with serve(relay) as client:
         known = await (await client.post("/v1/jobs", json=FOLLOW)).json()
         job = relay.job(known["job"])
-        with relay.bus.batch(soon=True):
+        with relay.bus.batch(deferrable=True):
             relay.bus.publish(job, Log(line="not told yet"))
         shown = await (await client.get(f"/v1/jobs/{job.id}")).json()
         again = await (await client.post("/v1/jobs", json=FOLLOW)).json()
@@ -86,7 +86,7 @@ async def test_a_cancel_shows_no_end_that_the_streams_have_not_told_yet(upstream
     async with serve(relay) as client:
         known = await (await client.post("/v1/jobs", json=FOLLOW)).json()
         job = relay.job(known["job"])
-        with relay.bus.batch(soon=True):
+        with relay.bus.batch(deferrable=True):
             relay.bus.publish(job, Done(urls=()))
         too_late = await client.post(f"/v1/jobs/{job.id}/cancel")
 
@@ -104,6 +104,19 @@ async def test_a_submission_is_answered_at_once_and_its_key_is_honoured(
     assert (first.status, again.status, other.status) == (201, 200, 409)
     assert (await first.json())["job"] == (await again.json())["job"]
     assert upstream.submitted == [{"prompt": "a cat"}]
+
+
+async def test_a_key_that_submitted_one_job_is_not_taken_for_following_another(
+    client: ClientSession, upstream: TwoStep
+) -> None:
+    key = {"Idempotency-Key": "k1"}
+    submitted = await (await client.post("/v1/jobs", json=SUBMIT, headers=key)).json()
+    other = await client.post("/v1/jobs", json=FOLLOW, headers=key)
+    without = await client.post("/v1/jobs", json=FOLLOW)
+
+    assert (other.status, without.status) == (409, 201)
+    assert "was used to submit another job" in (await other.json())["detail"]
+    assert (await without.json())["job"] != submitted["job"]
 
 
 async def test_jobs_are_listed_with_the_position_from_which_a_stream_goes_on(client: ClientSession) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from replicate.webhook import Webhooks, WebhookSigningSecret
+from replicate.webhook import Webhooks as ReplicateSdk
+from replicate.webhook import WebhookSigningSecret
 from yarl import URL
 
 from relay import Record, Relay
-from relay.callbacks import CallbackKeys, Callbacks, challenge
 from relay.events import Exchange, Received
 from relay.jobs import Job
 from relay.testing import (
@@ -28,14 +28,15 @@ from relay.testing import (
     ScriptedMiniMax,
     ScriptedReplicate,
 )
-from relay.upstreams import Fal, ItemUpstream, Kling, Luma, MiniMax, Replicate
+from relay.upstreams import Fal, Kling, Luma, MiniMax, PerTaskUpstream, Replicate
+from relay.webhooks import WebhookKeys, Webhooks, challenge
 from tests.web.serving import serve_app
 from web import create_app
 
 SECRET = "canary-of-the-relay-itself"
 KEY = "whsec_" + base64.b64encode(b"canary-of-replicate").decode()
 
-DIALECTS: dict[str, tuple[type[ScriptedItems], type[ItemUpstream], dict[str, Any], str]] = {
+DIALECTS: dict[str, tuple[type[ScriptedItems], type[PerTaskUpstream], dict[str, Any], str]] = {
     "replicate": (ScriptedReplicate, Replicate, {"version": "v", "input": {"prompt": "a cat"}}, "webhook"),
     "fal": (ScriptedFal, Fal, {"model": "fal-ai/flux", "prompt": "a cat"}, "fal_webhook"),
     "luma": (ScriptedLuma, Luma, {"model": "ray-2", "prompt": "a cat"}, "callback_url"),
@@ -85,10 +86,10 @@ class Stage:
 async def stage(name: str, *, key: str | None = None, asked: bool = True) -> AsyncGenerator[Stage]:
     scripted, adapter, _, _ = DIALECTS[name]
     clock = ManualClock()
-    keys = CallbackKeys(lambda: SECRET, None if key is None else lambda: key)
-    callbacks = Callbacks("https://relay.example/", {name: keys}, clock=clock) if asked else None
+    keys = WebhookKeys(lambda: SECRET, None if key is None else lambda: key)
+    webhooks = Webhooks("https://relay.example/", {name: keys}, clock=clock) if asked else None
     async with scripted(clock=clock, scenario="never-finishes") as server:
-        relay = Relay([adapter(server.url, server.token, clock=clock)], callbacks=callbacks, clock=clock)  # type: ignore[call-arg]
+        relay = Relay([adapter(server.url, server.token, clock=clock)], webhooks=webhooks, clock=clock)
         # A body that nobody reads is waited for, up to ten seconds, unless the server may shut down sooner.
         async with relay, serve_app(create_app(relay), shutdown_timeout=0.1) as web:
             yield Stage(clock, server, relay, web)
@@ -149,8 +150,8 @@ async def test_whatever_is_wrong_with_a_call_the_answer_is_the_same() -> None:
     async with stage("luma") as on:
         job = await on.submitted("luma", DIALECTS["luma"][2])
         token = on.called("callback_url").rpartition("/")[2]
-        assert on.relay.callbacks is not None
-        unknown = URL(on.relay.callbacks.url("luma", "job_unknown") or "").raw_path
+        assert on.relay.webhooks is not None
+        unknown = URL(on.relay.webhooks.url("luma", "job_unknown") or "").raw_path
         wrong = [
             f"/v1/webhooks/luma/{job.id}/cb_{'A' * 43}",
             f"/v1/webhooks/luma/{job.id}/%00",
@@ -235,7 +236,7 @@ async def test_a_signed_call_wakes_once_and_not_when_it_is_replayed_old_or_chang
 def test_what_the_tests_sign_is_what_replicates_own_client_takes() -> None:
     body = '{"id": "p"}'
     headers = {**signed(body.encode()), "webhook-signature": signed(body.encode())["webhook-signature"].split(" ")[1]}
-    Webhooks.validate(headers=headers, body=body, secret=WebhookSigningSecret(key=KEY))
+    ReplicateSdk.validate(headers=headers, body=body, secret=WebhookSigningSecret(key=KEY))
 
 
 async def test_the_token_of_an_address_is_in_no_exchange_wherever_the_upstream_repeats_it() -> None:
@@ -257,11 +258,11 @@ async def test_a_page_of_another_origin_cannot_call_even_with_the_address() -> N
 
 
 def test_an_address_is_good_after_a_restart_and_not_once_the_secret_is_another() -> None:
-    def made(secret: str) -> Callbacks:
-        return Callbacks("https://r", {"luma": CallbackKeys(lambda: secret)})
+    def made(secret: str) -> Webhooks:
+        return Webhooks("https://r", {"luma": WebhookKeys(lambda: secret)})
 
     token = (made(SECRET).url("luma", "job_1") or "").rpartition("/")[2]
     assert made(SECRET).allows("luma", "job_1", token)
     assert not made(SECRET + "2").allows("luma", "job_1", token)
     assert (made(SECRET).url("fal", "job_1"), made(SECRET).allows("fal", "job_1", token)) == (None, False)
-    assert SECRET not in repr(CallbackKeys(lambda: SECRET))
+    assert SECRET not in repr(WebhookKeys(lambda: SECRET))

@@ -1,46 +1,61 @@
-"""Connections that ask for nothing: aiohttp waits for a request for an hour, and each of them holds a descriptor."""
+"""Closes idle connections: aiohttp waits an hour, or for ever, for a client that sends or reads nothing, and each such
+client holds a descriptor, or the memory of a response."""
 
 import asyncio
 from asyncio import Task, Transport
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from aiohttp.web import AppRunner, Request, StreamResponse, middleware
 
 from relay.clock import Clock, SystemClock
-from web.problems import Handler
+from relay.notices import notice
+from relay.supervision.supervisor import Supervisor, stop
+from web.app_keys import RELAY
+from web.middleware.problems import Handler
 
-__all__ = ["REQUEST_LINE", "REQUEST_WITHIN", "Doorman", "doorman"]
+__all__ = [
+    "ANSWERS_LIMIT",
+    "READ_WITHIN",
+    "REQUEST_WITHIN",
+    "IdleConnectionReaper",
+    "StalledConnections",
+    "reap_idle_connections",
+]
 
 REQUEST_WITHIN: Final = 10.0
+STOPS_WITHIN: Final = 1.0
 
-REQUEST_LINE: Final = 256 * 1024
-"""How long the address of a request may be, for the `max_line_size` of an AppRunner. aiohttp's own 8,190 bytes end at
-300 jobs of a stream, with an answer that does not say so; who names ten thousand is still told in a sentence that this
-is too many. The 128 fields of a head may hold four times as much."""
+READ_WITHIN: Final = 120.0
+"""Seconds after which a client that reads nothing more of its response is disconnected."""
+
+ANSWERS_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of all responses that stand still at the moment; a list of 10,000 jobs has 2 MB."""
 
 
-class Doorman:
-    """Knows which connections have a request under way, and since when each of the others has had none."""
+class IdleConnectionReaper:
+    """Tracks which connections have a request in progress, and since when each of the others has had none."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._under_way: WeakKeyDictionary[Task[Any], Transport] = WeakKeyDictionary()
         self._since: WeakKeyDictionary[Transport, float] = WeakKeyDictionary()
 
-    def asked(self, connection: Transport, task: Task[Any]) -> None:
-        """This one has sent the whole head of a request, which is under way until *task* is done."""
+    def request_started(self, connection: Transport, task: Task[Any]) -> None:
+        """*connection* has sent the whole head of a request, which is in progress until *task* is done."""
         self._under_way[task] = connection
         self._since.pop(connection, None)
 
     def overdue(self, connections: Iterable[Transport], now: float) -> list[Transport]:
-        """Those of *connections* that were first seen without a request at least the patience ago, and still are."""
+        """The *connections* that have had no request for at least the patience."""
         busy = {connection for task, connection in self._under_way.items() if not task.done()}
         overdue: list[Transport] = []
         for connection in connections:
-            # Who takes an answer slowly asks for nothing meanwhile.
+            # A client that reads a response slowly sends no request meanwhile.
             if connection in busy or connection.get_write_buffer_size():
                 self._since.pop(connection, None)
             elif now - self._since.setdefault(connection, now) >= self._patience:
@@ -48,38 +63,75 @@ class Doorman:
         return overdue
 
 
+class StalledConnections:
+    """Tracks which clients read nothing of their response, and since when. Streams have their own timeout."""
+
+    def __init__(self, patience: float, limit: int) -> None:
+        self._patience = patience
+        self._limit = limit
+        self._left: WeakKeyDictionary[Transport, tuple[int, float]] = WeakKeyDictionary()
+
+    def overdue(self, connections: Iterable[Transport], now: float) -> list[Transport]:
+        """The *connections* that have stood still for the patience, and the largest ones if all exceed the limit."""
+        waiting: list[tuple[int, Transport]] = []
+        overdue: list[Transport] = []
+        for connection in connections:
+            size = connection.get_write_buffer_size()
+            known, since = self._left.get(connection, (0, now))
+            if not size or size != known:
+                self._left[connection] = (size, now)
+            elif now - since >= self._patience:
+                overdue.append(connection)
+            else:
+                waiting.append((size, connection))
+        return overdue + self._too_many(waiting)
+
+    def _too_many(self, waiting: list[tuple[int, Transport]]) -> list[Transport]:
+        excess = sum(size for size, _ in waiting) - self._limit
+        cut: list[Transport] = []
+        for size, connection in sorted(waiting, key=itemgetter(0), reverse=True):
+            if excess <= 0:
+                break
+            excess -= size
+            cut.append(connection)
+        return cut
+
+
 @asynccontextmanager
-async def doorman(
+async def reap_idle_connections(
     runner: AppRunner, patience: float = REQUEST_WITHIN, *, clock: Clock | None = None
 ) -> AsyncGenerator[None]:
-    """While this is entered, cut off who sends no whole request head in *patience* seconds, give or take a quarter.
+    """While entered, abort connections without a whole request head in *patience* seconds, plus or minus a quarter,
+    and connections whose client reads nothing of a response.
 
-    It counts anew from the end of each answer: a connection that is kept is not kept for longer, and a head that comes
-    a byte at a time gains nothing. Enter it before *runner* is set up.
+    The time starts again at the end of each response; a head that arrives a byte at a time gains no time. Enter it
+    before *runner* is set up.
     """
-    door = Doorman(patience)
+    reaper = IdleConnectionReaper(patience)
 
     @middleware
     async def note(request: Request, handler: Handler) -> StreamResponse:
-        # aiohttp has a task for each request, which ends with the last byte of the answer.
+        # aiohttp has a task for each request, which ends with the last byte of the response.
         if request.transport is not None and (task := asyncio.current_task()) is not None:
-            door.asked(request.transport, task)
+            reaper.request_started(request.transport, task)
         return await handler(request)
 
     runner.app.middlewares.insert(0, note)
-    rounds = asyncio.create_task(_go_round(runner, door, clock or SystemClock(), patience / 4), name="doorman")
+    clock, relay = clock or SystemClock(), runner.app.get(RELAY)
+    supervisor = Supervisor(clock, notice) if relay is None else relay.supervisor
+    rounds = supervisor.start("the idle timeout", partial(_reap, runner, reaper, clock, patience / 4))
     try:
         yield
     finally:
-        rounds.cancel()
-        with suppress(asyncio.CancelledError):
-            await rounds
+        await stop([rounds], STOPS_WITHIN)
 
 
-async def _go_round(runner: AppRunner, door: Doorman, clock: Clock, pause: float) -> None:
+async def _reap(runner: AppRunner, reaper: IdleConnectionReaper, clock: Clock, pause: float) -> None:
+    stalled = StalledConnections(READ_WITHIN, ANSWERS_LIMIT)
     while True:
         handlers = runner.server.connections if runner.server is not None else []
         connections = [handler.transport for handler in handlers if handler.transport is not None]
-        for connection in door.overdue(connections, clock.monotonic()):
+        now = clock.monotonic()
+        for connection in (*reaper.overdue(connections, now), *stalled.overdue(connections, now)):
             connection.abort()
         await clock.sleep(pause)

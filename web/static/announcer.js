@@ -1,4 +1,4 @@
-/** What a screen reader says: changes of state and how jobs end, and never every poll. */
+/** The text for screen readers: changes of state and the ends of jobs, and never every poll. */
 
 import { $, spoken } from "./dom.js";
 
@@ -9,7 +9,7 @@ export class Announcer {
   #news = new Map();
   #timer = 0;
 
-  /** Take a job's state before and after a record; of several changes of one job the last is said. */
+  /** Receive a job's state before and after a record; of several changes of one job the last is announced. */
   hear(before, now) {
     if (now.terminal && !before.terminal) this.#say(now.job, now.text);
     else if (now.status !== before.status || before.seq === undefined) this.#say(now.job, now.status);

@@ -4,7 +4,7 @@ import { $, element, setText, setTime } from "./dom.js";
 import { cancel } from "./relay.js";
 
 export class Card {
-  /** What the job has become; `draw` shows it. */
+  /** The state of the job; `draw` shows it. */
   state = { percent: null, status: "queued" };
 
   constructor(id, colour, onFocus) {
@@ -33,7 +33,7 @@ export class Card {
     this.parts.focus.setAttribute("aria-pressed", String(yes));
   }
 
-  /** Show the state as it is now. */
+  /** Show the present state. */
   draw() {
     const { state, parts } = this;
     this.root.dataset.status = state.status;
@@ -53,17 +53,21 @@ export class Card {
 
   #drawProgress() {
     const { state, parts } = this;
-    const known = state.percent ?? (state.terminal || state.gone ? 0 : null);
+    const ended = state.terminal || state.gone;
+    // A job that has ended without a result never shows a full bar.
+    const most = ended && state.status !== "succeeded" ? 99 : 100;
+    const known = state.percent === null ? (ended ? 0 : null) : Math.min(state.percent, most);
     if (known === null) parts.progress.removeAttribute("value");
     else parts.progress.value = known;
     setText(parts.percent, state.percent === null ? "" : `${state.percent}%`);
   }
 
   #drawResults() {
-    const { urls = [], media_types: types = [], expires } = this.state.terminal ?? {};
+    const { urls = [], media_types: types = [], expires, result = null } = this.state.terminal ?? {};
     const { results } = this.parts;
-    if (!urls.length || results.childElementCount) return;
+    if ((!urls.length && result === null) || results.childElementCount) return;
     results.append(...urls.map((url, index) => this.#result(url, index, types[index])));
+    if (result !== null) results.append(valueOf(result));
     if (expires) {
       const until = element("li", "quiet", "The links work until ");
       const at = element("time", "", new Date(expires).toLocaleString());
@@ -91,7 +95,7 @@ export class Card {
   async #cancel() {
     const button = this.parts.cancel;
     setText(this.parts.trouble, "");
-    // Not `disabled`: that would take the keyboard's place in the page away.
+    // Not `disabled`: the keyboard focus would be lost.
     if (button.ariaDisabled === "true") return;
     button.ariaDisabled = "true";
     try {
@@ -109,6 +113,13 @@ export class Card {
     cancel.hidden = true;
     setText(trouble, "");
   }
+}
+
+/** A result that is no file, always as text. */
+function valueOf(result) {
+  const item = element("li", "value");
+  item.append(element("pre", "", typeof result === "string" ? result : JSON.stringify(result, null, 2)));
+  return item;
 }
 
 /** Whether *url* may become a link: an upstream's `javascript:` or `data:` must not. */

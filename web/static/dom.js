@@ -1,4 +1,4 @@
-/** Small helpers for building what is shown. Text from outside only ever becomes text, never markup. */
+/** Small helpers that build elements. Text from outside becomes text, never markup. */
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
@@ -16,15 +16,15 @@ export function element(name, className = "", text = "") {
   return made;
 }
 
-/** Set the text of *node*, leaving the page alone where it is that already. */
+/** Set the text of *node*, unless it has that text already. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Let the `<time>` *node* show *at*: the time of day, and with *dated* the date to who asks for it. */
+/** Let the `<time>` *node* show *at*: the time of day, and with *dated* the date on hover. */
 export function setTime(node, at, { dated = false } = {}) {
-  if (!at || node.dateTime === at) return;
-  const date = new Date(at);
+  const date = new Date(at ?? NaN);
+  if (Number.isNaN(date.getTime()) || node.dateTime === at) return;
   node.dateTime = at;
   node.textContent = clock.format(date);
   if (dated) node.title = calendar.format(date);
@@ -37,7 +37,7 @@ export function time(at) {
   return made;
 }
 
-/** What tells the class of a job's own colour. By order of appearance: jobs side by side then differ. */
+/** Returns the class of a job's own colour, by order of appearance, so that neighbouring jobs differ. */
 export function colours() {
   const places = new Map();
   return (job) => {
@@ -46,14 +46,14 @@ export function colours() {
   };
 }
 
-/** How a job is called where its whole id would be tedious to hear. */
+/** A short name of a job, for a screen reader. */
 export function spoken(job) {
   return job.length <= 8 ? `Job ${job}` : `Job ending in ${job.slice(-4)}`;
 }
 
 /**
- * Do *work* once for all that happens until the next frame. A tab that nobody looks at gets no frames, but its title
- * is seen all the same: there it is done once a second.
+ * Do *work* once for everything that happens until the next frame. A hidden tab has no frames, but its title is
+ * visible: there the work is done once a second.
  */
 export function eachFrame(work) {
   let frame = 0;

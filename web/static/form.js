@@ -1,4 +1,4 @@
-/** The form for a new job: submit a prompt, or follow a task that exists. */
+/** The form for a new job: submit a prompt, or follow an existing task. */
 
 import { $, element } from "./dom.js";
 import { create } from "./relay.js";
@@ -27,7 +27,7 @@ export class Form {
     if (this.#upstreams.size === 1 && !$("upstream").value) $("upstream").value = upstream;
   }
 
-  /** Another content is another job; the same content sent again, after an answer that got lost, is the same job. */
+  /** Different content is a different job; the same content sent again, after a lost response, is the same job. */
   #edited() {
     this.#key = null;
     const following = this.#form.elements.kind.value === "task";
@@ -57,7 +57,7 @@ export class Form {
   }
 }
 
-/** Not `crypto.randomUUID`: that is missing where the page does not come over HTTPS or from this machine. */
+/** Not `crypto.randomUUID`: a page that is served neither over HTTPS nor from this machine has none. */
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -4,7 +4,7 @@ import { Card } from "./card.js";
 import { $ } from "./dom.js";
 import { evolve } from "./relay.js";
 
-/** How many ended jobs stay in the page. Running ones all do. */
+/** How many ended jobs stay in the page. Running jobs always stay. */
 export const KEPT_ENDED = 500;
 
 const CARDS_A_FRAME = 100;
@@ -17,9 +17,9 @@ export class Jobs {
   #known = new Set();
 
   /**
-   * @param {() => void} wake asks for a `flush` soon
-   * @param {(job: string) => string} colour tells the class of a job's colour
-   * @param {(job: string) => void} onFocus hears that the log is to show one job, or all with ""
+   * @param {() => void} wake requests a `flush` soon
+   * @param {(job: string) => string} colour returns the class of a job's colour
+   * @param {(job: string) => void} onFocus receives the job that the log is to show, or "" for all
    */
   constructor(wake, colour, onFocus) {
     this.wake = wake;
@@ -31,7 +31,7 @@ export class Jobs {
     });
   }
 
-  /** Take a record. Returns what the job was before and what it is now. */
+  /** Apply a record. Returns the state of the job before and after it. */
   hear(record) {
     const card = this.#cards.get(record.job) ?? this.#add(record.job);
     const before = card.state;
@@ -41,8 +41,8 @@ export class Jobs {
   }
 
   /**
-   * Take the state of all jobs, where their story cannot be told whole. A job that is not in it is unknown by now. Of
-   * many jobs it comes in parts: *more* says that this is not the first.
+   * Apply a snapshot of all jobs, which replaces records that are not kept. A job that is not in it is unknown by now. A
+   * snapshot of many jobs comes in parts; *more*: this part is not the first.
    */
   restore(snapshots, more) {
     const known = this.#known;
@@ -60,7 +60,7 @@ export class Jobs {
     }
   }
 
-  /** What a job is by now, as far as the page has heard. */
+  /** The state of a job, as far as the page has received it. */
   state(job) {
     return this.#cards.get(job)?.state ?? {};
   }
@@ -70,7 +70,7 @@ export class Jobs {
     for (const card of this.#cards.values()) card.focused = card.id === job;
   }
 
-  /** Draw what has changed, a bounded part of it in each frame. */
+  /** Draw the changes, a bounded part of them in each frame. */
   flush() {
     let left = CARDS_A_FRAME;
     for (const card of this.#changed) {
@@ -123,7 +123,7 @@ function shown(state) {
   return wanted === "all" || (wanted === "ended") === over(state);
 }
 
-/** How many jobs are in which state, in words. */
+/** The number of jobs in each state, in words. */
 function counted(states) {
   if (!states.length) return "";
   const numbers = new Map();

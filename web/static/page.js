@@ -1,10 +1,10 @@
-/** The page: one stream, and what shows it. */
+/** The page: one stream, and the parts that show it. */
 
 import { Announcer } from "./announcer.js";
 import { $, colours, eachFrame, setText } from "./dom.js";
 import { Form } from "./form.js";
 import { Jobs } from "./jobs.js";
-import { Log } from "./log.js";
+import { FORGOTTEN, Log } from "./log.js";
 import { RelayStream } from "./relay.js";
 
 const CONNECTION = {
@@ -21,7 +21,7 @@ const wake = eachFrame(() => {
   jobs.flush();
 });
 const colour = colours();
-const log = new Log(wake, colour);
+const log = new Log(wake, colour, () => stream.position);
 const jobs = new Jobs(wake, colour, showOnly);
 const announcer = new Announcer();
 const form = new Form();
@@ -53,7 +53,8 @@ function hearNotice(notice) {
   switch (notice.type) {
     case "snapshot":
       jobs.restore(notice.jobs, notice.more);
-      return notice.polled || log.note("What was said before is no longer kept. Each job is shown as it stands.");
+      if (notice.polled) return;
+      return log.empty ? log.recall() : notice.more || log.note(FORGOTTEN);
     case "gap":
       return log.note(missing(notice.missed));
     case "skipped":
@@ -64,7 +65,7 @@ function hearNotice(notice) {
 }
 
 function missing(number) {
-  if (number === null) return "Records are missing here: the relay was started anew, or keeps them no longer";
+  if (number == null) return "Records are missing here: the relay was started anew, or keeps them no longer";
   return `${count(number)} missing here: the relay keeps them no longer`;
 }
 
@@ -72,7 +73,7 @@ function count(number) {
   return number === 1 ? "1 record is" : `${number.toLocaleString()} records are`;
 }
 
-// Raw exchanges come only where the operator allowed them, and only to a page that asks: `?debug=1`.
+// Raw exchanges are sent only if the operator allows them, and only to a page with `?debug=1`.
 const asked = new URLSearchParams(location.search);
 const stream = new RelayStream({ debug: asked.get("debug") === "1" });
 stream.addEventListener("record", ({ detail }) => hearRecord(detail));

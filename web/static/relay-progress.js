@@ -22,7 +22,7 @@ const PARTS = {
 };
 
 export class RelayProgress extends HTMLElement {
-  static observedAttributes = ["job", "label", "cancellable"];
+  static observedAttributes = ["job", "label", "cancellable", "credentials"];
   #parts = {};
   #stream = null;
   #state = {};
@@ -49,7 +49,7 @@ export class RelayProgress extends HTMLElement {
     return this.#state;
   }
 
-  /** For a page that hears everything anyway: an element without `job` opens no stream, and shows what it is given. */
+  /** For a page that receives every record anyway: an element without `job` opens no stream, and shows the state that is set. */
   set state(state) {
     this.#state = state;
     this.#draw();
@@ -65,8 +65,12 @@ export class RelayProgress extends HTMLElement {
   }
 
   attributeChangedCallback(name, before, now) {
-    if (name === "job" && before !== now && this.isConnected) this.#follow();
+    if (["job", "credentials"].includes(name) && before !== now && this.isConnected) this.#follow();
     else this.#draw();
+  }
+
+  get #how() {
+    return { credentials: this.getAttribute("credentials") ?? undefined };
   }
 
   #follow() {
@@ -76,7 +80,7 @@ export class RelayProgress extends HTMLElement {
     this.#trouble = "";
     this.#draw();
     if (!job) return;
-    const stream = (this.#stream = new RelayStream({ jobs: [job], level: "info" }));
+    const stream = (this.#stream = new RelayStream({ jobs: [job], level: "info", ...this.#how }));
     const become = (state) => {
       if (stream !== this.#stream) return;
       this.#state = state;
@@ -92,10 +96,10 @@ export class RelayProgress extends HTMLElement {
       if (type === "gone") gone();
       if (type === "snapshot" && jobs[0]) look();
     });
-    // The state at once; and a stream of everything, which another tab may have asked for, tells of no unknown job.
+    // Fetch the state at once: a stream of all jobs, which another tab may have opened, does not report an unknown job.
     const look = async () => {
       try {
-        const state = await show(job);
+        const state = await show(job, this.#how);
         if (!(state.seq < this.#state.seq)) become(state);
         if (state.terminal) stream.close();
       } catch ({ status }) {
@@ -119,19 +123,21 @@ export class RelayProgress extends HTMLElement {
     bar.ariaLabel = `Progress of ${name}`;
     cancel.ariaLabel = `Cancel ${name}`;
     cancel.hidden = over || !this.hasAttribute("cancellable");
-    const known = state.percent ?? (over ? 0 : null);
+    // A job that has ended without a result never shows a full bar.
+    const most = over && state.status !== "succeeded" ? 99 : 100;
+    const known = state.percent == null ? (over ? 0 : null) : Math.min(state.percent, most);
     if (known === null) bar.removeAttribute("value");
     else bar.value = known;
     say(percent, state.percent == null ? "" : `${state.percent}%`);
     say(text, this.#trouble || (state.text ?? ""));
-    const urls = state.terminal?.urls ?? [];
-    if (urls.length === results.childElementCount) return;
-    results.replaceChildren(...urls.map(result));
+    const { urls = [], result: value = null } = state.terminal ?? {};
+    if (urls.length + (value !== null) === results.childElementCount) return;
+    results.replaceChildren(...urls.map(result), ...(value === null ? [] : [valueOf(value)]));
   }
 
   async #cancel() {
     this.#trouble = "";
-    await cancel(this.getAttribute("job")).catch(({ message }) => (this.#trouble = `Not cancelled: ${message}`));
+    await cancel(this.getAttribute("job"), this.#how).catch(({ message }) => (this.#trouble = `Not cancelled: ${message}`));
     this.#draw();
   }
 }
@@ -144,7 +150,14 @@ function result(url, index) {
   return link;
 }
 
-/** Only what changes is touched: a screen reader says what is set anew. */
+function valueOf(value) {
+  const shown = document.createElement("bdi");
+  shown.setAttribute("part", "value");
+  shown.textContent = typeof value === "string" ? value : JSON.stringify(value);
+  return shown;
+}
+
+/** Only changes are written: a screen reader announces every text that is set. */
 function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,14 +1,20 @@
-// The one connection of all tabs: a SharedWorker or, where there is none, one of the tabs runs this for all.
+// The one connection of all tabs: a SharedWorker or, without one, a single tab runs this for all.
 // An EventSource hides heartbeats and statuses, and ends for good at any status but 200: so fetch reads the stream.
 
 const BASE = new URL("../", import.meta.url);
 const SSE = "text/event-stream";
+// All share one connection, which sends cookies if one of them needs them.
+const CREDENTIALS = ["include", "same-origin", "omit"];
 const LEVELS = ["debug", "info", "warning", "error"];
 const TERMINALS = ["done", "failed", "cancelled"];
 const SNAPSHOT_JOBS = 100;
 const MOST_NAMED = 100;
 const TIMING = { retry: 1_000, longest: 30_000, poll: 3_000, probe: 60_000 };
 const SETTLE = 20;
+// Bounds, in milliseconds, of the delay that a relay or a proxy may request: 0 would cause a storm of requests, and a
+// timer of more than 24 days fires at once.
+const SOONEST = 200;
+const LATEST = 300_000;
 
 // [spec] WHATWG HTML, 9.2.6
 export class Parser {
@@ -57,7 +63,7 @@ class Hub {
   #attempt = null;
   #wake = () => {};
   #settling = 0;
-  // Where to go on, and where we were before we went back to tell a newcomer the past.
+  // The position to resume from, and the position before the stream went back to send a new stream the past.
   #position = "";
   #furthest = "";
   #failures = 0;
@@ -72,7 +78,7 @@ class Hub {
       this.#timing = { ...TIMING, ...wish.timing };
       send({ state: this.#state });
     }
-    // Elements of a page come one by one.
+    // Elements of a page open their streams one by one.
     this.#settling ||= setTimeout(() => this.#settle(), SETTLE);
   }
 
@@ -109,7 +115,7 @@ class Hub {
     this.#heal("connecting");
   }
 
-  // Returns in how many milliseconds the next is due.
+  // Returns the milliseconds until the next one is due.
   async #connect() {
     const attempt = (this.#attempt = new AbortController());
     const began = performance.now();
@@ -122,13 +128,14 @@ class Hub {
     listen();
     try {
       const headers = { Accept: SSE, ...(this.#position && { "Last-Event-ID": this.#position }) };
-      const response = await fetch(this.#url(), { headers, cache: "no-store", signal: attempt.signal });
+      const credentials = this.#credentials();
+      const response = await fetch(this.#url(), { headers, credentials, cache: "no-store", signal: attempt.signal });
       const { status } = response;
-      const told = (name) => 1_000 * response.headers.get(name) || 0;
+      const told = (name) => Math.min(LATEST, 1_000 * response.headers.get(name) || 0);
       if (status === 204) return this.#finish();
       if (status !== 200 || !response.headers.get("Content-Type")?.startsWith(SSE)) {
         this.#pass({ type: "refused", data: { status } });
-        return Math.max(this.#lose(), Math.min(told("Retry-After"), 10 * this.#timing.longest));
+        return Math.max(this.#lose(), told("Retry-After"));
       }
       patience = this.#patience(told("Relay-Heartbeat") || undefined);
       const parser = new Parser();
@@ -139,8 +146,8 @@ class Hub {
         if (done) break;
         listen();
         if (performance.now() - began > patience) this.#mutes = 0;
-        const events = parser.push(value).map((block) => ({ ...block, data: JSON.parse(block.data) }));
-        // A relay that turns somebody away opens a stream, too.
+        const events = parser.push(value).map(read).filter(Boolean);
+        // A relay that refuses a client opens a stream, too.
         if (!live && (parser.commented || events.some(advances))) {
           live = true;
           this.#heal("live");
@@ -162,7 +169,7 @@ class Hub {
     for (const event of events) {
       const { type, id, data } = event;
       if (type === "snapshot" && this.#furthest) {
-        // The past is gone: newcomers are told where the jobs stand, and others lose nothing.
+        // The past is gone: new streams receive a snapshot, and the others lose nothing.
         this.#pass(event, true);
         if (data.jobs.length === SNAPSHOT_JOBS) continue;
         this.#position = this.#furthest;
@@ -170,7 +177,7 @@ class Hub {
         return true;
       }
       if (type === "busy") this.#enter("busy");
-      // A stream that is only renewed is back before anybody could read so.
+      // A stream that is only renewed is back before a user could read that.
       if (type === "bye" && retry >= 1_000) this.#enter("closing");
       if (advances(event)) this.#position = id;
       if (offset(this.#position) >= offset(this.#furthest)) this.#furthest = "";
@@ -184,7 +191,7 @@ class Hub {
 
   #pass(event, onlyNew = false) {
     for (const stream of this.#streams.values()) {
-      // Who joins hears the past first.
+      // A stream that joins receives the past first.
       const mine = !stream.joins && !(onlyNew && stream.position) && concerns(stream, event);
       if (!mine) continue;
       stream.send({ event: mine });
@@ -192,7 +199,7 @@ class Hub {
     }
   }
 
-  // A proxy that holds streams back shows answers that end.
+  // A proxy that buffers streams delivers responses that end.
   #muted() {
     if (++this.#mutes < 2) return this.#lose();
     this.#polling ||= setInterval(() => this.#poll(), this.#timing.poll);
@@ -202,7 +209,8 @@ class Hub {
 
   async #poll() {
     try {
-      const response = await fetch(new URL("v1/jobs", BASE), { signal: AbortSignal.timeout(this.#patience()) });
+      const [credentials, signal] = [this.#credentials(), AbortSignal.timeout(this.#patience())];
+      const response = await fetch(new URL("v1/jobs", BASE), { credentials, signal });
       const { jobs } = await response.json();
       if (!this.#polling) return;
       this.#enter("polling");
@@ -234,6 +242,10 @@ class Hub {
     return url.href;
   }
 
+  #credentials() {
+    return CREDENTIALS.find((mode) => [...this.#streams.values()].some(({ credentials }) => credentials === mode));
+  }
+
   #patience(told = 15_000) {
     return 2 * (this.#timing.heartbeat ?? told);
   }
@@ -247,7 +259,8 @@ class Hub {
   #lose(live, retry) {
     this.#dim(live ? "connecting" : "lost");
     const most = this.#timing.retry * 2 ** (live ? 0 : this.#failures++);
-    return retry ?? Math.min(this.#timing.longest, most) * (0.5 + Math.random() / 2);
+    if (retry !== null && retry !== undefined) return Math.min(Math.max(retry, SOONEST), LATEST);
+    return Math.min(this.#timing.longest, most) * (0.5 + Math.random() / 2);
   }
 
   #dim(state) {
@@ -259,6 +272,37 @@ class Hub {
     this.#state = state;
     for (const { send } of this.#streams.values()) send({ state });
   }
+}
+
+const isText = (value) => typeof value === "string";
+const isFigure = (value) => value == null || Number.isFinite(value);
+const isTime = (value) => isText(value) && !Number.isNaN(Date.parse(value));
+const isJob = (one) => isText(one?.job) && Number.isSafeInteger(one.seq) && isFigure(one.percent);
+
+// The fields that each notice must have, since pages rely on them.
+const NOTICES = {
+  snapshot: ({ jobs }) => Array.isArray(jobs) && jobs.every(isJob),
+  gap: ({ from, to, missed }) => isText(from) && isText(to) && isFigure(missed),
+  skipped: ({ missed }) => Number.isFinite(missed),
+  gone: ({ job }) => isText(job),
+  busy: () => true,
+  bye: () => true,
+  heartbeat: () => true,
+  exchange: ({ seconds }) => Number.isFinite(seconds),
+};
+
+// A block as it is passed on; nothing for a block that is neither a record nor a notice.
+function read({ type, id, data: text }) {
+  let data = null;
+  try {
+    data = JSON.parse(text);
+  } catch {}
+  if (data?.constructor !== Object) return null;
+  const { at, text: words, level, urls = [] } = data;
+  const whole = data.seq
+    ? isJob(data) && isTime(at) && isText(words) && LEVELS.includes(level) && Array.isArray(urls) && urls.every(isText)
+    : Object.hasOwn(NOTICES, type) && NOTICES[type](data);
+  return whole && { type, id, data };
 }
 
 function concerns({ jobs, level, debug }, event) {

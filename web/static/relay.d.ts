@@ -3,7 +3,7 @@
 export type Level = "debug" | "info" | "warning" | "error";
 export type Status = "queued" | "running" | "succeeded" | "failed" | "cancelled" | "unknown";
 
-/** What every record has. Times are RFC 3339, in UTC. */
+/** The fields of every record. Times are RFC 3339, in UTC. */
 interface Envelope<Type extends string> {
   readonly v: 1;
   readonly job: string;
@@ -61,6 +61,8 @@ export interface Done extends Envelope<"done"> {
   readonly urls: readonly string[];
   readonly media_types: readonly string[];
   readonly expires: string | null;
+  /** The result beside the files, or in their place: any JSON value; null for none. */
+  readonly result: unknown;
 }
 export interface Failed extends Envelope<"failed"> {
   readonly kind: string;
@@ -85,13 +87,14 @@ export type RelayRecord =
   | Failed
   | Cancelled;
 
-/** Where a job stands. */
+/** The state of a job. */
 export interface Snapshot {
   readonly job: string;
   readonly upstream: string;
   readonly task: string | null;
   readonly status: Status;
   readonly percent: number | null;
+  /** That of the newest record above `debug`. */
   readonly text: string;
   readonly seq: number;
   readonly started: string;
@@ -100,13 +103,13 @@ export interface Snapshot {
   readonly terminal: object | string | null;
 }
 
-/** What a stream says besides records. */
+/** The notices of a stream, which are no records. */
 export type Notice =
-  /** Part of the story cannot be given; `missed` is null where it cannot be counted. */
+  /** Some records cannot be sent; `missed` is null if they cannot be counted. */
   | { readonly type: "gap"; readonly from: string; readonly to: string; readonly missed: number | null }
   /**
-   * Where the jobs stand. With `polled` the records between are still to come; otherwise it stands for what is no longer
-   * kept. With `more` it goes on with what the snapshot before it began.
+   * The state of the jobs. With `polled` the records up to it are still to come; otherwise it replaces records that are
+   * no longer kept. With `more` it continues the snapshot before it.
    */
   | { readonly type: "snapshot"; readonly jobs: readonly Snapshot[]; readonly polled?: true; readonly more?: true }
   /** Records were left out, because this browser read too slowly. */
@@ -114,28 +117,33 @@ export type Notice =
   /** There is no such job, or it is no longer kept. */
   | { readonly type: "gone"; readonly job: string }
   | { readonly type: "busy" | "bye"; readonly reason: string }
-  /** Something answered that is no stream, such as a proxy without its server. It is tried again. */
+  /** The response was no stream, such as that of a proxy without its server. The client retries. */
   | { readonly type: "refused"; readonly status: number }
-  /** A raw request and its answer, where both sides asked for `debug`. */
+  /** A raw request and its response, if both sides enable `debug`. */
   | { readonly type: "exchange"; readonly [field: string]: unknown };
 
 /**
  * - `connecting`: no stream yet, or none for the moment
  * - `live`: the stream is open
- * - `busy`, `closing`: the relay asked to come back later
+ * - `busy`, `closing`: the relay asks the client to reconnect later
  * - `lost`: the relay cannot be reached, or not understood
- * - `polling`: something holds the stream back; the state is asked for every few seconds
- * - `ended`: every named job has ended, and nothing is left to come
+ * - `polling`: something buffers the stream; the state is polled every few seconds
+ * - `ended`: every named job has ended, and no record is left
  */
 export type State = "connecting" | "live" | "busy" | "closing" | "lost" | "polling" | "ended";
 
 export interface StreamOptions {
-  /** The ids of the jobs to hear of; without it, all jobs, also those that are still to come. */
+  /** The ids of the jobs to follow; by default all jobs, future ones included. */
   jobs?: readonly string[] | null;
-  /** The least important level to hear of, "debug" by default. How a job ends comes through every level. */
+  /** The lowest level to receive, "debug" by default. Terminal records are received at every level. */
   level?: Level;
-  /** Whether to ask for raw exchanges with the upstream. */
+  /** Whether to request raw exchanges with the upstream. */
   debug?: boolean;
+  /**
+   * Whether cookies and a browser's login go with requests, as `fetch` has it: "same-origin" by default; "include" for a
+   * relay of another origin; "omit". All streams share one connection, which has them if one stream does.
+   */
+  credentials?: RequestCredentials;
 }
 
 interface StreamEvents {
@@ -146,12 +154,14 @@ interface StreamEvents {
 
 /**
  * A stream of records: each once, and a job's in order, across every reconnection. All streams of all tabs of a browser
- * share one connection. It comes back by itself from everything but `ended`.
+ * share one connection. It reconnects by itself in every state but `ended`.
  */
 export class RelayStream extends EventTarget {
   constructor(options?: StreamOptions);
-  /** How it stands with the stream; "" before it is opened. */
+  /** The state of the stream; "" before it is opened. */
   readonly state: State | "";
+  /** The position, `epoch-offset`, of the newest record that was dispatched; "" before the first. */
+  readonly position: string;
   open(): void;
   close(): void;
   addEventListener<Type extends keyof StreamEvents>(
@@ -168,49 +178,55 @@ export class RelayStream extends EventTarget {
 
 /** Milliseconds; what is set before the first stream is opened counts, for all tabs. */
 export const timing: {
-  /** Between two signs of life of a quiet stream; it is dropped after twice that. What the relay says, or 15,000. */
+  /** Between two heartbeats of a quiet stream, which is dropped after twice that. The relay's own figure, or 15,000. */
   heartbeat?: number;
-  /** Before the first try to come back, at most; it doubles with each further try. 1,000. */
+  /** Before the first reconnection, at most; it doubles with each further attempt. 1,000. */
   retry?: number;
-  /** Before any try. 30,000. */
+  /** Before any attempt, at most. 30,000. */
   longest?: number;
-  /** Between two questions for the state while the stream is held back. 3,000. */
+  /** Between two polls of the state while the stream is buffered. 3,000. */
   poll?: number;
   /** Until the stream is tried again meanwhile. 60,000. */
   probe?: number;
 };
 
-/** What a job has become: a snapshot, and what later records add to it. */
+/** The state of a job: a snapshot, and the changes of later records. */
 export interface JobState extends Partial<Snapshot> {
   readonly level?: Level;
-  /** Which poll of how many. */
+  /** The number of the poll, and of all polls. */
   readonly attempt?: number;
   readonly of?: number;
-  /** The relay does not know the job, or no more. */
+  /** The relay does not know the job, or has forgotten it. */
   readonly gone?: boolean;
 }
 
-/** What a job has become, now that *record* is part of its story. A job begins as `{}` or as a snapshot. */
+/** The state of a job after *record*. A job starts as `{}` or as a snapshot. */
 export function evolve(job: JobState, record: RelayRecord): JobState;
 
-/** Where a job stands now. This and the next two reject with an Error that says why not, with `status` if there is one. */
-export function show(job: string): Promise<Snapshot>;
+/** As the option of a stream. */
+export interface CallOptions {
+  credentials?: RequestCredentials;
+}
 
-/** Call a job off. */
-export function cancel(job: string): Promise<Snapshot>;
+/** The present state of a job. This and the next two reject with an Error that names the reason, with `status` if known. */
+export function show(job: string, options?: CallOptions): Promise<Snapshot>;
+
+/** Cancel a job. */
+export function cancel(job: string, options?: CallOptions): Promise<Snapshot>;
 
 /**
- * Follow a task that exists, or submit one, which may cost money: a call that is made again with the same *key* is never
- * a second submission.
+ * Follow an existing task, or submit one, which may cost money: a call that is repeated with the same *key* never
+ * submits twice.
  */
 export function create(
   job: { upstream: string; task: string } | { upstream: string; input: Record<string, unknown> },
   key?: string | null,
+  options?: CallOptions,
 ): Promise<Snapshot>;
 
 /**
- * `<relay-progress job="job_..." label="..." cancellable>`: one job's progress, status, text and results. It dispatches
- * `change`, with the state as `detail`. Parts: label, status, bar, percent, text, results, cancel.
+ * `<relay-progress job="job_..." label="..." cancellable credentials="...">`: one job's progress, status, text and results. It dispatches
+ * `change`, with the state as `detail`. Parts: label, status, bar, percent, text, results, value, cancel.
  */
 export class RelayProgress extends HTMLElement {
   state: JobState;

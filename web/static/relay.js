@@ -4,6 +4,9 @@ import { RelayProgress } from "./relay-progress.js";
 
 const BASE = new URL("../", import.meta.url);
 const CALL_TIMEOUT = 30_000;
+// The version of the messages between tabs and their worker: raise it with each change of them. A tab of an older
+// release, which may be open for days, keeps its worker and must not share this one.
+const PROTOCOL = 3;
 const TERMINALS = new Set(["done", "failed", "cancelled"]);
 
 export const timing = {};
@@ -16,7 +19,7 @@ const askAll = () => [...streams.keys()].forEach(ask);
 
 function connect() {
   try {
-    const worker = new SharedWorker(new URL("relay-worker.js", import.meta.url), { type: "module", name: "relay" });
+    const worker = new SharedWorker(new URL("relay-worker.js", import.meta.url), { type: "module", name: `relay ${PROTOCOL}` });
     worker.onerror = elect;
     use(worker.port);
   } catch {
@@ -24,9 +27,9 @@ function connect() {
   }
 }
 
-// The tab that holds the lock works for all; when it closes, the next gets the lock.
+// The tab that holds the lock serves all; when it closes, the next one gets the lock.
 function elect() {
-  const name = `relay ${BASE}`;
+  const name = `relay ${PROTOCOL} ${BASE}`;
   const work = async (port) => (await import("./relay-worker.js")).serve(port);
   if (!navigator.locks) {
     const { port1, port2 } = new MessageChannel();
@@ -60,14 +63,18 @@ export class RelayStream extends EventTarget {
   #state = "";
   #last = "";
 
-  constructor({ jobs = null, level = "debug", debug = false } = {}) {
+  constructor({ jobs = null, level = "debug", debug = false, credentials = "same-origin" } = {}) {
     super();
-    this.#options = { jobs, level, debug };
+    this.#options = { jobs, level, debug, credentials };
     this.#awaited = jobs && new Set(jobs);
   }
 
   get state() {
     return this.#state;
+  }
+
+  get position() {
+    return this.#position;
   }
 
   open() {
@@ -100,8 +107,10 @@ export class RelayStream extends EventTarget {
     } else {
       // The journal was begun anew, and so may be the numbers of its jobs.
       if (type === "gap" && data.from.split("-")[0] !== data.to.split("-")[0]) this.#seen.clear();
-      // The relay tells of many jobs in several blocks.
+      // A snapshot of many jobs comes in several blocks.
       const more = type === "snapshot" && this.#last === type && !data.polled;
+      if (["snapshot", "heartbeat"].includes(type) && id) this.#position = id;
+      if (type === "heartbeat") return;
       this.#tell("notice", { ...data, type, ...(more && { more }) });
       if (type === "gone") this.#over(data.job);
       if (type === "snapshot" && !data.polled) data.jobs.forEach(({ job, terminal }) => terminal && this.#over(job));
@@ -124,47 +133,49 @@ export class RelayStream extends EventTarget {
   }
 }
 
-// The same fold as the relay's own.
+// The same fold as the relay's own: tests/jobs/fold.json holds both.
 export function evolve(job, record) {
   // A snapshot may be ahead of the records that still come.
   if (record.seq <= job.seq) return job;
-  const next = { percent: null, status: "queued", started: record.at, ...job, job: record.job };
-  Object.assign(next, { seq: record.seq, updated: record.at });
-  if (record.level !== "debug") Object.assign(next, { text: record.text, level: record.level });
-  switch (record.type) {
+  const { v, job: id, seq, at, level, text, ...event } = record;
+  const none = { upstream: "", task: null, status: "queued", percent: null, text: "", started: at, terminal: null };
+  const next = { ...none, ...job, job: id, seq, updated: at };
+  if (level !== "debug") Object.assign(next, { text, level });
+  switch (event.type) {
     case "accepted":
-      return Object.assign(next, { upstream: record.upstream, task: record.task });
+      return Object.assign(next, { upstream: event.upstream, task: event.task });
     case "checking":
-      return Object.assign(next, { attempt: record.attempt, of: record.of });
+      return Object.assign(next, { attempt: event.attempt, of: event.of });
     case "progress":
-      return Object.assign(next, { status: record.status, percent: record.percent });
+      return event.listed === false ? next : Object.assign(next, { status: event.status, percent: event.percent });
     case "done":
-      return Object.assign(next, { status: "succeeded", percent: 100, terminal: record });
+      return Object.assign(next, { status: "succeeded", percent: 100, terminal: event });
     case "failed":
     case "cancelled":
-      return Object.assign(next, { status: record.type, terminal: record });
+      return Object.assign(next, { status: event.type, terminal: event });
     default:
       return next;
   }
 }
 
-export const show = (job) => call(`/${encodeURIComponent(job)}`);
+export const show = (job, how) => call(`/${encodeURIComponent(job)}`, {}, how);
 
-export const cancel = (job) => call(`/${encodeURIComponent(job)}/cancel`, { method: "POST" });
+export const cancel = (job, how) => call(`/${encodeURIComponent(job)}/cancel`, { method: "POST" }, how);
 
-export function create(job, key) {
+export function create(job, key, how) {
   const headers = { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) };
-  return call("", { method: "POST", body: JSON.stringify(job), headers });
+  return call("", { method: "POST", body: JSON.stringify(job), headers }, how);
 }
 
-async function call(path, options) {
+async function call(path, options, { credentials } = {}) {
   let response;
   try {
-    response = await fetch(new URL(`v1/jobs${path}`, BASE), { ...options, signal: AbortSignal.timeout(CALL_TIMEOUT) });
+    const signal = AbortSignal.timeout(CALL_TIMEOUT);
+    response = await fetch(new URL(`v1/jobs${path}`, BASE), { ...options, credentials, signal });
   } catch {
     throw new Error("the relay did not answer");
   }
-  // RFC 9457 has what went wrong in `detail`; a proxy may say it in another way, or not at all.
+  // RFC 9457 names the reason in `detail`; a proxy may name it elsewhere, or not at all.
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
     const { status } = response;
@@ -174,5 +185,5 @@ async function call(path, options) {
 }
 
 export { RelayProgress };
-// Elements that are there already come to life at once, and need what is above.
+// Elements in the page are upgraded at once, and need the code above.
 customElements.define("relay-progress", RelayProgress);

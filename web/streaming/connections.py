@@ -1,4 +1,4 @@
-"""What a stream is written to, and who serves it: aiohttp's handler here, or nobody most of the time (`takeover`)."""
+"""The connection of a stream: served by aiohttp's handler here, or by no task most of the time (`takeover`)."""
 
 import asyncio
 from typing import Final, Protocol
@@ -6,73 +6,73 @@ from typing import Final, Protocol
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
-__all__ = ["CHUNK", "HandlerLink", "Link", "Served", "Writer"]
+__all__ = ["CHUNK", "HandlerConnection", "ServedStream", "StreamConnection", "Writer"]
 
 CHUNK: Final = b"%x\r\n%b\r\n"
 """[spec] RFC 9112, 7.1: a chunk is its size in hexadecimal, and its data, each ended by CRLF."""
 
 
 class Writer(Protocol):
-    """Takes what is framed already, and waits for nothing."""
+    """Accepts data that is framed already, and never waits."""
 
     def write(self, data: bytes, /) -> None: ...
 
 
-class Link(Protocol):
-    """A client's connection while it is served a stream."""
+class StreamConnection(Protocol):
+    """A client's connection while a stream is served on it."""
 
     @property
     def transport(self) -> asyncio.Transport:
-        """Raises ConnectionError where there is none any more."""
+        """Raises ConnectionError once the client has left."""
         ...
 
     @property
     def writer(self) -> Writer:
-        """Where framed data goes. Who is not given all of it to the kernel is marked as slow."""
+        """Accepts framed data; if the kernel does not accept all of it, the stream is marked as slow."""
         ...
 
     @property
     def chunked(self) -> bool:
-        """Whether what the writer takes is to be framed as chunks."""
+        """Whether data for the writer has to be framed as chunks."""
         ...
 
     async def send(self, data: bytes) -> None:
-        """Frame and write *data*; return when the kernel has taken all. Raises ConnectionError where it does not."""
+        """Frame and write *data*, and return once it is drained. Raises ConnectionError as `drained` does."""
 
     async def drained(self) -> None:
-        """Return when the kernel has taken all that was written. Raises ConnectionError where it takes too long."""
+        """Return once the kernel has accepted all data. Raises ConnectionError after the send timeout."""
 
     def finish(self, data: bytes = b"") -> bool:
-        """End an up to date stream with *data*, at once. False where it is to be served for that (see `wake`)."""
+        """End an up to date stream with *data* at once. Returns False if it has to be served for that (see `wake`)."""
         ...
 
     def wake(self) -> None:
-        """Have the stream served: there is something to do for this client alone."""
+        """Have the stream served: there is work for this client alone."""
 
     def cut(self) -> None:
-        """Break the connection."""
+        """Abort the connection."""
 
 
-class Served(Protocol):
-    """A stream, as its link knows it."""
+class ServedStream(Protocol):
+    """A stream, as its connection sees it."""
 
     slow: bool
-    """Set where the kernel did not take all that was written."""
+    """Set if the kernel did not accept all data."""
 
     async def serve(self) -> bool:
-        """Do what there is to do for this client alone. Returns whether the stream is over then."""
+        """Do the work for this client alone. Returns whether the stream is over then."""
         ...
 
     def end(self) -> None:
-        """The client has left, or the stream is over: let go of everything. Twice does nothing."""
+        """Release all resources: the client has left, or the stream is over. Idempotent."""
 
 
-class HandlerLink:
-    """The plain way: aiohttp's response, and its handler, which waits until it is woken."""
+class HandlerConnection:
+    """aiohttp's response, with its handler waiting until it is woken."""
 
-    def __init__(self, request: Request, response: StreamResponse, stream: Served, send_timeout: float) -> None:
-        self.chunked = request.version >= HttpVersion11
-        self.news = asyncio.Event()
+    def __init__(self, request: Request, response: StreamResponse, stream: ServedStream, send_timeout: float) -> None:
+        self.chunked: bool = request.version >= HttpVersion11
+        self.news: asyncio.Event = asyncio.Event()
         self._request = request
         self._response = response
         self._stream = stream
@@ -112,7 +112,7 @@ class HandlerLink:
                 await self._request.writer.drain()
         except TimeoutError:
             self.cut()
-            raise ConnectionError("the client takes nothing") from None
+            raise ConnectionError("the client reads nothing") from None
 
     def finish(self, data: bytes = b"") -> bool:  # noqa: ARG002
         return False

@@ -1,4 +1,4 @@
-"""What one client is told, and in which order. No I/O: bytes come out, and may be cut off anywhere on their way."""
+"""The content of one client's stream, in order. No I/O: it returns bytes, which may be cut off anywhere."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -6,114 +6,114 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.events import Level, Position, Record
-from relay.jobs import Job, Snapshot
-from relay.relay import Relay
-from sinks.sse import Pages, SseSink
-from web.cursor import Gap, Opening, open_at
-from web.wire import Wire
+from relay import Position, Record, Relay, Snapshot
+from relay.events import Level
+from sinks.sse import Pages
+from web.state_snapshot import StateSnapshot
+from web.streaming.journal_cursor import JournalCursor
+from web.streaming.resume import Gap, StreamStart, start_stream
+from web.streaming.wire import Wire
 
-__all__ = ["Telling"]
+__all__ = ["StreamContent"]
 
 SNAPSHOT_JOBS: Final = 100
 TEXT_BYTES: Final = 256
-PAGE_RECORDS: Final = 256
-"""What is read at once: no more than a page takes of records of the usual size, so that none is read twice."""
+PAGE_RECORDS: Final = 128
+"""How many records are read at once: no more than fit into a page at their usual size, so that none is read twice."""
 
 
-class Telling:
-    """One client's stream of *jobs*, or of all: what it cannot be given is said first, then come the records.
+class StreamContent:
+    """One client's stream: first the notices of its start (`gap`, `snapshot`), then the records.
 
-    Wherever the client's connection breaks, the id it saw last claims nothing that it was not told: what moves the
-    cursor over a hole is the last block of what is said about that hole.
+    Wherever the connection breaks, the last id that the client received claims nothing that it did not receive: the
+    last block about a hole is the one that moves the cursor over it.
     """
 
     def __init__(
         self,
         relay: Relay,
         wire: Wire,
-        jobs: Sequence[Job] | None,
-        opening: Opening,
+        start: StreamStart,
         *,
         level: Level = "debug",
         caught_up: bool = False,
         encode: Callable[[Sequence[Record]], bytes] | None = None,
     ) -> None:
-        """*encode* puts a page of records on *wire*, block by block if it is left out.
+        """*encode* encodes a page of records, block by block on *wire* by default.
 
-        *caught_up*: the client has been up to date before, so that it is told when it has become slow.
+        *caught_up*: the client has been up to date before, so that records may be skipped once it is slow.
         """
         self._relay = relay
-        self._journal = relay.journal
         self._wire = wire
-        self._jobs = jobs
-        self._ids = None if jobs is None else [job.id for job in jobs]
-        self._reader = SseSink(
-            lambda after: self._journal.read(after, self._ids, limit=PAGE_RECORDS),
-            lambda: None,  # who writes knows when there is news
-            after=opening.after,
-            level=level,
-            until=opening.until,
+        self._selection = start.selection
+        journal, ids = relay.journal, start.selection.ids
+        self._journal = journal
+        self._cursor = JournalCursor(
+            lambda after: journal.read(after, ids, limit=PAGE_RECORDS, level=level),
+            head=lambda: journal.head,
             encode=encode or Pages(wire.record),
             caught_up=caught_up,
         )
-        self._begin(opening)
+        self._start(start)
 
     @property
     def ended(self) -> bool:
-        """Whether the client has been told all there will ever be."""
-        return self._reader.ended
+        """Whether everything there will ever be has been returned."""
+        return self._cursor.ended
 
     @property
     def position(self) -> Position:
-        """What the client may name when it comes back: up to there it has been told, or passed over, everything."""
-        return self._unmoved or Position(self._journal.epoch, self._reader.cursor)
+        """The position that the client may resume from: every block up to there has been returned, or passed over."""
+        return self._unmoved or Position(self._journal.epoch, self._cursor.offset)
 
-    def take(self, *, slow: bool = False) -> bytes:
-        """What comes next, to be written at once; empty where the client has all there is.
+    def next_page(self, *, slow: bool = False) -> bytes:
+        """The next blocks, to be written at once; empty if the client is up to date.
 
-        A client that is *slow* is given the latest instead of all, and told so.
+        For a client that is *slow*, the latest progress replaces what came before it, and `skipped` counts the rest.
         """
         if notice := next(self._notices, b""):
             return notice
-        # Who was told of a job's end misses nothing where the journal forgets the job as a whole.
-        if not self._journal.complete(self._reader.cursor, self._reader.unended):
-            # So slow that the journal forgot what comes next: it goes on from now.
-            opening = open_at(self._relay.bus, self._jobs, str(self.position))
-            self._reader.restart(after=opening.after, until=opening.until)
-            self._begin(opening)
+        # A client that received a job's end misses nothing if the journal drops the whole job.
+        if not self._journal.has_all_since(self._cursor.offset, self._cursor.awaiting_end):
+            # The client was so slow that the journal has dropped its next records: it continues from now.
+            self._start(start_stream(self._relay.bus, self._selection, str(self.position)))
             return next(self._notices)
         before = self.position
-        page = self._reader.take(slow=slow)
-        if self._reader.skipped:
-            # First, or a client that is cut off in between has a hole that nobody told it of.
-            page = self._wire.notice("skipped", {"missed": self._reader.skipped}, before) + page
+        page = self._cursor.next_page(slow=slow)
+        if self._cursor.skipped:
+            # The notice goes first, or a client that is cut off in between has a hole without a notice.
+            page = self._wire.notice("skipped", {"missed": self._cursor.skipped}, before) + page
         return page
 
-    def _begin(self, opening: Opening) -> None:
-        """Find what is said instead of records: what is missing, and where the jobs stand at this very moment."""
+    def _start(self, start: StreamStart) -> None:
+        """Place the cursor, and prepare the notices that replace records, with the state of the jobs at this moment."""
+        self._cursor.move_to(start.after, awaiting_end=start.awaiting_end)
         self._unmoved: Position | None = None
         self._notices: Iterator[bytes] = iter(())
-        if opening.snapshot:
-            self._unmoved = opening.known
-            jobs = self._relay.jobs() if self._jobs is None else self._jobs
-            as_told = self._relay.bus.as_told
-            self._notices = self._instead(opening.gap, [as_told(job).snapshot() for job in jobs])
+        if start.snapshot:
+            self._unmoved = start.known
+            jobs = self._relay.jobs() if self._selection.jobs is None else self._selection.jobs
+            self._notices = self._instead(start.gap, len(jobs), StateSnapshot(self._relay.bus, jobs))
+        elif start.gap is not None:
+            self._notices = iter([self._missing(start.gap)])
 
-    def _instead(self, gap: Gap | None, jobs: Sequence[Snapshot]) -> Iterator[bytes]:
+    def _missing(self, gap: Gap) -> bytes:
+        return self._notice("gap", {"from": str(gap.start or ""), "to": str(gap.to), "missed": gap.missed})
+
+    def _instead(self, gap: Gap | None, jobs: int, standing: StateSnapshot) -> Iterator[bytes]:
         if gap is not None:
-            yield self._notice("gap", {"from": str(gap.start or ""), "to": str(gap.to), "missed": gap.missed})
-        for start in range(0, max(len(jobs), 1), SNAPSHOT_JOBS):
-            if start + SNAPSHOT_JOBS >= len(jobs):
+            yield self._missing(gap)
+        for number, snapshots in enumerate(standing.slices(SNAPSHOT_JOBS), 1):
+            if number * SNAPSHOT_JOBS >= jobs:
                 self._unmoved = None
-            yield self._notice("snapshot", {"jobs": [_brief(job) for job in jobs[start : start + SNAPSHOT_JOBS]]})
+            yield self._notice("snapshot", {"jobs": [_brief(job) for job in snapshots]})
 
     def _notice(self, event: str, data: dict[str, Any]) -> bytes:
         return self._wire.notice(event, data, self.position)
 
 
 def _brief(job: Snapshot) -> dict[str, Any]:
-    """A job's snapshot in less than 1 kB, however much it has to say; `GET /v1/jobs/{job}` has the whole."""
+    """A job's snapshot in less than 1 kB, however long its text is; `GET /v1/jobs/{job}` returns the whole."""
     state = msgspec.to_builtins(job)
     text, terminal = state["text"], job.terminal
     while len(json.dumps(text)) > TEXT_BYTES:

@@ -1,106 +1,126 @@
-"""One client being served: what it is to hear, and the connection it hears it on."""
+"""One client being served: the content of its stream, and the connection that carries it."""
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 from aiohttp.web import Request, StreamResponse
 
-from relay.events import Exchange, Level, Position
-from relay.jobs import Job
-from web.cursor import Opening, resumed_at
-from web.fanout import Group
-from web.keys import FAN_OUT, OPTIONS, RELAY, STREAMS
-from web.links import HandlerLink, Link, Writer
-from web.live import OpenStream
-from web.sockets import tune
-from web.takeover import can_be_taken_over, take_over
-from web.telling import Telling
-from web.wire import Wire
+from relay import Exchange, Position
+from relay.events import LEVELS, Level
+from sinks.sse import PAGE_BYTES
+from web.app_keys import OPTIONS, RELAY
+from web.middleware.client_limits import client_of
+from web.streaming.connections import HandlerConnection, StreamConnection, Writer
+from web.streaming.content import StreamContent
+from web.streaming.fanout import Group
+from web.streaming.keys import FAN_OUT, STREAMS, TURNS
+from web.streaming.registry import OpenStream
+from web.streaming.resume import StreamStart, resume_stream
+from web.streaming.selection import Selection
+from web.streaming.sockets import tune
+from web.streaming.takeover import StreamHead, can_be_taken_over, take_over
+from web.streaming.wire import Wire
 
-__all__ = ["Delivery"]
+__all__ = ["StreamSession", "serve_stream"]
 
 PENDING_EXCHANGES: Final = 100
 RENEWAL_PAUSE: Final = 250
-"""Milliseconds until a stream that was ended for its age comes back: nobody should see it."""
+"""Milliseconds until a client reconnects whose stream was ended for its age: no user should notice."""
 
 
-class Delivery(OpenStream):
-    """Serves one stream: reads behind the client's cursor as fast as the client takes it, and no faster.
+class StreamSession(OpenStream):
+    """Serves one stream: reads behind the client's cursor as fast as the client receives it, and no faster.
 
-    Most of its life it is up to date, and only has a seat among others: it hears of *slow* when the kernel did not take
-    all that was written there, and of *reached*, the offset of the last record that was. What it needs for telling the
-    client anything else is made when that happens.
+    Most of its life it is up to date and a member of a group, which sets *slow* once the kernel does not accept
+    everything, and *reached*, the offset of the last record that was written. The content for the client alone is made
+    when it is needed, and released after that. *complete* is set once the end of every job has been written.
     """
 
     __slots__ = (
         "_app",
+        "_content",
+        "_exchanges",
         "_group",
-        "_jobs",
         "_level",
-        "_overheard",
-        "_telling",
+        "_on_end",
+        "_selection",
         "_wire",
-        "link",
+        "complete",
+        "connection",
         "reached",
         "slow",
         "writer",
     )
 
     def __init__(
-        self, request: Request, wire: Wire, jobs: Sequence[Job] | None, opening: Opening, level: Level
+        self,
+        request: Request,
+        wire: Wire,
+        start: StreamStart,
+        level: Level,
+        *,
+        exchanges: bool = False,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
-        """Await nothing between finding *opening* and this, so that all of what is told first is of one moment."""
-        super().__init__(request.remote or "")
+        """Await nothing between making *start* and this, so that snapshot and position are of the same moment.
+
+        *exchanges*: whether raw exchanges are sent as well, if the application allows it. *on_end* is called once when
+        the stream is over, for whatever reason.
+        """
+        super().__init__(client_of(request))
         self._app = request.app
         self._wire = wire
-        self._jobs = jobs
+        self._selection = start.selection
         self._level: Level = level
-        self._telling: Telling | None = self._tell(opening)
+        self._content: StreamContent | None = self._content_from(start)
         self._group: Group | None = None
-        debug = self._app[OPTIONS].debug and request.query.get("debug") == "1"
-        self._overheard = _Overheard(jobs, self.wake) if debug else None
-        self.reached = 0
-        self.slow = False
+        debug = exchanges and self._app[OPTIONS].debug
+        self._exchanges = _PendingExchanges(start.selection, self.wake) if debug else None
+        self._on_end = on_end
+        self.complete: bool = False
+        self.reached: int = 0
+        self.slow: bool = False
 
-    def may_be_taken(self, request: Request) -> bool:
-        """Whether this stream is to be taken out of aiohttp's hands, once it is up to date.
+    def may_be_taken_over(self, request: Request) -> bool:
+        """Whether the relay is to take over this stream's connection from aiohttp, once it is up to date.
 
-        A story that has ended is told by aiohttp, which keeps the connection for the next request.
+        Jobs that have ended are served by aiohttp, which keeps the connection open for the next request.
         """
-        if not self._app[OPTIONS].take_over or self._overheard is not None:
+        if not self._app[OPTIONS].take_over or self._exchanges is not None:
             return False
-        bus = self._app[RELAY].bus
-        live = self._jobs is None or not all(bus.as_told(job).ended for job in self._jobs)
+        live = self._selection.jobs is None or not all(job.ended for job in self._selection.jobs)
         return live and can_be_taken_over(request)
 
-    async def run(self, request: Request, response: StreamResponse, *, take: bool) -> None:
-        """Serve until the story ends, the relay closes the stream, the client leaves, or, with *take*, it is taken.
+    async def run(self, request: Request, response: StreamResponse, *, follow: bool, take: bool) -> None:
+        """Serve until the jobs end, the relay closes the stream, the client leaves, or, with *take*, the takeover.
 
-        A stream that is taken goes on by itself: the handler has to return *response*, and is done.
+        Without *follow*, serve until the client has caught up. After a takeover the stream continues by itself: the
+        handler has to return *response*, and is done.
         """
         send_timeout = self._app[OPTIONS].send_timeout
-        link = HandlerLink(request, response, self, send_timeout)
-        self.link: Link = link
+        connection = HandlerConnection(request, response, self, send_timeout)
+        self.connection: StreamConnection = connection
         if request.transport is not None:
             tune(request.transport)
         self._app[STREAMS].add(self)
         stop_debug = None
-        if self._overheard is not None:
-            stop_debug = self._app[RELAY].bus.subscribe_exchanges(self._overheard)
+        if self._exchanges is not None:
+            stop_debug = self._app[RELAY].bus.subscribe_exchanges(self._exchanges)
         taken = None
         try:
-            over = await self._catch_up(self._wire.heartbeat)
+            over = await self._catch_up(opens=True, follow=follow)
             while not over:
                 if take and (taken := take_over(request, self, send_timeout)):
-                    self.link = taken
-                    return self._sit()
-                self._sit()
-                await link.news.wait()
-                link.news.clear()
+                    self.connection = taken
+                    return self._join_group()
+                self._join_group()
+                await connection.news.wait()
+                connection.news.clear()
                 over = await self._catch_up()
         finally:
             if stop_debug is not None:
@@ -109,112 +129,138 @@ class Delivery(OpenStream):
                 self.end()
 
     async def serve(self) -> bool:
-        """Bring the client up to date and give it a seat again. Returns whether there is no need to: it is over."""
+        """Bring the client up to date and join a group again. Returns whether the stream is over instead."""
         if await self._catch_up():
             return True
-        self._sit()
+        self._join_group()
         return False
 
     def close(self) -> None:
         self.closing = True
         if self._group is not None:
             self._group.flush()
-            if self.link.finish(self._bye(self._group.position)):
+            if self.connection.finish(self._bye(self._group.position)):
                 return
         self.wake()
 
     def finish(self) -> None:
-        """The story is over, and the client was written all of it."""
-        if not self.link.finish():
+        """Every job has ended, and everything was written to the client."""
+        self.complete = True
+        if not self.connection.finish():
             self.wake()
 
     def wake(self) -> None:
-        self.link.wake()
+        self.connection.wake()
 
     def cut(self) -> None:
-        self.link.cut()
+        self.connection.cut()
 
     def end(self) -> None:
         if self._group is not None:
             self._group.leave(self)
             self._group = None
-        self._telling = None
+        self._content = None
         self._app[STREAMS].remove(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
-    async def _catch_up(self, lead: bytes = b"") -> bool:
-        """Write *lead* and all that is behind the cursor; others have their turn between two pages.
+    async def _catch_up(self, *, opens: bool = False, follow: bool = True) -> bool:
+        """Write everything behind the cursor, page by page in turn; a stream that *opens* writes at least a heartbeat.
 
-        Who has not caught up when patience ends is slow; for a moment, a burst puts anybody behind.
-        Returns whether the stream is over. Await nothing between that and taking a seat, or a record falls in between.
+        A client still behind after `slow_after` seconds is slow; any client may lag briefly in a burst. Without
+        *follow* the stream is over once the client has caught up, and its last block is the position it has reached.
+        Returns whether the stream is over. Await nothing between that and joining a group, or a record is missed.
         """
         clock = asyncio.get_running_loop().time
         patience_ends = clock() + self._app[OPTIONS].slow_after if self.slow else math.inf
-        telling = self._rise()
+        content = self._leave_group()
         if self.slow:
-            await self.link.drained()
-        page = lead + self._next(telling, slow=clock() >= patience_ends)
+            await self.connection.drained()
+        turns = self._app[TURNS]
+        await turns.wait_turn()
+        opening = self._wire.opening(content.position) if opens else b""
+        page = opening + self._next_page(content, slow=clock() >= patience_ends)
+        if opens and not page:
+            page = self._wire.heartbeat(content.position, moved=False)
         while page:
-            await self.link.send(page)
-            if page := self._next(telling, slow=clock() >= patience_ends):
-                await asyncio.sleep(0)
-        if telling.ended:
+            await self.connection.send(page)
+            await turns.wait_turn()
+            page = self._next_page(content, slow=clock() >= patience_ends)
+        if content.ended:
+            self.complete = True
             return True
         last = None
-        if self.closing:
-            last = self._bye(telling.position)
-        elif clock() >= self.expires:
+        if not follow:
+            last = self._wire.heartbeat(content.position, moved=self._level != LEVELS[0])
+        elif self.closing:
+            last = self._bye(content.position)
+        elif self._wire.renewed and clock() >= self.expires:
             why = {"reason": "this stream is renewed"}
-            last = self._wire.notice("bye", why, telling.position, retry=RENEWAL_PAUSE)
+            last = self._wire.notice("bye", why, content.position, retry=RENEWAL_PAUSE)
         if last is not None:
-            await self.link.send(last)
+            await self.connection.send(last)
         return last is not None
 
-    def _sit(self) -> None:
-        """Be up to date together with others, until there is something to do for this client alone."""
+    def _join_group(self) -> None:
+        """Be written to together with others that are up to date, until there is work for this client alone."""
         self.slow = False
-        self.writer: Writer = self.link.writer
-        self._group = self._app[FAN_OUT].seat(self, self._wire, self._level, self._jobs, chunked=self.link.chunked)
-        self._jobs = self._group.jobs
+        self.writer: Writer = self.connection.writer
+        fanout, chunked = self._app[FAN_OUT], self.connection.chunked
+        self._group = fanout.join_group(self, self._wire, self._level, self._selection, chunked=chunked)
+        self._selection = self._group.selection  # one object for all members of the group
 
-    def _rise(self) -> Telling:
-        """Leave the seat, if it has one, and go on alone from where that has got to."""
+    def _leave_group(self) -> StreamContent:
+        """Leave the group, if it is a member of one, and return the content from the offset that was reached there."""
         if self._group is not None:
             self._group.leave(self)
             self._group = None
-        telling, self._telling = self._telling, None
-        if telling is not None:
-            return telling
-        opening = resumed_at(self._app[RELAY].bus, self._jobs, self.reached)
-        return self._tell(opening, caught_up=True)
+        content, self._content = self._content, None
+        if content is not None:
+            return content
+        start = resume_stream(self._app[RELAY].bus, self._selection, self.reached)
+        return self._content_from(start, caught_up=True)
 
-    def _tell(self, opening: Opening, *, caught_up: bool = False) -> Telling:
-        relay, encode = self._app[RELAY], self._app[FAN_OUT].pages(self._wire)
-        return Telling(relay, self._wire, self._jobs, opening, level=self._level, caught_up=caught_up, encode=encode)
+    def _content_from(self, start: StreamStart, *, caught_up: bool = False) -> StreamContent:
+        encode = self._app[FAN_OUT].pages(self._wire)
+        return StreamContent(self._app[RELAY], self._wire, start, level=self._level, caught_up=caught_up, encode=encode)
 
     def _bye(self, position: Position) -> bytes:
         return self._wire.notice("bye", {"reason": "the relay is shutting down"}, position)
 
-    def _next(self, telling: Telling, *, slow: bool) -> bytes:
-        page = telling.take(slow=slow)
-        if self._overheard is not None:
-            for exchange in self._overheard.take():
-                page += self._wire.notice("exchange", exchange, telling.position)
+    def _next_page(self, content: StreamContent, *, slow: bool) -> bytes:
+        page = content.next_page(slow=slow)
+        while self._exchanges is not None and len(page) < PAGE_BYTES and (exchange := self._exchanges.next()):
+            page += self._wire.notice("exchange", exchange, content.position)
         return page
 
 
-class _Overheard:
-    """Raw exchanges about some jobs, or all, that one client is still to be told of."""
+async def serve_stream(
+    request: Request, session: StreamSession, headers: Mapping[str, str], *, follow: bool = True
+) -> StreamResponse:
+    """The response with these *headers* on which *session* is served; without *follow*, only what there is already."""
+    response = StreamHead(headers=headers)
+    if take := follow and session.may_be_taken_over(request):
+        response.force_close()
+    with suppress(ConnectionError):  # the client has left; no job depends on a connection
+        await response.prepare(request)
+        await session.run(request, response, follow=follow, take=take)
+    return response
 
-    def __init__(self, jobs: Sequence[Job] | None, wake: Callable[[], None]) -> None:
-        self._jobs = None if jobs is None else {job.id for job in jobs}
+
+class _PendingExchanges:
+    """Raw exchanges about the jobs of one stream that are still to be sent."""
+
+    def __init__(self, selection: Selection, wake: Callable[[], None]) -> None:
+        self._ids = None if selection.ids is None else frozenset(selection.ids)
         self._wake = wake
         self._exchanges: deque[Exchange] = deque(maxlen=PENDING_EXCHANGES)
 
     def __call__(self, exchange: Exchange) -> None:
-        if self._jobs is None or not self._jobs.isdisjoint(exchange.jobs):
+        if self._ids is None or not self._ids.isdisjoint(exchange.jobs):
             self._exchanges.append(exchange)
             self._wake()
 
-    def take(self) -> Iterator[dict[str, Any]]:
-        while self._exchanges:
-            yield msgspec.to_builtins(self._exchanges.popleft())
+    def next(self) -> dict[str, Any] | None:
+        """The oldest one, if any."""
+        return msgspec.to_builtins(self._exchanges.popleft()) if self._exchanges else None

@@ -1,35 +1,39 @@
-"""Readers that are up to date are written to together: what one turn of the loop brings leaves in one write to each.
+"""Streams that are up to date are written to together: the records of one turn of the loop are one write to each.
 
-Measured per delivery, over what the kernel's send costs: a queue and a task for each reader 12 us, a task that is woken
-10 us, a write to the transport from a plain loop 1.5 to 3 us. So who keeps up has no task at work; who does not leaves
-this room, and catches up from the journal in its own time.
+Measured per delivery, beyond the cost of the kernel's send: a queue and a task for each stream 12 us, a task that is
+woken 10 us, a write to the transport from a plain loop 1.5 to 3 us. A stream that keeps up therefore has no running
+task; a stream that falls behind leaves its group and catches up from the journal in its own time.
 """
 
 import asyncio
-from collections.abc import Sequence
+import math
+from functools import partial
 from typing import Final, Protocol, TypeAlias
 
-from relay.bus import Bus
-from relay.events import Level, Position, Record, at_least
-from relay.jobs import Job
-from relay.subscription import Subscription
+from relay import Bus, Position, Record
+from relay.events import LEVELS, Level, at_least
+from relay.notices import apart, describe, notice
 from sinks.sse import Pages
-from web.links import CHUNK, Writer
-from web.wire import Wire
+from web.streaming.connections import CHUNK, Writer
+from web.streaming.selection import Selection
+from web.streaming.wire import Wire
 
-__all__ = ["FanOut", "Group", "Seat"]
+__all__ = ["FanOut", "Group", "Member"]
 
 GroupKey: TypeAlias = tuple[str, Level, bool, tuple[str, ...] | None]
 
-FLUSH_BYTES: Final = 64 * 1024
-"""How much may wait for the end of the loop's turn: a long burst must not fill the memory of every slow reader."""
+FLUSH_BYTES: Final = 48 * 1024
+"""How much may wait for the end of the loop's turn: a long burst must not fill the memory of every slow stream."""
+
+WIRES_KEPT: Final = 64
+"""How many wires have cached pages: a job that chat clients follow has a wire of its own."""
 
 
-class Seat(Protocol):
-    """One reader that is up to date.
+class Member(Protocol):
+    """One stream that is up to date.
 
-    *slow* is set where the kernel did not take all that was written; nothing more is written from then on. *reached* is
-    the offset of the last record that was.
+    *slow* is set if the kernel did not accept everything that was written; nothing more is written from then on.
+    *reached* is set when the member leaves: the offset of the last record that was written to it.
     """
 
     writer: Writer
@@ -37,125 +41,159 @@ class Seat(Protocol):
     reached: int
 
     def wake(self) -> None:
-        """Have it leave its seat: there is something to do for it alone."""
+        """Leave the group: there is work for this member alone."""
         ...
 
     def finish(self) -> None:
-        """Have it leave its seat: there is nothing more to do for it."""
+        """Leave the group: nothing more will ever be written."""
         ...
 
 
 class FanOut:
-    """Groups of readers that hear the same, and one heartbeat for all."""
+    """The groups of streams that receive the same bytes, and one heartbeat timer for all of them."""
 
     def __init__(self, bus: Bus, heartbeat: float) -> None:
         self._bus = bus
         self._heartbeat = heartbeat
         self._groups: dict[GroupKey, Group] = {}
+        self._interval = heartbeat
         self._timer: asyncio.TimerHandle | None = None
-        self._latest: dict[str, tuple[Record, bytes]] = {}
+        self._latest: Record | None = None
+        self._encodings: dict[str, bytes] = {}
         self._pages: dict[str, Pages] = {}
+        self._failing: set[str] = set()
 
-    def seat(self, seat: Seat, wire: Wire, level: Level, jobs: Sequence[Job] | None, *, chunked: bool) -> "Group":
-        """Write *seat* whatever is new, until it leaves the group that this returns.
+    def join_group(self, member: Member, wire: Wire, level: Level, selection: Selection, *, chunked: bool) -> "Group":
+        """Write every new record to *member*, until it leaves the group that this returns.
 
-        Call it without awaiting anything after the journal was read to its end: then nothing is missed or repeated.
+        Call it without awaiting anything after the journal was read to its end: then no record is missed or repeated.
         """
-        key = (wire.content_type, level, chunked, None if jobs is None else tuple([job.id for job in jobs]))
+        key = (wire.name, level, chunked, selection.ids)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(self, key, wire, jobs)
+            group = self._groups[key] = Group(self, self._bus, key, wire, selection)
         group.flush()
-        group.seats[seat] = None
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
+        group.join(member)
+        if self._timer is None or wire.sign_after / 2 < self._interval:
+            self._schedule_beat()
         return group
 
-    def close(self, group: "Group") -> None:
-        """Nobody sits in *group* any more. Twice does nothing."""
+    @property
+    def interval(self) -> float:
+        """The seconds between two heartbeats at present."""
+        return self._interval
+
+    def remove(self, group: "Group") -> None:
+        """Forget *group*, which has no member any more. Idempotent."""
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
 
     def encoded(self, record: Record, wire: Wire) -> bytes:
-        """*record* on this wire: made once, however many groups hear it."""
-        known = self._latest.get(wire.content_type)
-        if known is not None and known[0] is record:
-            return known[1]
-        data = wire.record(record)
-        self._latest[wire.content_type] = (record, data)
+        """*record* on *wire*, encoded once for all groups."""
+        if self._latest is not record:
+            self._latest = record
+            self._encodings.clear()
+        data = self._encodings.get(wire.name)
+        if data is None:
+            data = self._encodings[wire.name] = self._encode(wire, record)
         return data
 
     def pages(self, wire: Wire) -> Pages:
-        """What puts pages on this wire together for who is behind."""
-        return self._pages.setdefault(wire.content_type, Pages(wire.record))
+        """The encoder of pages on *wire*, for streams that are behind. The wires used last are kept, WIRES_KEPT."""
+        pages = self._pages.pop(wire.name, None) or Pages(partial(self._encode, wire))
+        if len(self._pages) >= WIRES_KEPT:
+            del self._pages[next(iter(self._pages))]
+        self._pages[wire.name] = pages
+        return pages
 
-    def listen(self, group: "Group", jobs: Sequence[Job] | None) -> Subscription:
-        return self._bus.subscribe(group, jobs)
-
-    def as_told(self, job: Job) -> Job:
-        return self._bus.as_told(job)
-
-    @property
-    def head(self) -> int:
-        return self._bus.journal.head
-
-    @property
-    def epoch(self) -> str:
-        return self._bus.journal.epoch
+    def _encode(self, wire: Wire, record: Record) -> bytes:
+        """*record* on *wire*. A record that cannot be encoded is replaced by `skipped`, and the streams go on."""
+        try:
+            data = wire.record(record)
+        except Exception as error:
+            if wire.name not in self._failing:
+                self._failing = {*list(self._failing)[: WIRES_KEPT - 1], wire.name}
+                what = f"the {record.event.type!r} record of {record.job} (seq {record.seq})"
+                notice(f"{what} cannot be sent as {wire.name}: {describe(error)}; streams say that it is missing")
+            return wire.notice("skipped", {"missed": 1}, record.position)
+        self._failing.discard(wire.name)
+        return data
 
     def _beat(self) -> None:
         self._timer = None
         for group in list(self._groups.values()):
-            group.beat()
+            apart(group.beat, "a heartbeat")
         if self._groups:
-            self._timer = asyncio.get_running_loop().call_later(self._heartbeat, self._beat)
+            self._schedule_beat()
+
+    def _schedule_beat(self) -> None:
+        """Beat once a heartbeat, or twice in the time within which readers of some group need a sign of life."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._interval = min([self._heartbeat, *(group.sign_after / 2 for group in self._groups.values())])
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._beat)
 
 
 class Group:
-    """Readers of the same jobs at the same level on the same wire: one sink on the bus for all of them."""
+    """Streams of the same jobs at the same level on the same wire: one sink on the bus for all of them."""
 
     __slots__ = (
+        "_announced",
+        "_bus",
         "_chunked",
+        "_fanout",
+        "_filtered",
         "_flushing",
         "_level",
+        "_news_at",
+        "_passed",
         "_pending",
         "_pending_bytes",
         "_reached",
-        "_room",
         "_running",
         "_spoke",
         "_subscription",
         "_wire",
         "cursor",
-        "jobs",
         "key",
-        "seats",
+        "members",
+        "selection",
+        "sign_after",
     )
 
-    def __init__(self, room: FanOut, key: GroupKey, wire: Wire, jobs: Sequence[Job] | None) -> None:
-        self.seats: dict[Seat, None] = {}
-        self.cursor = room.head
-        self.jobs = jobs
-        self._room = room
-        self.key = key
+    def __init__(self, fanout: FanOut, bus: Bus, key: GroupKey, wire: Wire, selection: Selection) -> None:
+        self.members: dict[Member, None] = {}
+        self.cursor: int = bus.journal.head
+        self.selection: Selection = selection
+        self.key: GroupKey = key
+        self.sign_after: float = wire.sign_after
+        self._fanout = fanout
+        self._bus = bus
         self._wire = wire
         self._level: Level = key[1]
         self._chunked = key[2]
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._reached = self.cursor
-        # As told: a batch changes the state of all its jobs before the first record of it is heard.
-        self._running = {job.id for job in jobs or () if not room.as_told(job).ended}
+        self._filtered = self._level != LEVELS[0]
+        self._announced = self.cursor
+        self._running = {job.id for job in selection.jobs or () if not job.ended}
         self._spoke = False
+        self._news_at = asyncio.get_running_loop().time()
+        self._passed: Record | None = None
         self._flushing: asyncio.Handle | None = None
-        self._subscription = room.listen(self, jobs)
+        self._subscription = bus.subscribe(self, selection.jobs)
 
     def __call__(self, record: Record) -> None:
         self._reached = record.position.offset
         if record.terminal or at_least(record.event.level, self._level):
-            data = self._room.encoded(record, self._wire)
+            self._announced = self._reached
+            self._passed = None
+            data = self._fanout.encoded(record, self._wire)
             self._pending.append(data)
             self._pending_bytes += len(data)
+        else:
+            self._passed = record
         if record.terminal:
             self._running.discard(record.job)
         if self._pending_bytes >= FLUSH_BYTES:
@@ -165,22 +203,28 @@ class Group:
 
     @property
     def position(self) -> Position:
-        """Up to where everybody here has been written everything."""
-        return Position(self._room.epoch, self.cursor)
+        """The position up to which every record has been written to every member."""
+        return Position(self._bus.journal.epoch, self.cursor)
 
-    def leave(self, seat: Seat) -> None:
-        """Write *seat* nothing more; *seat.reached* says up to where it has been."""
-        if seat in self.seats:
-            del self.seats[seat]
-            seat.reached = self.cursor
-        if not self.seats:
-            self._room.close(self)
+    def join(self, member: Member) -> None:
+        """Write to *member*, which has every record up to *cursor*, whatever comes next."""
+        self.members[member] = None
+        if self._filtered:
+            self._announced = 0  # the new member may not know yet how far that is
+
+    def leave(self, member: Member) -> None:
+        """Write nothing more to *member*, and set its *reached*. Idempotent."""
+        if member in self.members:
+            del self.members[member]
+            member.reached = self.cursor
+        if not self.members:
+            self._fanout.remove(self)
             self._subscription.close()
             if self._flushing is not None:
                 self._flushing.cancel()
 
     def flush(self) -> None:
-        """Write what has come up since the last time to every seat."""
+        """Write the records since the last flush to every member."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -189,26 +233,51 @@ class Group:
             data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
             self._pending, self._pending_bytes = [], 0
             self._spoke = True
+            if self.sign_after < math.inf:
+                self._news_at = asyncio.get_running_loop().time()
             self._write(data)
-        if self.jobs is not None and not self._running:
-            for seat in tuple(self.seats):
-                seat.finish()
+        if self.selection.jobs is not None and not self._running:
+            for member in tuple(self.members):
+                apart(member.finish, "the end of a stream")
 
     def beat(self) -> None:
-        """A sign of life, unless there was one since the last time."""
-        if not self._spoke:
-            self._write(self._wire.heartbeat)
+        """Write a heartbeat, unless something was written since the last one.
+
+        Streams of a level also receive the position up to which they are up to date, although no record was for them:
+        a client that reconnects resumes from there. A client for which comments are no news receives a sign of life
+        before its patience ends.
+        """
+        if self._sign_is_due():
+            self.flush()
+            self._write(self._wire.sign(self._passed, self.position))
+            self._passed, self._announced = None, self.cursor
+        elif not self._spoke:
+            self._write(self._wire.heartbeat(self.position, moved=self._announced < self.cursor))
+            self._announced = max(self._announced, self.cursor)
         self._spoke = False
+
+    def _sign_is_due(self) -> bool:
+        """Whether the readers would be without news for too long at the next beat. News then counts as sent."""
+        now = asyncio.get_running_loop().time()
+        if now + self._fanout.interval - self._news_at <= self.sign_after:
+            return False
+        self._news_at = now
+        return True
 
     def _write(self, data: bytes) -> None:
         if self._chunked:
             data = CHUNK % (len(data), data)
-        late: list[Seat] = []
-        for seat in self.seats:
-            seat.writer.write(data)
-            if seat.slow:
-                late.append(seat)
-        for seat in late:
-            del self.seats[seat]
-            seat.reached = self.cursor
-            seat.wake()
+        behind: list[Member] = []
+        for member in self.members:
+            try:
+                member.writer.write(data)
+            except Exception as error:
+                notice(f"a stream could not be written: {describe(error)}")
+                behind.append(member)
+            else:
+                if member.slow:
+                    behind.append(member)
+        for member in behind:
+            del self.members[member]
+            member.reached = self.cursor
+            apart(member.wake, "a stream")

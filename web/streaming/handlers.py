@@ -1,31 +1,44 @@
-"""Live streams of one job, of several, or of all: Server-Sent Events, or JSON lines for who asks for them."""
+"""Live streams of one job, of several, or of all: Server-Sent Events, or JSON lines for a client that requests them."""
 
+import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
 from aiohttp.web import Request, Response, StreamResponse
 
-from relay.errors import UnknownJobError
-from relay.events import Position
-from relay.jobs import Job
-from web.cursor import UNKNOWN, open_at
-from web.delivery import Delivery
-from web.keys import OPTIONS, RELAY, STREAMS
-from web.naming import job_named
-from web.problems import RequestError
-from web.takeover import StreamHead
-from web.wire import JSON, Wire, asked_for_sse, come_back, level_asked, wire_asked
+from relay import Job, Position, UnknownJobError
+from web.app_keys import OPTIONS, RELAY
+from web.middleware.client_limits import client_of
+from web.middleware.problems import RequestError
+from web.path_params import job_named
+from web.state_snapshot import StateSnapshot
+from web.streaming.delivery import StreamSession, serve_stream
+from web.streaming.keys import STREAMS, TURNS
+from web.streaming.negotiation import (
+    JSON,
+    names_sse,
+    negotiate_wire,
+    reconnect_delay,
+    requested_follow,
+    requested_level,
+)
+from web.streaming.resume import UNKNOWN, start_kept, start_stream
+from web.streaming.selection import Selection
+from web.streaming.wire import Wire
 
-__all__ = ["stream_all", "stream_job"]
+__all__ = ["STREAM_HEADERS", "refusal", "stream_all", "stream_job"]
 
 MAX_JOBS: Final = 1_000
-GONE: Final = Position("gone", 0)
-"""The cursor of a client that was told that its jobs are gone; it is told to stop when it comes back with it."""
+MAX_FIELDS: Final = 2 * MAX_JOBS
+"""Fields of a query, so that each job may be named twice, or other fields may be present."""
 
-_HEADERS: Final = {
+GONE: Final = Position("gone", 0)
+"""The cursor of a client that was sent `gone`; the client is stopped when it reconnects with it."""
+
+_CURSOR: Final = re.compile(r"last[_-]?event[_-]?id", re.IGNORECASE)
+
+STREAM_HEADERS: Final = {
     "Cache-Control": "no-store",
     # nginx with its defaults held all events back to the end of the stream; this header alone cured it.
     "X-Accel-Buffering": "no",
@@ -34,88 +47,107 @@ _HEADERS: Final = {
 
 
 async def stream_job(request: Request) -> StreamResponse:
-    """`GET /v1/jobs/{job}/events`: one job; ends after its terminal record, and answers 204 to who has that."""
+    """`GET /v1/jobs/{job}/events`: one job, to its terminal record; 204 if the client already has that record."""
+    _check_query(request)
     return await _stream(request, [request.match_info["job"]])
 
 
 async def stream_all(request: Request) -> StreamResponse:
     """`GET /v1/events?job=A&job=B`: several jobs, or all of them without `job`; one cursor for all."""
+    _check_query(request)
     return await _stream(request, request.query.getall("job", None))
 
 
 async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse:
-    wire, level = wire_asked(request), level_asked(request)
+    wire, level, follow = negotiate_wire(request), requested_level(request), requested_follow(request)
     if wire is None:
-        return _state(request, _known(request, ids))
+        await request.app[TURNS].wait_turn()
+        return await _state(request, _known(request, ids))
     heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
-    headers = {**_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
-    if request.method == "HEAD":
-        return Response(headers=headers)
-    said = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    headers = {**STREAM_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
+    last_event_id = _last_event_id(request)
     try:
         jobs = _known(request, ids)
     except UnknownJobError as unknown:
-        if not asked_for_sse(request):
+        if not names_sse(request):
             raise
-        return _gone(wire, headers, said, unknown.job)
-    opening = open_at(request.app[RELAY].bus, jobs, said)
-    if opening.finished:
+        return _gone(wire, headers, last_event_id, unknown.job)
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    await request.app[TURNS].wait_turn()
+    start = (start_stream if follow else start_kept)(request.app[RELAY].bus, Selection(jobs), last_event_id)
+    if start.finished:
         return Response(status=HTTPStatus.NO_CONTENT)
-    if (word := _full(request)) is not None:
-        return _turned_away(request, wire, headers, said, word)
-    delivery = Delivery(request, wire, jobs, opening, level)
-    response = StreamHead(headers=headers)
-    if take := delivery.may_be_taken(request):
-        response.force_close()
-    with suppress(ConnectionError):  # the client has left; a job's life hangs on no connection
-        await response.prepare(request)
-        await delivery.run(request, response, take=take)
-    return response
+    if (word := refusal(request)) is not None:
+        return _refused(request, wire, headers, last_event_id, word)
+    session = StreamSession(request, wire, start, level, exchanges=request.query.get("debug") == "1")
+    return await serve_stream(request, session, headers, follow=follow)
+
+
+def _check_query(request: Request) -> None:
+    """Raises RequestError for a query with so many fields that parsing it would block the event loop."""
+    if request.rel_url.raw_query_string.count("&") > MAX_FIELDS:
+        raise _too_many_jobs()
+
+
+def _last_event_id(request: Request) -> str | None:
+    """The position that the client names: in the header, or else in the query, where the last of several counts.
+
+    An EventSource cannot set headers. Some polyfills append `lastEventId` to the address when they reconnect, behind an
+    earlier one; others spell it differently.
+    """
+    if said := request.headers.getall("Last-Event-ID", [""])[-1]:
+        return said
+    named = [value for name, value in request.query.items() if _CURSOR.fullmatch(name) and value]
+    return named[-1] if named else None
 
 
 def _known(request: Request, ids: Iterable[str] | None) -> list[Job] | None:
-    """The jobs of these ids, None for all. Raises UnknownJobError, and RequestError for too many."""
+    """The jobs with these ids, None for all. Raises UnknownJobError, and RequestError for too many."""
     if ids is None:
         return None
     distinct = list(dict.fromkeys(ids))
     if len(distinct) > MAX_JOBS:
-        raise RequestError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a stream names at most {MAX_JOBS:,} jobs; leave out `job` for all"
-        )
+        raise _too_many_jobs()
     relay = request.app[RELAY]
     return [job_named(relay, id) for id in distinct]
 
 
-def _state(request: Request, jobs: Sequence[Job] | None) -> Response:
-    """For a client that can take no stream: where the jobs stand now, and the position a stream would go on from."""
+def _too_many_jobs() -> RequestError:
+    return RequestError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a stream names at most {MAX_JOBS:,} jobs; leave out `job` for all"
+    )
+
+
+async def _state(request: Request, jobs: Sequence[Job] | None) -> Response:
+    """For a client that cannot read streams: the state of the jobs, and the position from which a stream continues."""
     relay = request.app[RELAY]
-    snapshots = [relay.bus.as_told(job).snapshot() for job in (relay.jobs() if jobs is None else jobs)]
-    body = {"position": str(Position(relay.journal.epoch, relay.journal.head)), "jobs": snapshots}
-    return Response(body=msgspec.json.encode(body), content_type=JSON, headers=_HEADERS)
+    standing = StateSnapshot(relay.bus, relay.jobs() if jobs is None else jobs)
+    return Response(body=await standing.encoded(request.app[TURNS]), content_type=JSON, headers=STREAM_HEADERS)
 
 
-def _full(request: Request) -> str | None:
-    """What to tell a client for whom there is no room, if there is none."""
+def refusal(request: Request) -> str | None:
+    """The notice for a client that no stream can be opened for; None if one can."""
     streams, options = request.app[STREAMS], request.app[OPTIONS]
     if streams.closing:
         return "bye"
     own = options.max_streams_per_client
-    crowded = len(streams) >= options.max_streams or (own and streams.of(request.remote or "") >= own)
+    crowded = len(streams) >= options.max_streams or (own and streams.of(client_of(request)) >= own)
     return "busy" if crowded else None
 
 
-def _gone(wire: Wire, headers: dict[str, str], said: str | None, job: str) -> Response:
-    """An EventSource that asks for what is no longer kept is told once, and stopped when it asks again.
+def _gone(wire: Wire, headers: dict[str, str], last_event_id: str | None, job: str) -> Response:
+    """Answer an EventSource of a forgotten job: with `gone` once, and with 204 when it reconnects.
 
-    [spec] "clients can be told to stop reconnecting using the HTTP 204 No Content response code"
+    [spec] HTML, 9.2: the 204 status makes a client stop reconnecting.
     """
-    if said == str(GONE):
+    if last_event_id == str(GONE):
         return Response(status=HTTPStatus.NO_CONTENT)
     return Response(body=wire.notice("gone", {"job": job}, GONE), headers=headers)
 
 
-def _turned_away(request: Request, wire: Wire, headers: dict[str, str], said: str | None, word: str) -> Response:
-    """Any status but 200 ends an EventSource for good, so overload is an event; its own cursor is left as it is."""
+def _refused(request: Request, wire: Wire, headers: dict[str, str], last_event_id: str | None, word: str) -> Response:
+    """Refuse with an event, since any status but 200 ends an EventSource for good; its cursor stays as it is."""
     reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
-    own = Position.parse(said) or UNKNOWN if said else Position(request.app[RELAY].journal.epoch, 0)
-    return Response(body=wire.notice(word, {"reason": reason}, own, retry=come_back()), headers=headers)
+    own = Position.parse(last_event_id) or UNKNOWN if last_event_id else Position(request.app[RELAY].journal.epoch, 0)
+    return Response(body=wire.notice(word, {"reason": reason}, own, retry=reconnect_delay()), headers=headers)

@@ -1,4 +1,4 @@
-"""What the kernel is told about the connection of a stream."""
+"""Socket options of a stream's connection."""
 
 import asyncio
 import socket
@@ -7,13 +7,13 @@ from typing import Final
 __all__ = ["tune"]
 
 UNACKNOWLEDGED_MS: Final = 12_000
-"""How long what was sent may stay unacknowledged: with a heartbeat every 15 s, a dead peer is found within 27 s."""
+"""How long sent data may stay unacknowledged: with a heartbeat every 15 s, a dead peer is detected within 27 s."""
 
 UNSENT_BYTES: Final = 16_384
-"""How much may wait unsent in the kernel. Measured on loopback: without it a stalled client hides 2.8 MB of events
-there, with it 20 KB, at no cost in CPU."""
+"""How many bytes may wait unsent in the kernel. Measured on loopback: without this option the kernel buffers 2.8 MB of
+events for a stalled client, with it 20 KB, at no cost in CPU."""
 
-# Linux has both; elsewhere a dead peer is found when the kernel's own time is over.
+# Linux has both options; elsewhere a dead peer is detected after the kernel's own timeout.
 _OPTIONS: Final = tuple(
     (getattr(socket, name), value)
     for name, value in (("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MS), ("TCP_NOTSENT_LOWAT", UNSENT_BYTES))
@@ -22,13 +22,13 @@ _OPTIONS: Final = tuple(
 
 
 def tune(transport: asyncio.Transport) -> None:
-    """Let the kernel notice a peer that is gone, and let us notice one that does not read."""
-    # Then "drained" means that the kernel has taken everything, and anything less is a client to wait for. TLS counts
-    # otherwise: its transport is full at the limit, so that with 0 it is never anything else.
+    """Let the kernel detect a dead peer, and let the relay detect a peer that does not read."""
+    # "Drained" then means that the kernel has accepted all data; otherwise the relay waits for the client. A TLS
+    # transport is full at its limit, so that it would always be full with a limit of 0.
     tls = transport.get_extra_info("sslcontext") is not None
     transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
     sock = transport.get_extra_info("socket")
-    # The address of a Unix socket is no tuple. To ask the socket for its family costs as much as one of the options.
+    # The address of a Unix socket is no tuple. Reading the socket's family costs as much as setting an option.
     if sock is not None and isinstance(transport.get_extra_info("peername"), tuple):
         for option, value in _OPTIONS:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)

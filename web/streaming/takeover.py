@@ -1,74 +1,87 @@
-"""A stream's connection taken out of aiohttp's hands: the one place that knows how aiohttp keeps its connections.
+"""Takes a stream's connection over from aiohttp.
 
-What aiohttp holds for a request under way (two tasks, the request, the response, the parser, their buffers) is 15 KB,
-and a stream needs none of it once its headers are sent. So the transport is given a protocol of ours, and aiohttp is
-told that the connection is over. Of its insides this needs one: that a `RequestHandler` without a `transport` has no
-connection to write to or to close. All else is public; where anything looks otherwise, the stream stays with aiohttp.
-A second one, of which nothing depends, lets a response's headers leave together with the first of its body.
+Beside `web/request_heads.py`, this is the one place that knows how aiohttp keeps its connections.
+
+aiohttp keeps 15 KB for a request in progress (two tasks, request, response, parser, buffers), and a stream needs none
+of it once its headers are sent. The transport therefore gets a protocol of the relay's own, and aiohttp is notified
+that the connection is over. This relies on one internal of aiohttp: a `RequestHandler` without a `transport` has no
+connection to write to or to close. Everything else is public API; if a connection does not look as expected, the stream
+stays with aiohttp. A second internal, on which nothing depends, sends the headers together with the first data.
 """
 
 import asyncio
-import logging
 from typing import Final
 
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, RequestHandler, StreamResponse
 
-from web.links import CHUNK, Served, Writer
+from relay.notices import interrupts
+from web.request_failures import FAILURES, RequestFailures
+from web.streaming.connections import CHUNK, ServedStream, Writer
 
-__all__ = ["StreamHead", "TakenOver", "can_be_taken_over", "take_over"]
+__all__ = ["StreamHead", "TakenOverConnection", "can_be_taken_over", "take_over"]
 
 IGNORED_BYTES: Final = 64 * 1024
-"""How much a client may send after its request. Nothing of it is answered: the response said `Connection: close`."""
+"""Bytes that a client may send after its request. They are not answered: the response has `Connection: close`."""
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class StreamHead(StreamResponse):
-    """The response of a stream: its headers wait for the first write, which saves each client one of two."""
+    """The response of a stream. Its headers wait for the first data, so that each client costs one write, not two."""
 
     _send_headers_immediately = False
 
 
 def can_be_taken_over(request: Request) -> bool:
-    """Whether the connection of *request* looks as it is expected to, and nothing more is to be read of the request."""
+    """Whether the connection of *request* looks as expected, and the request has been read to its end."""
     handler, transport = request.protocol, request.transport
-    if transport is None or request.body_exists or transport.get_protocol() is not handler:
+    if transport is None or request.can_read_body or transport.get_protocol() is not handler:
         return False
     return _holds(handler, transport)
 
 
-def take_over(request: Request, stream: Served, send_timeout: float) -> "TakenOver | None":
-    """Take the connection of *request*, whose response has been begun, and serve *stream* on it from now on.
+def take_over(request: Request, stream: ServedStream, send_timeout: float) -> "TakenOverConnection | None":
+    """Take over the connection of *request*, whose response has been started, and serve *stream* on it from now on.
 
-    The handler is to return that response, which says `Connection: close`: what aiohttp still does with it is what it
-    does for a client that has left, and that is nothing. None where the connection cannot be taken, or is closing.
+    The handler returns that response, which has `Connection: close`; aiohttp treats it like the response to a client
+    that has left, and does nothing. Returns None if the connection is closing, or does not look as expected.
     """
     handler, transport = request.protocol, request.transport
     if transport is None or transport.is_closing() or not can_be_taken_over(request):
         return None
-    taken = TakenOver(transport, stream, chunked=request.version >= HttpVersion11, send_timeout=send_timeout)
-    transport.set_protocol(taken)
+    chunked, failures = request.version >= HttpVersion11, request.app[FAILURES]
+    connection = TakenOverConnection(transport, stream, failures, chunked=chunked, send_timeout=send_timeout)
+    transport.set_protocol(connection)
     handler.transport = None
     handler.close()
-    # Not before its task has ended, for with `handler_cancellation` it would be cancelled, and middlewares with it.
+    # Not before the task has ended: with `handler_cancellation` it would be cancelled, with all middlewares.
     request.task.add_done_callback(lambda _: handler.connection_lost(None))
-    return taken
+    return connection
 
 
 def _holds(handler: object, transport: asyncio.Transport) -> bool:
     return isinstance(handler, RequestHandler) and handler.transport is transport
 
 
-class TakenOver(asyncio.Protocol):
-    """The protocol of a stream's connection. It has a task only while there is something to do for its client alone."""
+class TakenOverConnection(asyncio.Protocol):
+    """The protocol of a stream's connection. It has a task only while there is work for its client alone."""
 
-    __slots__ = ("_awaited", "_ignored", "_send_timeout", "_stream", "_task", "chunked", "transport")
+    __slots__ = ("_awaited", "_failures", "_ignored", "_send_timeout", "_stream", "_task", "chunked", "transport")
 
-    def __init__(self, transport: asyncio.Transport, stream: Served, *, chunked: bool, send_timeout: float) -> None:
-        self.chunked = chunked
-        self.transport = transport
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        stream: ServedStream,
+        failures: RequestFailures,
+        *,
+        chunked: bool,
+        send_timeout: float,
+    ) -> None:
+        self.chunked: bool = chunked
+        self.transport: asyncio.Transport = transport
         self._stream = stream
+        self._failures = failures
         self._send_timeout = send_timeout
         self._ignored = 0
         self._task: asyncio.Task[None] | None = None
@@ -92,7 +105,7 @@ class TakenOver(asyncio.Protocol):
             async with asyncio.timeout(self._send_timeout):
                 await self._awaited
         except TimeoutError:
-            raise ConnectionError("the client takes nothing") from None
+            raise ConnectionError("the client reads nothing") from None
         finally:
             self._awaited = None
 
@@ -125,7 +138,7 @@ class TakenOver(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         stream = self._stream
-        del self._stream  # or the two hold each other until the next collection, which may be far away
+        del self._stream  # or the two reference each other until the next garbage collection, which may be far away
         if self._task is None:
             stream.end()
         else:
@@ -139,9 +152,11 @@ class TakenOver(asyncio.Protocol):
             if over:
                 await self._finish()
         except ConnectionError:
-            pass  # the client has left, or takes nothing; a job's life hangs on no connection
-        except Exception:
-            logging.getLogger("relay").exception("a stream could not be served")
+            pass  # the client has left, or reads nothing; no job depends on a connection
+        except BaseException as error:
+            if interrupts(error, asyncio.current_task()):
+                raise
+            self._failures.failed("a stream could not be served", error)
         finally:
             self._task = None
             if over:

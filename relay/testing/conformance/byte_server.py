@@ -1,17 +1,18 @@
-"""A server on loopback that sends the very bytes it is told to, and may also hang, drip or break off."""
+"""A server on loopback that sends the bytes of a script, and may also hang, drip or break off."""
 
 import asyncio
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final, NamedTuple, Self
 
 __all__ = [
     "TOO_LONG",
-    "Asked",
     "ByteServer",
-    "Speech",
+    "Request",
+    "ScriptedResponse",
     "drip",
     "encoded",
     "endless",
@@ -28,7 +29,7 @@ TOO_LONG: Final = 24 * 1024 * 1024
 """A length of bodies, in bytes, that nobody should read."""
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A request as it came: *target* is path and query, *head* the request line and headers."""
 
     method: str
@@ -36,25 +37,25 @@ class Asked(NamedTuple):
     head: str
 
 
-Speech = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""An answer: its bytes, or a function that speaks for itself."""
+ScriptedResponse = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""An answer: its bytes, or a function that writes them itself."""
 
 
 class ByteServer:
     """Answers each request as *script* says, and closes the connection. Enter it to start it, leave it to stop it.
 
-    *asked* is what has come, *arrived* is set with each request, and *dropped* once a connection was left by the client
-    while it was still being answered.
+    The received requests are in `requests`; *arrived* is set with each request, and *dropped* once a client has closed
+    a connection before the end of the answer.
     """
 
-    def __init__(self, script: Callable[[Asked], Speech]) -> None:
+    def __init__(self, script: Callable[[Request], ScriptedResponse]) -> None:
         self.script = script
-        self.asked: list[Asked] = []
-        self.arrived = asyncio.Event()
-        self.dropped = asyncio.Event()
+        self.requests: list[Request] = []
+        self.arrived: asyncio.Event = asyncio.Event()
+        self.dropped: asyncio.Event = asyncio.Event()
         self.tasks: set[asyncio.Task[Any]] = set()
         self._connections: set[asyncio.StreamWriter] = set()
-        self.url = ""
+        self.url: str = ""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -65,8 +66,10 @@ class ByteServer:
         self._server.close()
         await _settled()
         for writer in self._connections:
-            # What was written and never read would keep a connection that is merely closed.
-            writer.transport.abort()
+            # Bytes that were written and never read would keep a connection that is merely closed. CPython 3.11 has no
+            # loop left to abort one that was closed with such bytes, and has sent them since (asyncio/selector_events).
+            with suppress(AttributeError):
+                writer.transport.abort()
         for task in tuple(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -83,14 +86,14 @@ class ByteServer:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             await reader.readexactly(_length(head))
             method, target, _ = head.split(" ", 2)
-            self.asked.append(Asked(method, target, head))
+            self.requests.append(Request(method, target, head))
             self.arrived.set()
-            speech = self.script(self.asked[-1])
-            if isinstance(speech, bytes):
-                writer.write(speech)
+            response = self.script(self.requests[-1])
+            if isinstance(response, bytes):
+                writer.write(response)
                 await writer.drain()
             else:
-                await speech(reader, writer)
+                await response(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             self.dropped.set()
         except asyncio.CancelledError:

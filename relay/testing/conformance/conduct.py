@@ -1,22 +1,20 @@
-"""The laws of how an adapter behaves: asking once, telling no secret, ending in time, leaving nothing behind."""
+"""The laws of how an adapter behaves: one request, no secret revealed, an end in time, nothing left behind."""
 
 import asyncio
 import traceback
 from typing import Final
 
-from relay import Record, Relay
-from relay.errors import UpstreamError
-from relay.events import Cancelled, Done, Failed, Progress, Retrying
-from relay.observations import Observation
-from relay.testing.answering import ByteServer, Speech, drip, hang, reset, truncated, whole
-from relay.testing.hastening import LoopClock
-from relay.testing.laws import MOST_LEAVES, PAGE, Law
-from relay.testing.trial import (
+from relay import Cancelled, Done, Failed, Progress, Record, Relay, Retrying, UpstreamError
+from relay.jobs.observations import Observation
+from relay.testing.conformance.byte_server import ByteServer, ScriptedResponse, drip, hang, reset, truncated, whole
+from relay.testing.conformance.fast_forward_loop import LoopClock
+from relay.testing.conformance.laws import MOST_LEAVES, PAGE, Law
+from relay.testing.conformance.trial import (
     LONGEST,
     TOKEN,
     BrokenLawError,
-    Said,
     Trial,
+    Verdict,
     answering_at,
     changed,
     leaves,
@@ -30,40 +28,41 @@ __all__ = ["CONDUCT_LAWS"]
 
 
 async def redirects(trial: Trial) -> None:
-    """A redirect is refused: whoever is behind it does not get the token."""
-    async with ByteServer(lambda asked: whole(served(trial.bodies.running, asked.target))) as elsewhere:
+    """A redirect is refused: its target does not receive the token."""
+    async with ByteServer(lambda request: whole(served(trial.bodies.running, request.target))) as elsewhere:
         for status in (301, 302, 307, 308):
-            trial.speaks(whole({}, status, location=f"{elsewhere.url}/anywhere"))
-            said = await trial.observed()
-            if elsewhere.asked:
+            trial.responds(whole({}, status, location=f"{elsewhere.url}/anywhere"))
+            verdict = await trial.observed()
+            if elsewhere.requests:
                 raise BrokenLawError(f"a redirect with status {status} was followed")
-            if not isinstance(said, UpstreamError):
-                raise BrokenLawError(f"a redirect with status {status} came out as {shown(said)}")
+            if not isinstance(verdict, UpstreamError):
+                raise BrokenLawError(f"a redirect with status {status} came out as {shown(verdict)}")
 
 
 async def secrecy(trial: Trial) -> None:
     """The token is in no error, no repr, no reason and no exchange, also where the upstream repeats it."""
-    said: Said = None
+    verdict: Verdict = None
     for status in (400, 401, 404, 429, 500):
         words = f"the token {TOKEN} is wrong"
-        trial.speaks(whole({"error": {"message": words}, "message": words, "detail": words}, status, x_echo=TOKEN))
-        said = await trial.observed()
-        _look(f"status {status}", repr(said), *_told(said))
-    for speech in (reset, whole(TOKEN.encode()), whole(PAGE)):
-        trial.speaks(speech)
-        said = await trial.observed()
-        _look("an answer that cannot be read", repr(said), *_told(said))
+        trial.responds(whole({"error": {"message": words}, "message": words, "detail": words}, status, x_echo=TOKEN))
+        verdict = await trial.observed()
+        _look(f"status {status}", repr(verdict), *_traceback_of(verdict))
+    for response in (reset, whole(TOKEN.encode()), whole(PAGE)):
+        trial.responds(response)
+        verdict = await trial.observed()
+        _look("an answer that cannot be read", repr(verdict), *_traceback_of(verdict))
     failing = trial.bodies.failed
     trial.answers(failing)
     await trial.followed()
-    for target in {asked.target for asked in trial.server.asked}:
+    for target in {request.target for request in trial.server.requests}:
         body = served(failing, target)
         for path, value in [(path, value) for path, value in leaves(body) if isinstance(value, str)][:MOST_LEAVES]:
             trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), failing)
-            said = await trial.followed()
-            reason = said.failure.message if isinstance(said, Observation) and said.failure is not None else ""
-            _look(f"the token at {place(path)}", reason, *_told(said))
+            verdict = await trial.followed()
+            reason = verdict.failure.message if isinstance(verdict, Observation) and verdict.failure is not None else ""
+            _look(f"the token at {place(path)}", reason, *_traceback_of(verdict))
     await _quoted(trial)
+    await _brought(trial)
     _look("its repr", repr(trial.upstream), str(trial.upstream))
     _look("an exchange", *(repr(exchange) for exchange in trial.exchanges))
 
@@ -73,31 +72,45 @@ async def _quoted(trial: Trial) -> None:
     running = trial.bodies.running
     trial.answers(running)
     await trial.observed()
-    for target in {asked.target for asked in trial.server.asked}:
+    for target in {request.target for request in trial.server.requests}:
         body = served(running, target)
         for path, value in list(leaves(body))[:MOST_LEAVES]:
             trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), running)
-            said = await trial.observed()
-            if isinstance(said, Observation):
-                quoted = (said.raw_status, said.raw_percent, said.warning, *said.log)
+            verdict = await trial.observed()
+            if isinstance(verdict, Observation):
+                quoted = (verdict.raw_status, verdict.raw_percent, verdict.warning, *verdict.log)
                 _look(f"the token at {place(path)} of a task that runs", *filter(None, quoted))
+
+
+async def _brought(trial: Trial) -> None:
+    """The token is in no value that a task has brought; an address may hold what opens it."""
+    done = trial.bodies.done
+    trial.answers(done)
+    await trial.followed()
+    for target in {request.target for request in trial.server.requests}:
+        body = served(done, target)
+        for path, value in [(path, value) for path, value in leaves(body) if isinstance(value, str)][:MOST_LEAVES]:
+            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), done)
+            verdict = await trial.followed()
+            result = verdict.result if isinstance(verdict, Observation) else None
+            _look(f"the token at {place(path)} of a finished task", repr(result.value) if result is not None else "")
 
 
 async def once(trial: Trial) -> None:
     """A request is made once: whether, and when, to try again is the poller's to say. So is all waiting."""
     # Not after a reset: aiohttp asks once more by itself where a GET meets a kept connection that was just closed.
-    for what, speech in (("status 503", whole({}, 503)), ("a page of HTML", whole(PAGE)), ("an answer", None)):
-        before, skipped = len(trial.server.asked), trial.loop.skipped
-        if speech is None:
+    for what, response in (("status 503", whole({}, 503)), ("a page of HTML", whole(PAGE)), ("an answer", None)):
+        before, skipped = len(trial.server.requests), trial.loop.skipped
+        if response is None:
             trial.answers(trial.bodies.running)
         else:
-            trial.speaks(speech)
+            trial.responds(response)
         await trial.observed()
-        asked = [(one.method, one.target) for one in trial.server.asked[before:]]
-        if len(asked) != len(set(asked)):
-            raise BrokenLawError(f"after {what} the same was asked {len(asked)} times in one call")
+        sent = [(one.method, one.target) for one in trial.server.requests[before:]]
+        if len(sent) != len(set(sent)):
+            raise BrokenLawError(f"after {what} the same request was sent {len(sent)} times in one call")
         if trial.loop.skipped > skipped:
-            raise BrokenLawError("it sleeps; an adapter asks, and the poller waits")
+            raise BrokenLawError("it sleeps; an adapter sends requests, and the poller waits")
 
 
 async def submits(trial: Trial) -> None:
@@ -106,38 +119,38 @@ async def submits(trial: Trial) -> None:
     if not isinstance(upstream, Submits) or trial.bodies.input is None:
         return
     trial.answers(trial.bodies.created)
-    if isinstance(said := await trial.submitted(upstream.submit), UpstreamError):
-        raise BrokenLawError(f"a submit that was answered came out as {shown(said)}")
-    lost: tuple[tuple[str, Speech], ...] = (
+    if isinstance(verdict := await trial.submitted(upstream.submit), UpstreamError):
+        raise BrokenLawError(f"a submit that was answered came out as {shown(verdict)}")
+    lost: tuple[tuple[str, ScriptedResponse], ...] = (
         *(("a reset", reset), ("half an answer", truncated(served(trial.bodies.created, "")))),
         *(("no answer", hang), ("status 503", whole({}, 503)), ("a page of HTML", whole(PAGE))),
     )
-    for what, speech in lost:
-        before = len(trial.server.asked)
-        trial.speaks(speech)
-        if not isinstance(said := await trial.submitted(upstream.submit), UpstreamError):
-            raise BrokenLawError(f"with {what}, a submit came out as the task {said!r}")
-        asked = [(one.method, one.target) for one in trial.server.asked[before:]]
-        if len(asked) != len(set(asked)):
-            raise BrokenLawError(f"with {what}, the same was handed in {len(asked)} times")
+    for what, response in lost:
+        before = len(trial.server.requests)
+        trial.responds(response)
+        if not isinstance(verdict := await trial.submitted(upstream.submit), UpstreamError):
+            raise BrokenLawError(f"with {what}, a submit came out as the task {verdict!r}")
+        sent = [(one.method, one.target) for one in trial.server.requests[before:]]
+        if len(sent) != len(set(sent)):
+            raise BrokenLawError(f"with {what}, the same was handed in {len(sent)} times")
 
 
 async def bounds(trial: Trial) -> None:
     """No poll takes for ever, neither where nothing comes nor where something always does."""
-    for what, speech in (("an upstream that does not answer", hang), ("an answer without an end", drip)):
-        trial.speaks(speech)
+    for what, response in (("an upstream that does not answer", hang), ("an answer without an end", drip)):
+        trial.responds(response)
         try:
-            said = await trial.observed()
+            verdict = await trial.observed()
         except BrokenLawError as broken:
             raise BrokenLawError(f"{what}: {broken}") from broken.__cause__
-        if not isinstance(said, UpstreamError) or said.kind not in ("timeout", "network"):
-            raise BrokenLawError(f"{what} came out as {shown(said)}")
+        if not isinstance(verdict, UpstreamError) or verdict.kind not in ("timeout", "network"):
+            raise BrokenLawError(f"{what} came out as {shown(verdict)}")
 
 
 async def cancelling(trial: Trial) -> None:
     """A poll that is cancelled ends at once, leaves no task and no request behind, and the next one works."""
     before = asyncio.all_tasks()
-    trial.speaks(hang)
+    trial.responds(hang)
     trial.server.arrived.clear()
     poll = asyncio.ensure_future(trial.upstream.observe([trial.bodies.task]))
     await trial.server.arrived.wait()
@@ -156,14 +169,14 @@ async def cancelling(trial: Trial) -> None:
     if left:
         raise BrokenLawError(f"a poll was cancelled, and left {len(left)} task(s) behind")
     trial.answers(trial.bodies.running)
-    if not isinstance(said := await trial.observed(), Observation):
-        raise BrokenLawError(f"after a cancelled poll, the next came out as {shown(said)}")
+    if not isinstance(verdict := await trial.observed(), Observation):
+        raise BrokenLawError(f"after a cancelled poll, the next came out as {shown(verdict)}")
 
 
 async def story(trial: Trial) -> None:
-    """Polled by a relay through all kinds of trouble, a job has one end, no holes, and is not asked about any more."""
+    """A job that a relay polls through all kinds of failures has one end, no holes, and is not polled any more."""
     await trial.observed()
-    body = served(trial.bodies.running, trial.server.asked[0].target)
+    body = served(trial.bodies.running, trial.server.requests[0].target)
     for end, kind in ((trial.bodies.done, Done), (trial.bodies.failed, Failed)):
         records = await _lived(trial, body, end)
         ends = [record.event for record in records if record.terminal]
@@ -178,9 +191,9 @@ async def story(trial: Trial) -> None:
 
 async def _lived(trial: Trial, body: object, end: object) -> list[Record]:
     """The records of a job that meets trouble between one good answer and the next, and then its *end*."""
-    good: Speech = whole(body)
-    troubles: tuple[Speech, ...] = (whole(PAGE), reset, whole({}, 503), truncated(body), whole({}, 401), hang)
-    scenes: list[Speech] = [scene for trouble in troubles for scene in (good, trouble)]
+    good: ScriptedResponse = whole(body)
+    troubles: tuple[ScriptedResponse, ...] = (whole(PAGE), reset, whole({}, 503), truncated(body), whole({}, 401), hang)
+    scenes: list[ScriptedResponse] = [scene for trouble in troubles for scene in (good, trouble)]
     records: list[Record] = []
     over = asyncio.Event()
 
@@ -200,16 +213,16 @@ async def _lived(trial: Trial, body: object, end: object) -> list[Record]:
                 await over.wait()
         except TimeoutError:
             raise BrokenLawError(f"the job did not end; its last word was {records[-1].event.text!r}") from None
-        asked = len(trial.server.asked)
+        sent = len(trial.server.requests)
         await asyncio.sleep(10 * trial.upstream.interval)
-    if len(trial.server.asked) > asked:
-        raise BrokenLawError("the job has ended, and is asked about all the same")
+    if len(trial.server.requests) > sent:
+        raise BrokenLawError("the job has ended, and is polled all the same")
     return records
 
 
-def _play(trial: Trial, scenes: list[Speech], end: object) -> None:
+def _play(trial: Trial, scenes: list[ScriptedResponse], end: object) -> None:
     if scenes:
-        trial.speaks(scenes.pop(0))
+        trial.responds(scenes.pop(0))
     else:
         trial.answers(end)
 
@@ -217,11 +230,11 @@ def _play(trial: Trial, scenes: list[Speech], end: object) -> None:
 CONDUCT_LAWS: Final[tuple[Law, ...]] = (redirects, secrecy, once, submits, bounds, cancelling, story)
 
 
-def _told(said: Said) -> list[str]:
-    """All that an error tells, with what it was raised from."""
-    return traceback.format_exception(said) if isinstance(said, UpstreamError) else []
+def _traceback_of(verdict: Verdict) -> list[str]:
+    """The whole text of an error, its causes included."""
+    return traceback.format_exception(verdict) if isinstance(verdict, UpstreamError) else []
 
 
 def _look(where: str, *texts: str) -> None:
     if any(TOKEN in text for text in texts):
-        raise BrokenLawError(f"the token is told with {where}")
+        raise BrokenLawError(f"the token is revealed with {where}")

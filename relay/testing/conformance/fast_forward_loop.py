@@ -22,7 +22,7 @@ class HasteningLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        self.skipped = 0.0
+        self.skipped: float = 0.0
         self._threads = 0
         super().__init__(_Selector(self._skip))
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from relay.codec import stamp
-from relay.events import (
+from relay import (
     Accepted,
     Cancelled,
     Checking,
@@ -22,6 +21,7 @@ from relay.events import (
     Retrying,
     Stalled,
 )
+from relay.wire.record_json import stamp
 
 __all__ = ["HOSTILE_TEXTS", "hostile_records", "sample_records"]
 
@@ -44,7 +44,7 @@ HOSTILE_TEXTS: Final = (
 
 
 def sample_records() -> list[Record]:
-    """The stories of three jobs as a relay tells them at once: one is done, one fails, one is cancelled.
+    """The records of three jobs that a relay follows at the same time: one is done, one fails, one is cancelled.
 
     Every type of event occurs; each job's seq counts from 1 without a hole; the positions follow each other.
     """

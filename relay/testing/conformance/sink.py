@@ -1,7 +1,6 @@
 """The laws of a sink, as a function that checks one."""
 
 import asyncio
-import inspect
 import os
 import select
 import socket
@@ -9,13 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import CodeType, FrameType
 from typing import Any, Final, cast
 
-from relay import Sink
-from relay.events import Record
-from relay.testing.samples import hostile_records, sample_records
+from relay import Record, Sink, UsageError
+from relay.bus.callables import is_asynchronous, never_awaited
+from relay.bus.subscription import name_of
+from relay.notices import INTERRUPTIONS, apart
+from relay.testing.conformance.samples import hostile_records, sample_records
 
 __all__ = ["check_sink"]
 
@@ -27,16 +28,16 @@ def check_sink(sink: Sink) -> None:
     """Hand *sink* every type of event, harmless and hostile, in order, and something that is no record in between.
 
     Raises AssertionError with a sentence for a sink that raises on a record, that has to be awaited, or that waits: it
-    is caught as it begins to sleep, to use the network, or to wait for a thread. What waits inside an extension module
-    or for a disk is not seen, nor what the sink does with the records: that is for tests of its own.
+    is caught as it begins to sleep, to use the network, or to wait for a thread. A wait inside an extension module
+    or for a disk is not seen, and the sink's use of the records is not checked: write tests of your own for that.
 
-    Needs no test runner. Called where no event loop runs, it runs one, and enters and leaves a sink that is an async
+    It needs no test runner. Without a running event loop it runs one, and enters and leaves a sink that is an async
     context manager. Inside a running loop it does neither: enter the sink before.
     """
     if not callable(sink):
-        raise AssertionError(f"{_name(sink)} is no sink: a sink is called with one record")
-    if inspect.iscoroutinefunction(sink) or inspect.iscoroutinefunction(type(sink).__call__):
-        raise AssertionError(f"{_name(sink)} is a coroutine function, {_NEVER_AWAITED}")
+        raise AssertionError(f"{name_of(sink)} is no sink: a sink is called with one record")
+    if is_asynchronous(sink):
+        raise AssertionError(f"{name_of(sink)} is a coroutine function, {_NEVER_AWAITED}")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -55,9 +56,8 @@ async def _enter_and_check(sink: Sink) -> None:
 def _check(sink: Sink) -> None:
     for record in sample_records():
         _hand_over(sink, record, "a sink takes every record")
-    # Whatever it does now, the next record is like any other.
-    with suppress(Exception):
-        sink(cast(Record, object()))
+    # The sink may do anything with this; the next record is like any other.
+    apart(lambda: sink(cast(Record, object())), "a sink", notify=lambda _: None)
     for record in hostile_records():
         _hand_over(sink, record, "a sink takes every record, also after an error and whatever the text")
 
@@ -67,16 +67,18 @@ def _hand_over(sink: Sink, record: Record, law: str) -> None:
     watch = _Watch()
     try:
         result = watch.run(lambda: sink(record))
-    except (Exception, asyncio.CancelledError) as error:
+    except INTERRUPTIONS:
+        raise
+    except BaseException as error:
         if not watch.seen:
-            raise AssertionError(f"{_name(sink)} raised {error!r} on the {what}: {law}") from error
+            raise AssertionError(f"{name_of(sink)} raised {error!r} on the {what}: {law}") from error
         result = None
     if watch.seen:
-        raise AssertionError(f"{_name(sink)} waits on the {what}, in {watch.seen[0]}; a sink must not: {_WAY_OUT}")
-    if inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise AssertionError(f"{_name(sink)} returned an awaitable on the {what}, {_NEVER_AWAITED}")
+        raise AssertionError(f"{name_of(sink)} waits on the {what}, in {watch.seen[0]}; a sink must not: {_WAY_OUT}")
+    try:
+        never_awaited(result, name_of(sink))
+    except UsageError:
+        raise AssertionError(f"{name_of(sink)} returned an awaitable on the {what}, {_NEVER_AWAITED}") from None
 
 
 class _Watch:
@@ -128,7 +130,3 @@ def _is_starting_a_thread(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _name(sink: object) -> str:
-    return getattr(sink, "__qualname__", None) or type(sink).__qualname__

@@ -1,4 +1,4 @@
-"""One adapter at one scripted server: what it says to each answer, in the words of the laws it has to keep."""
+"""One adapter at one scripted server: its observation of each answer, in the terms of the laws."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -11,27 +11,28 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
-from relay.errors import UpstreamError
-from relay.events import Exchange
-from relay.observations import Answer, Observation
-from relay.testing.answering import Asked, ByteServer, Speech, whole
-from relay.testing.hastening import HasteningLoop
+from relay import Done, Exchange, UpstreamError
+from relay.jobs.observations import Answer, Observation
+from relay.jobs.outcome import outcome
+from relay.testing.conformance.byte_server import ByteServer, Request, ScriptedResponse, whole
+from relay.testing.conformance.fast_forward_loop import HasteningLoop
 from relay.upstreams.base import FetchesResults, Upstream
-from relay.upstreams.http import BODY_LIMIT
+from relay.upstreams.http.client import BODY_LIMIT
 
 __all__ = [
     "LONGEST",
     "TOKEN",
     "BrokenLawError",
     "Make",
-    "Said",
     "Trial",
     "UpstreamBodies",
+    "Verdict",
     "answering_at",
     "changed",
     "deepened",
     "ended",
     "leaves",
+    "parts",
     "place",
     "served",
     "shown",
@@ -69,11 +70,11 @@ class UpstreamBodies(Struct, frozen=True, kw_only=True):
 
 
 class BrokenLawError(AssertionError):
-    """An adapter does what none may."""
+    """An adapter breaks a law."""
 
 
-Said = Observation | UpstreamError | None
-"""What an adapter said about the task: an observation, that it could not tell, or nothing."""
+Verdict = Observation | UpstreamError | None
+"""The outcome of a poll of the task: an observation, an error, or nothing."""
 
 
 class Trial:
@@ -99,22 +100,22 @@ class Trial:
         """From now on, *body* is the answer."""
         self.server.script = partial(_served_whole, body)
 
-    def speaks(self, speech: Speech) -> None:
-        """From now on, *speech* is the answer, whatever it is."""
-        self.server.script = partial(_said, speech)
+    def responds(self, response: ScriptedResponse) -> None:
+        """From now on, *response* is the answer, whatever it is."""
+        self.server.script = partial(_fixed, response)
 
-    async def observed(self) -> Said:
+    async def observed(self) -> Verdict:
         """What `observe` says about the task."""
         return self._about(await self._bounded(self.upstream.observe([self.bodies.task])))
 
-    async def followed(self) -> Said:
+    async def followed(self) -> Verdict:
         """What a poll comes to, with the result looked up where the poller would."""
-        said = await self.observed()
-        if not isinstance(self.upstream, FetchesResults) or isinstance(said, UpstreamError):
-            return said
-        if said is None or (said.status == "succeeded" and said.result is None and said.failure is None):
+        verdict = await self.observed()
+        if not isinstance(self.upstream, FetchesResults) or isinstance(verdict, UpstreamError):
+            return verdict
+        if verdict is None or (verdict.status == "succeeded" and verdict.result is None and verdict.failure is None):
             return self._about(await self._bounded(self.upstream.fetch_result([self.bodies.task])))
-        return said
+        return verdict
 
     async def submitted(self, submit: Callable[[Mapping[str, Any]], Awaitable[str]]) -> str | UpstreamError:
         """What came of handing in the input."""
@@ -137,22 +138,22 @@ class Trial:
                 f"{what} was raised; an adapter raises UpstreamError, and nothing else on purpose"
             ) from error
 
-    def _about(self, answer: object) -> Said:
+    def _about(self, answer: object) -> Verdict:
         if isinstance(answer, UpstreamError):
             return answer
         if not isinstance(answer, Answer):
             raise BrokenLawError(f"{type(answer).__name__} was returned; observe and fetch_result return an Answer")
-        said = answer.tasks.get(self.bodies.task)
-        if isinstance(said, Observation):
-            _check_figures(said)
-        return said
+        verdict = answer.tasks.get(self.bodies.task)
+        if isinstance(verdict, Observation):
+            _check_figures(verdict)
+        return verdict
 
 
 @asynccontextmanager
 async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> AsyncGenerator[Trial, None]:
     """A trial, whose adapter is entered and left. Raises BrokenLawError where it leaves a task behind."""
     before = asyncio.all_tasks()
-    async with ByteServer(lambda asked: whole(served(bodies.running, asked.target))) as server:
+    async with ByteServer(lambda request: whole(served(bodies.running, request.target))) as server:
         try:
             async with make(server.url, TOKEN) as upstream:
                 yield Trial(upstream, server, bodies, loop, lambda: make(server.url, TOKEN))
@@ -167,12 +168,12 @@ async def trying(make: Make, bodies: UpstreamBodies, loop: HasteningLoop) -> Asy
             raise BrokenLawError(f"it was left, and {len(left)} of its tasks still ran")
 
 
-def _served_whole(body: Any, asked: Asked) -> Speech:
-    return whole(served(body, asked.target))
+def _served_whole(body: Any, request: Request) -> ScriptedResponse:
+    return whole(served(body, request.target))
 
 
-def _said(speech: Speech, _: Asked) -> Speech:
-    return speech
+def _fixed(response: ScriptedResponse, _: Request) -> ScriptedResponse:
+    return response
 
 
 def served(body: Any, target: str) -> Any:
@@ -180,18 +181,26 @@ def served(body: Any, target: str) -> Any:
     return body(target) if callable(body) else body
 
 
-def leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
+def leaves(value: object) -> Iterator[tuple[tuple[str | int, ...], object]]:
     """Every value within *value* that holds no others, with the way to it."""
-    parts: Sequence[tuple[str | int, object]]
-    if isinstance(value, dict):
-        parts = list(cast("dict[str, object]", value).items())
-    elif isinstance(value, list | tuple):
-        parts = list(enumerate(cast("list[object]", value)))
-    else:
+    for path, part in parts(value):
+        if not isinstance(part, dict | list | tuple):
+            yield path, part
+    if not isinstance(value, dict | list | tuple):
+        yield (), value
+
+
+def parts(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """Every value within *value*, those that hold others too, with the way to it."""
+    if path:
         yield path, value
-        return
-    for key, part in parts:
-        yield from leaves(part, (*path, key))
+    inside: Sequence[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        inside = list(cast("dict[str, object]", value).items())
+    elif isinstance(value, list | tuple):
+        inside = list(enumerate(cast("list[object]", value)))
+    for key, part in inside:
+        yield from parts(part, (*path, key))
 
 
 def changed(body: Any, path: tuple[str | int, ...], value: object) -> Any:
@@ -225,47 +234,51 @@ def _first_object(value: object) -> tuple[str | int, ...] | None:
     return next(((number, *path) for number, path in found if path is not None), None)
 
 
-def _check_figures(said: Observation) -> None:
-    """Raise BrokenLawError where *said* is not what its types and units say."""
+def _check_figures(verdict: Observation) -> None:
+    """Raise BrokenLawError if the observation contradicts its types and units."""
     try:
-        msgspec.convert(msgspec.to_builtins(said), Observation)
+        msgspec.convert(msgspec.to_builtins(verdict), Observation)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         _odd(f"an observation holds what it cannot: {error}")
-    if said.percent is not None and not 0 <= said.percent <= 100:
-        _odd(f"percent is {said.percent}; it is 0 to 100, or None")
+    if verdict.percent is not None and not 0 <= verdict.percent <= 100:
+        _odd(f"percent is {verdict.percent}; it is 0 to 100, or None")
     for name in ("eta", "poll_after"):
-        seconds: float | None = getattr(said, name)
+        seconds: float | None = getattr(verdict, name)
         if seconds is not None and not (isfinite(seconds) and seconds >= 0):
             _odd(f"{name} is {seconds}; it is a number of seconds, or None")
-    if said.queue_position is not None and said.queue_position < 0:
-        _odd(f"queue_position is {said.queue_position}; it is 0 or more, or None")
+    if verdict.queue_position is not None and verdict.queue_position < 0:
+        _odd(f"queue_position is {verdict.queue_position}; it is 0 or more, or None")
 
 
 def _odd(problem: str) -> NoReturn:
     raise BrokenLawError(problem)
 
 
-def answering_at(trial: Trial, target: str, speech: Speech, body: Any = None) -> Callable[[Asked], Speech]:
-    """Answer *target* with *speech*, and every other address as *body* says, else as of a finished task."""
+def answering_at(
+    trial: Trial, target: str, response: ScriptedResponse, body: Any = None
+) -> Callable[[Request], ScriptedResponse]:
+    """Answer *target* with *response*, and every other address as *body* says, else as of a finished task."""
     rest = trial.bodies.done if body is None else body
-    return lambda asked: speech if asked.target == target else whole(served(rest, asked.target))
+    return lambda request: response if request.target == target else whole(served(rest, request.target))
 
 
-def ended(said: Observation) -> bool:
-    return said.result is not None or said.failure is not None
+def ended(verdict: Observation) -> bool:
+    return verdict.result is not None or verdict.failure is not None
 
 
-def succeeded(said: Said) -> bool:
-    return isinstance(said, Observation) and said.result is not None and bool(said.result.urls)
+def succeeded(verdict: Verdict) -> bool:
+    """Whether the relay would publish the task as done."""
+    result = verdict.result if isinstance(verdict, Observation) else None
+    return result is not None and any(isinstance(event, Done) for event in outcome(result))
 
 
 def place(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path)) or "the top"
 
 
-def shown(said: object) -> str:
-    if isinstance(said, UpstreamError):
-        text = f"an UpstreamError of kind {said.kind!r} ({said})"
+def shown(verdict: object) -> str:
+    if isinstance(verdict, UpstreamError):
+        text = f"an UpstreamError of kind {verdict.kind!r} ({verdict})"
     else:
-        text = "nothing at all" if said is None else repr(said)
+        text = "nothing at all" if verdict is None else repr(verdict)
     return text.replace(TOKEN, "***")

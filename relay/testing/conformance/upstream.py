@@ -3,24 +3,24 @@
 import asyncio
 from functools import partial
 
-from relay.testing.conduct import CONDUCT_LAWS
-from relay.testing.hastening import HasteningLoop, run_hastened
-from relay.testing.laws import ANSWER_LAWS, Law
-from relay.testing.trial import BrokenLawError, Make, UpstreamBodies, trying
+from relay.testing.conformance.conduct import CONDUCT_LAWS
+from relay.testing.conformance.fast_forward_loop import HasteningLoop, run_hastened
+from relay.testing.conformance.laws import ANSWER_LAWS, Law
+from relay.testing.conformance.trial import BrokenLawError, Make, UpstreamBodies, trying
 
 __all__ = ["check_upstream"]
 
 
 def check_upstream(make: Make, bodies: UpstreamBodies) -> None:
-    """Hold an adapter to every law: what it makes of answers good and bad, and how it behaves.
+    """Hold an adapter to every law: how it reads good and bad answers, and how it behaves.
 
     *make* is called with a base URL and a token and returns the adapter, which is entered and left; it is made anew for
-    each law. *bodies* are examples of what its upstream answers. A server on loopback serves them, as they are and
-    spoilt in many ways. Timeouts pass in no time.
+    each law. *bodies* are examples of its upstream's answers. A server on loopback serves them, as they are and
+    broken in many ways. Timeouts cost no time.
 
-    Raises AssertionError for the first law that is broken, with its name and what was seen. What the figures and words
-    of a dialect mean is not checked: that is for tests of its own. Needs no test runner. Call it where no event loop
-    runs; raises RuntimeError elsewhere.
+    Raises AssertionError for the first broken law, with its name and the outcome. The meaning of a dialect's figures
+    and words is not checked: write tests of your own for that. It needs no test runner. Call it outside an event loop;
+    inside one it raises RuntimeError.
     """
     try:
         asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The base of scripted upstreams that are asked about one task at a time: real HTTP servers on loopback."""
+"""The base of scripted upstreams that are polled task by task: real HTTP servers on loopback."""
 
 import json
 import math
@@ -12,12 +12,12 @@ from typing import Any, Final, cast
 from aiohttp.web import Application, HTTPException, Request, Response
 from msgspec import Struct
 
+from relay import UsageError
 from relay.clock import Clock, SystemClock
-from relay.errors import UsageError
 from relay.events import Status
-from relay.observations import normalised
-from relay.testing.scenarios import Moment, Outage, Scenario, find_scenario
-from relay.testing.server import FILE, PAGE, RETRY_AFTER, LoopbackServer, answer
+from relay.jobs.observations import normalised
+from relay.testing.scripted.scenarios import Moment, Outage, Scenario, find_scenario
+from relay.testing.scripted.server import FILE, PAGE, RETRY_AFTER, LoopbackServer, answer
 
 __all__ = ["ItemHandler", "ItemTask", "ItemView", "ScriptedItems", "whole_percent"]
 
@@ -62,7 +62,7 @@ ItemHandler = Callable[[Request], Awaitable[Response]]
 
 
 class ScriptedItems(LoopbackServer):
-    """A server for one account, whose tasks live as their scenarios say, and are asked for one at a time.
+    """A server for one account, whose tasks play their scenarios and are polled one at a time.
 
     Enter it to start the server, leave it to stop it. Then *url* is the base address, and *token* what a client must
     send. A submit plays the scenario that the prompt begins with, as in `[gap] a cat`, and else the default,
@@ -87,7 +87,7 @@ class ScriptedItems(LoopbackServer):
         port: int = 0,
     ) -> None:
         super().__init__(host, port)
-        self.token = token or secrets.token_urlsafe(24)
+        self.token: str = token or secrets.token_urlsafe(24)
         self.tasks: dict[str, ItemTask] = {}
         self.requests: Counter[str] = Counter()
         self._scenario = find_scenario(scenario)
@@ -214,7 +214,7 @@ class ScriptedItems(LoopbackServer):
         return app
 
     def _answering(self, name: str, handler: ItemHandler) -> ItemHandler:
-        """*handler*, counted, behind the account's token, and subject to what befalls the whole account."""
+        """*handler*, counted, behind the account's token, and affected by account-wide outages."""
 
         async def answering(request: Request) -> Response:
             self.requests[name] += 1

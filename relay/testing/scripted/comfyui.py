@@ -1,4 +1,4 @@
-"""A scripted ComfyUI: its queue, its history, and the WebSocket on which it tells a client of its own prompts."""
+"""A scripted ComfyUI: its queue, its history, and the WebSocket that reports a client's own prompts."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ from typing import Any, cast
 from aiohttp import WSMsgType
 from aiohttp.web import Request, Response, WebSocketResponse
 
-from relay.testing.items import ItemHandler, ItemTask, ItemView, ScriptedItems
-from relay.testing.server import answer
+from relay.testing.scripted.base import ItemHandler, ItemTask, ItemView, ScriptedItems
+from relay.testing.scripted.server import answer
 
 __all__ = ["ScriptedComfyUI"]
 
@@ -156,7 +156,7 @@ class ScriptedComfyUI(ScriptedItems):
             await self._clock.sleep(_TICK)
 
     def _so_far(self, task: ItemTask) -> list[str]:
-        """All that is to be told of *task* up to now, in order."""
+        """All messages about *task* up to now, in order."""
         view = self.view_of(task.id)
         figures = self.figures(task)
         if view is None or (view.state == "queued" and not figures):

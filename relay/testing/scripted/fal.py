@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from aiohttp.web import Request, Response, StreamResponse
 
-from relay.testing.items import ItemHandler, ItemTask, ItemView, ScriptedItems
-from relay.testing.scenarios import Scenario
-from relay.testing.server import answer
+from relay.testing.scripted.base import ItemHandler, ItemTask, ItemView, ScriptedItems
+from relay.testing.scripted.scenarios import Scenario
+from relay.testing.scripted.server import answer
 
 __all__ = ["ScriptedFal"]
 

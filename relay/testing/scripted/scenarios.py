@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay.errors import UsageError
+from relay import UsageError
 
 __all__ = ["SCENARIOS", "Moment", "Outage", "Scenario", "find_scenario"]
 
@@ -45,7 +45,7 @@ class Scenario(Struct, frozen=True):
     phases: Phases
 
     def at(self, elapsed: float) -> Moment:
-        """What is shown *elapsed* seconds after the task was created."""
+        """The moment *elapsed* seconds after the creation of the task."""
         shown = self.phases[0][1]
         for start, moment in self.phases:
             if start > elapsed:
@@ -159,7 +159,7 @@ _ALL: Final = (
     ),
     Scenario(
         "rate-limited",
-        "asked too often (429, Retry-After: 5) from 15 s to 27 s",
+        "too many requests (429, Retry-After: 5) from 15 s to 27 s",
         _during(_HAPPY, 15.0, 27.0, outage="rate-limited"),
     ),
     Scenario("html", "a challenge page (403, HTML) from 15 s to 27 s", _during(_HAPPY, 15.0, 27.0, outage="html")),

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from aiohttp.web import Application, AppRunner, Response, TCPSite
 
-from relay.errors import UsageError
+from relay import UsageError
 
 __all__ = ["FILE", "PAGE", "RETRY_AFTER", "LoopbackServer", "answer"]
 
@@ -35,7 +35,7 @@ class LoopbackServer(ABC):
 
     @abstractmethod
     def _application(self) -> Application:
-        """What is served."""
+        """The application that is served."""
 
     @property
     def origin(self) -> str:

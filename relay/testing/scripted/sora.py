@@ -8,12 +8,12 @@ from typing import Any, Final, cast
 
 from aiohttp.web import Application, HTTPException, Request, Response
 
+from relay import UsageError
 from relay.clock import Clock, SystemClock
-from relay.errors import UsageError
-from relay.testing import bodies
-from relay.testing.bodies import FakeTask
-from relay.testing.scenarios import Moment, Outage, Scenario, find_scenario
-from relay.testing.server import FILE, PAGE, RETRY_AFTER, LoopbackServer, answer
+from relay.testing.scripted import sora_bodies as bodies
+from relay.testing.scripted.scenarios import Moment, Outage, Scenario, find_scenario
+from relay.testing.scripted.server import FILE, PAGE, RETRY_AFTER, LoopbackServer, answer
+from relay.testing.scripted.sora_bodies import FakeTask
 
 __all__ = ["ScriptedUpstream"]
 
@@ -30,9 +30,10 @@ class ScriptedUpstream(LoopbackServer):
 
     Enter it to start the server, leave it to stop it. Then *url* is the base address, and *token* what a client must
     send as `Authorization: Bearer`. `nf/create` plays the scenario that the prompt begins with, as in `[gap] a cat`,
-    and else the default, *scenario*. *requests* counts requests by path, and `GET /requests` shows the counts. All
-    times, those of delays too, are on *clock*. The newest 10,000 tasks are kept. With *drafts_v2* false the drafts are
-    at their older path only.
+    and else the default, *scenario*. The drafts come in pages, the newest first: `limit` items of them, or 15, and the
+    `cursor` of the next page, null on the last. *requests* counts requests by path, and `GET /requests` shows the
+    counts. All times, those of delays too, are on *clock*. The newest 10,000 tasks are kept. With *drafts_v2* false the
+    drafts are at their older path only.
 
     Raises UsageError for an unknown scenario, and on entering where the port cannot be had.
     """
@@ -48,7 +49,7 @@ class ScriptedUpstream(LoopbackServer):
         drafts_v2: bool = True,
     ) -> None:
         super().__init__(host, port)
-        self.token = token or secrets.token_urlsafe(24)
+        self.token: str = token or secrets.token_urlsafe(24)
         self.tasks: dict[str, FakeTask] = {}
         self.requests: Counter[str] = Counter()
         self._scenario = find_scenario(scenario)
@@ -77,7 +78,7 @@ class ScriptedUpstream(LoopbackServer):
         return app
 
     def _answering(self, path: str, handler: _Handler) -> _Handler:
-        """*handler*, counted, behind the account's token, and subject to what befalls the whole account."""
+        """*handler*, counted, behind the account's token, and affected by account-wide outages."""
 
         async def answering(request: Request) -> Response:
             self.requests[path] += 1
@@ -138,9 +139,15 @@ class ScriptedUpstream(LoopbackServer):
         limit = request.query.get("limit", "15")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= 100):
             return _refused(400, "'limit' must be from 1 to 100.", "invalid_value")
-        newest_first = reversed([shown for shown in self._moments() if shown[1].where == "drafts"])
-        items = [bodies.draft(task, moment, bodies.signed_url(self.origin, task)) for task, moment in newest_first]
-        return answer({"items": items[: int(limit)], "cursor": None})
+        cursor = request.query.get("cursor", "0")
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+            return _refused(400, "'cursor' is none of ours.", "invalid_value")
+        newest_first = [shown for shown in reversed(self._moments()) if shown[1].where == "drafts"]
+        start, end = int(cursor), int(cursor) + int(limit)
+        page = [
+            bodies.draft(task, moment, bodies.signed_url(self.origin, task)) for task, moment in newest_first[start:end]
+        ]
+        return answer({"items": page, "cursor": str(end) if len(newest_first) > end else None})
 
     async def _show_requests(self, _: Request) -> Response:
         return answer(dict(self.requests))
@@ -173,7 +180,7 @@ async def _not_found(_: Request) -> Response:
 
 
 def _problem(input: object) -> str | None:
-    """What is wrong with the body of a create request, or None."""
+    """The problem of a create request's body, or None."""
     if not isinstance(input, dict):
         return "The body must be an object."
     fields = cast("dict[str, Any]", input)

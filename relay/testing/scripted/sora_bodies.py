@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from relay.testing.scenarios import Moment, Scenario
+from relay.testing.scripted.scenarios import Moment, Scenario
 
 __all__ = ["FakeTask", "created", "draft", "error", "new_id", "pending", "signed_url"]
 
@@ -28,7 +28,7 @@ class FakeTask(Struct, kw_only=True):
     input: Mapping[str, Any]
 
     def at(self, monotonic: float) -> Moment:
-        """What is shown of the task at that reading of the clock."""
+        """The task's moment at that reading of the clock."""
         return self.scenario.at(monotonic - self.born)
 
 

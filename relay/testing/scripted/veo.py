@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp.web import Request, Response
 
-from relay.testing.items import ItemHandler, ItemTask, ItemView, ScriptedItems
-from relay.testing.server import answer
+from relay.testing.scripted.base import ItemHandler, ItemTask, ItemView, ScriptedItems
+from relay.testing.scripted.server import answer
 
 __all__ = ["ScriptedVeo"]
 

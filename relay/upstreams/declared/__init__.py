@@ -1,1 +1,1 @@
-"""Any JSON API by declaration: requests with placeholders, and expressions that find what the answers say."""
+"""A JSON API by declaration: requests with placeholders, and expressions that find what the answers say."""

@@ -1,41 +1,58 @@
-"""Any JSON API, by declaration: requests with placeholders, and expressions that find what the answers say."""
+"""A JSON API, by declaration: requests with placeholders, and expressions that find what the answers say."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, Unpack
 
 from msgspec.structs import replace
 
-from relay.clock import Clock, SystemClock
 from relay.errors import UpstreamError
 from relay.events import Status
-from relay.observations import Answer, Failure, Observation, Result
+from relay.jobs.observations import Answer, Failure, Observation, Result
+from relay.upstreams.declared.abilities import Cancel, FetchResult, Submit
 from relay.upstreams.declared.api import Api
-from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
+from relay.upstreams.declared.declaration import (
+    CancelRequest,
+    HttpSettings,
+    PollRequest,
+    ResultRequest,
+    SubmitRequest,
+)
 from relay.upstreams.declared.expressions import Evaluation, Expression
 from relay.upstreams.declared.questions import FindingsListener, Order, Question
-from relay.upstreams.declared.readings import Finding, Reading, found, identifier, is_something, masked
-from relay.upstreams.declared.requests import DeclaredRequest, check_header_name, checked_headers
-from relay.upstreams.declared.templates import Values
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import TASK_LIMIT, ItemUpstream
-from relay.upstreams.lists import LIST_LIMIT, for_each
-from relay.upstreams.logs import lines
-from relay.upstreams.masking import without_secrets
-from relay.upstreams.outputs import files
-from relay.upstreams.statuses import retry_after
+from relay.upstreams.declared.readings import Finding, Reading, found, masked
+from relay.upstreams.declared.requests import (
+    DeclaredRequest,
+    FilledRequest,
+    check_header_name,
+    checked_headers,
+    naming,
+)
+from relay.upstreams.declared.templates import Values, check_no_secret
+from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.empty_answer import without_a_list
+from relay.upstreams.http.redaction import redact
+from relay.upstreams.per_task import TASK_LIMIT, PerTaskOptions, PerTaskUpstream
+from relay.upstreams.reading.links import safe
+from relay.upstreams.reading.logs import lines
+from relay.upstreams.reading.long_lists import LIST_LIMIT, for_each, read_beside
+from relay.upstreams.reading.media import media_types
+from relay.upstreams.reading.pages import Page
+from relay.upstreams.reading.values import identifier, is_something
+from relay.upstreams.settings import UpstreamSettings
 
 __all__ = ["Declared"]
 
-_NOT_YET: Final = 202
 _TWICE: Final = "the upstream lists this task twice; the last entry counts"
+_NO_REF: Final = "the task has succeeded, and result.ref finds nothing to ask for"
 _TWO_RESULTS: Final = "the upstream lists two results of this task; the first counts"
 
 
-class Declared(ItemUpstream):
+class Declared(PerTaskUpstream):
     """One account of an API that is declared: see `relay.upstreams.declared.declaration` for the requests.
 
-    With `items` in *poll*, one request answers for all tasks; without, each is asked for by itself, at most
+    With `items` in *poll*, one request answers for all tasks; without, each is polled by itself, at most
     *concurrency* at once. *states* are the API's own words, in any case, for the relay's; words that the relay knows
     need none. *codes* are its error codes, and which kind of error each is. The token is sent in *auth_header*, after
     *auth_scheme*; *headers* go with every request. *interval*, *deadline* and *timeout* are in seconds.
@@ -43,9 +60,11 @@ class Declared(ItemUpstream):
     `submit`, `cancel` and `fetch_result` are there where their requests are. Raises UsageError, which names the key,
     for whatever cannot work: an expression, a placeholder, a key that is missing or of no use.
 
-    *on_exchange* hears raw exchanges as elsewhere; *on_findings*, where set, what each expression found. In both,
-    secrets are masked.
+    *on_exchange* receives raw exchanges as elsewhere; *on_findings*, if set, the value that each expression found. In
+    both, secrets are redacted.
     """
+
+    settings: ClassVar[type[UpstreamSettings]] = HttpSettings
 
     def __init__(
         self,
@@ -61,43 +80,37 @@ class Declared(ItemUpstream):
         headers: Mapping[str, str] | None = None,
         auth_header: str = "Authorization",
         auth_scheme: str = "Bearer",
-        name: str = "http",
-        interval: float = 5.0,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
+        **options: Unpack[PerTaskOptions],
     ) -> None:
         super().__init__(
             base_url,
             token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
             scheme=auth_scheme,
             header=auth_header,
             headers=checked_headers("headers", headers or {}),
+            **options,
         )
         check_header_name("auth_header", auth_header)
+        with naming("auth_scheme"):
+            check_no_secret(auth_scheme)
         self.on_findings: FindingsListener | None = None
-        self._clock = clock or SystemClock()
         self._api = Api(poll, submit=submit, result=result, cancel=cancel, states=states, codes=codes)
-        self.item_type = self._api.poll.items is None
+        self.polls_each_task: bool = self._api.poll.items is None
+        for request in (poll, submit, result, cancel):
+            if request is not None:
+                self._http.keep_secret(request.headers)
         # The relay asks an adapter which of these it has, and each declaration has others.
         if self._api.result is not None:
-            self.fetch_result = partial(self._fetch_result, self._api.result)
+            self.fetch_result: FetchResult = partial(self._fetch_result, self._api.result)
         if self._api.submit is not None and self._api.id is not None:
-            self.submit = partial(self._submit, self._api.submit, self._api.id)
+            self.submit: Submit = partial(self._submit, self._api.submit, self._api.id)
         if self._api.cancel is not None:
-            self.cancel = partial(self._cancel, self._api.cancel)
+            self.cancel: Cancel = partial(self._cancel, self._api.cancel)
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
-        """What the upstream says about *tasks*: in one request where the poll has `items`, else as in `ItemUpstream`.
+        """What the upstream says about *tasks*: in one request if the poll has `items`, else as in `PerTaskUpstream`.
 
-        A task listed twice is taken as listed last. Raises UpstreamError.
+        If a task is listed twice, the last entry counts. Raises UpstreamError.
         """
         if self._api.poll.items is None:
             return await super().observe(tasks)
@@ -121,7 +134,7 @@ class Declared(ItemUpstream):
         self._tell("submit", None, findings)
         task = identifier(findings[0].value)
         if task is not None and len(task) <= TASK_LIMIT:
-            return task
+            return self._http.redactor.task(task)
         self._check(findings[1:])
         raise UpstreamError("malformed", "the task may have been created, but submit.id finds none in the answer")
 
@@ -146,7 +159,8 @@ class Declared(ItemUpstream):
         return self._api.poll.request.filled({"task": task}).path
 
     def _read(self, task: str, body: object, reply: Reply) -> Observation:
-        return self._judged(self._api.poll, task, self._reading(self._api.poll, task, body, Evaluation()), reply)
+        reading = self._reading(self._api.poll, task, body, Evaluation(), self._address(task))
+        return self._judged(self._api.poll, task, reading, reply)
 
     async def _observe(self, task: str) -> Observation:
         reply = await self._ask(self._api.poll, {"task": task}, task)
@@ -155,7 +169,7 @@ class Declared(ItemUpstream):
     async def _fetched(self, question: Question, task: str) -> Observation | None:
         values = {"task": task}
         if self._api.ref is not None:
-            # The task is asked for again: an adapter remembers nothing, and only this answer says where to look.
+            # The task is polled again: an adapter remembers nothing, and only this answer holds the reference.
             reply = await self._ask(self._api.poll, values, task)
             document = reply.json()
             seen = self._read(task, document, reply)
@@ -164,41 +178,84 @@ class Declared(ItemUpstream):
             finding = found("ref", self._api.ref, document, Evaluation())
             self._tell("result", task, (finding,))
             if (ref := identifier(finding.value)) is None:
-                return Observation(status="succeeded", raw_status=seen.raw_status, result=files(()))
+                return replace(seen, result=Result(fileless=True), warning=seen.warning or _NO_REF)
             values["ref"] = ref
         reply = await self._ask(question, values, task)
-        if reply.status == _NOT_YET:
+        if reply.status == HTTPStatus.ACCEPTED:
             return None
-        reading = self._reading(question, task, reply.json(), Evaluation())
+        here = self._joined(question.request.filled(values).path)
+        reading = self._reading(question, task, reply.json(), Evaluation(), here)
         return _if_ended(self._judged(question, task, reading, reply))
 
     async def _ask_for_all(self, question: Question, tasks: Sequence[str]) -> Answer:
-        """What a list says about *tasks*. Of a task that is listed twice the last counts, of a result the first."""
-        reply = await self._send(question.request, {}, jobs=tasks, limit=LIST_LIMIT)
-        evaluation = Evaluation()
-        listed = await question.listed(reply.body, evaluation)
+        """What a list says about *tasks*, page by page until all are found.
+
+        Of a task that is listed twice the last counts, of a result the first.
+        """
         wanted = set(tasks)
         told: dict[str, Observation | UpstreamError] = {}
+        without: Answer | None = None
+        size = 0
+
+        async def ask(cursor: str | None) -> Page:
+            nonlocal without, size
+            filled = question.paging.filled(cursor)
+            reply = await self._sent(filled, jobs=tasks, limit=LIST_LIMIT)
+            if reply.is_empty:
+                without = without_a_list(reply, tasks if question is self._api.poll and cursor is None else ())
+                return Page(listed=0, more=True, poll_after=reply.poll_after)
+            listed = await self._read_page(question, reply, self._joined(filled.path), wanted, told)
+            size = listed if cursor is None else size
+            if len(told) == len(wanted):
+                return Page(listed=listed, poll_after=reply.poll_after)
+            document = (
+                await read_beside(reply.body, lambda document: document) if question.paging.reads(reply) else None
+            )
+            following, more = question.paging.following(
+                reply, document, listed=listed, cursor=cursor, size=size, path=filled.path
+            )
+            return Page(listed=listed, next=following, more=more, poll_after=reply.poll_after)
+
+        look = await question.pages.look(ask, wanted, told)
+        if without is not None and not told:
+            return without
+        return Answer(listed=look.listed, tasks=told, partial=look.partial, poll_after=look.poll_after)
+
+    async def _read_page(
+        self,
+        question: Question,
+        reply: Reply,
+        source: str,
+        wanted: Collection[str],
+        told: dict[str, Observation | UpstreamError],
+    ) -> int:
+        """Add the observations of *wanted* tasks on the page at *source*; return how many items it lists."""
+        evaluation = Evaluation()
+        listed = await question.listed(reply.body, evaluation)
+        here: set[str] = set()
 
         def read(item: object) -> None:
             document = question.opened(item)
             task = question.task_of(document, evaluation)
             if task is None or task not in wanted:
                 return
+            # While pages are read, items move from one to the next: only on one page are two of them two.
+            again = task in here
+            here.add(task)
             try:
-                seen = self._judged(question, task, self._reading(question, task, document, evaluation), reply)
+                seen = self._judged(question, task, self._reading(question, task, document, evaluation, source), reply)
             except UpstreamError as error:
                 told[task] = error
                 return
             if question is self._api.poll:
-                told[task] = replace(seen, warning=_TWICE) if task in told else seen
+                told[task] = replace(seen, warning=_TWICE) if again else seen
             elif isinstance(first := told.get(task), Observation):
-                told[task] = replace(first, warning=_TWO_RESULTS)
+                told[task] = replace(first, warning=_TWO_RESULTS) if again else first
             elif _if_ended(seen) is not None:
                 told[task] = seen
 
         await for_each(listed, read)
-        return Answer(listed=len(listed), tasks=told)
+        return len(listed)
 
     async def _send(
         self,
@@ -209,7 +266,16 @@ class Declared(ItemUpstream):
         answers: Collection[int] = (),
         limit: int | None = None,
     ) -> Reply:
-        filled = request.filled(values)
+        return await self._sent(request.filled(values), jobs=jobs, answers=answers, limit=limit)
+
+    async def _sent(
+        self,
+        filled: FilledRequest,
+        *,
+        jobs: Sequence[str] = (),
+        answers: Collection[int] = (),
+        limit: int | None = None,
+    ) -> Reply:
         return await self._request(
             filled.method,
             filled.path,
@@ -223,14 +289,18 @@ class Declared(ItemUpstream):
     async def _ask(self, question: Question, values: Values, task: str) -> Reply:
         return await self._send(question.request, values, jobs=(task,), answers=question.answers)
 
+    def _joined(self, path: str) -> str:
+        """Where the answer to a request for *path* comes from, which addresses in it are relative to."""
+        return f"{self._http.base_url}/{path}"
+
     def _tell(self, name: str, task: str | None, findings: tuple[Finding, ...]) -> None:
         if self.on_findings is not None:
-            self.on_findings(name, task, tuple(masked(finding, self._http.mask) for finding in findings))
+            self.on_findings(name, task, tuple(masked(finding, self._http.redactor) for finding in findings))
 
-    def _reading(self, question: Question, task: str, document: object, evaluation: Evaluation) -> Reading:
+    def _reading(self, question: Question, task: str, document: object, evaluation: Evaluation, here: str) -> Reading:
         findings = question.reader.findings(document, evaluation)
         self._tell(question.name, task, findings)
-        return question.reader.reading(findings)
+        return question.reader.reading(findings, here)
 
     def _judged(self, question: Question, task: str, reading: Reading, reply: Reply) -> Observation:
         """What *reading* says about *task*. Raises UpstreamError where it is about none."""
@@ -238,7 +308,7 @@ class Declared(ItemUpstream):
             reading = replace(reading, error=f"the upstream answered {reply.status}")
         status = self._status(question, reading)
         ended = status in ("succeeded", "failed", "cancelled")
-        succeeded = status == "succeeded"
+        result = self._found(question, task, reading) if status == "succeeded" else None
         seen = Observation(
             status=status,
             raw_status=reading.word,
@@ -249,11 +319,12 @@ class Declared(ItemUpstream):
             eta=None if ended else reading.eta,
             log=() if reading.log is None else lines(self._words(reading.log), whole=ended),
             log_offset=None if reading.log is None else 0,
-            result=self._found(question, task, reading) if succeeded else None,
+            result=result,
             failure=self._failed(status, reading),
-            poll_after=None if ended else retry_after(reply.headers.get("Retry-After"), self._clock.now()),
+            poll_after=None if ended else reply.poll_after,
+            warning=reading.warning or _missing(question, result),
         )
-        return without_secrets(seen, self._http.mask)
+        return redact(seen, self._http.redactor)
 
     def _status(self, question: Question, reading: Reading) -> Status:
         error = _given(reading.error) or _given(reading.code)
@@ -280,17 +351,30 @@ class Declared(ItemUpstream):
         return Failure(kind=meaning, message=ended.message, retryable=meaning in ("rate-limit", "timeout"))
 
     def _found(self, question: Question, task: str, reading: Reading) -> Result | None:
-        """The files of a task that has succeeded; None where another request asks for them."""
-        urls = reading.urls
+        """What a task has brought that has succeeded; None where another request asks for it."""
+        urls, value = reading.urls, reading.value
         if not urls and question is self._api.poll and self._api.content is not None:
             urls = (f"{self._http.base_url}/{self._api.content.filled({'task': task})}",)
-        if not urls and question is self._api.poll and self._api.result is not None:
+        if not urls and value is None and question is self._api.poll and self._api.result is not None:
             return None
-        return replace(files(urls), expires=reading.expires)
+        return Result(
+            urls=urls,
+            media_types=media_types(urls),
+            expires=reading.expires,
+            value=safe(value, self._http.redactor.value),
+            fileless=not urls,
+        )
+
+
+def _missing(question: Question, result: Result | None) -> str | None:
+    """The warning that a task has succeeded, and what it should have brought is not there."""
+    if result is None or result.urls or result.value is not None or not question.brings:
+        return None
+    return f"the task has succeeded, and {question.name}.{question.brings} finds nothing"
 
 
 def _given(error: object) -> object:
-    """An error that was found, None where it tells of none."""
+    """An error that was found, None if the value is no error."""
     return error if is_something(error) else None
 
 

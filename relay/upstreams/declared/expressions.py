@@ -9,7 +9,7 @@ from jmespath.parser import ParsedResult, Parser
 from jmespath.visitor import TreeInterpreter
 
 from relay.errors import UpstreamError, UsageError
-from relay.tables import unknown
+from relay.hints import unknown
 
 __all__ = ["EXPRESSION_LIMIT", "STEPS", "Evaluation", "Expression"]
 
@@ -35,13 +35,13 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         self._tree = _compiled(text).parsed
-        self.way = _way(self._tree)
+        self.way: tuple[str, ...] | None = _way(self._tree)
 
     def find(self, document: object, evaluation: "Evaluation") -> object:
         """What there is in *document*, None for nothing.
 
-        Raises ValueError where the expression does not fit what was sent: a function got what it does not take. Raises
-        UpstreamError (malformed) where the *evaluation* has taken too many steps.
+        Raises ValueError if the expression does not fit the answer, such as a function whose argument has another type.
+        Raises UpstreamError (malformed) if the *evaluation* needs too many steps.
         """
         if self.way is not None:
             evaluation.take(max(1, len(self.way)))

@@ -1,4 +1,4 @@
-"""What is asked of an API that was declared, and what it is told: a request, and how its answer is read."""
+"""Requests of a declared API: queries, with the reading of their answers, and commands."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -8,18 +8,21 @@ from msgspec import Raw
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Status
-from relay.tables import nearest
+from relay.hints import nearest
+from relay.jobs.observations import folded
 from relay.upstreams.declared.declaration import CancelRequest, PollRequest, ResultRequest, SubmitRequest
 from relay.upstreams.declared.expressions import Evaluation, Expression
-from relay.upstreams.declared.readings import Finding, Reader, compiled, found, identifier
+from relay.upstreams.declared.paging import PLACES, Paging
+from relay.upstreams.declared.readings import Finding, Reader, compiled, found
 from relay.upstreams.declared.requests import DeclaredRequest
-from relay.upstreams.lists import read_beside, split
-from relay.upstreams.wire import DEPTH_LIMIT, read_json
+from relay.upstreams.reading.long_lists import read_beside, split
+from relay.upstreams.reading.pages import Pages
+from relay.upstreams.reading.values import DEPTH_LIMIT, identifier, read_json
 
 __all__ = ["FindingsListener", "Meaning", "Order", "Question", "checked_codes", "checked_states"]
 
 FindingsListener: TypeAlias = Callable[[str, str | None, tuple[Finding, ...]], None]
-"""Hears the name of a request, the task it was about, and what each of its expressions found."""
+"""Receives the name of a request, its task, and the value that each of its expressions found."""
 
 Meaning: TypeAlias = Literal["policy", "auth", "rate-limit", "not-found", "timeout", "server", "refused"]
 """What an error code of an API can mean to the relay."""
@@ -30,23 +33,26 @@ _STATES: Final[tuple[Status, ...]] = get_args(Status)
 
 
 class Question:
-    """A request whose answer tells of one task, or with *items* of all. Raises UsageError, which names the key."""
+    """A request whose answer reports on one task, or with *items* on all. Raises UsageError, which names the key."""
 
     def __init__(self, name: str, request: PollRequest | ResultRequest, states: Mapping[str, Status]) -> None:
         if (request.items is None) != (request.id is None):
             given, missing = ("items", "id") if request.id is None else ("id", "items")
             raise UsageError(f"{name} needs the key {missing!r} beside {given!r}: together they are a list of tasks")
         self.name = name
-        self.items = None if request.items is None else compiled(f"{name}.items", request.items)
-        self.answers = _checked_answers(name, request.answers)
-        self.status = request.status
+        self.items: Expression | None = None if request.items is None else compiled(f"{name}.items", request.items)
+        self.answers: Collection[int] = _checked_answers(name, request.answers)
+        self.status: str | None = request.status
+        self.brings: str | None = next((key for key in ("urls", "result") if getattr(request, key) is not None), None)
         self._id = None if request.id is None else compiled(f"{name}.id", request.id)
         refers = isinstance(request, ResultRequest) and request.ref is not None
         known = () if self.items else ("task", "ref") if refers else ("task",)
-        self.request = DeclaredRequest(name, request, known)
+        self.request: DeclaredRequest = DeclaredRequest(name, request, known, page=PLACES if self.items else ())
+        self.paging: Paging = Paging(name, request, self.request)
+        self.pages: Pages = Pages()
         if known and not any(map(self.request.names, known)):
             raise UsageError(f"{name}.path must say which task, as in videos/{{task}}; or {name}.items lists them all")
-        self.reader = Reader(name, request, states)
+        self.reader: Reader = Reader(name, request, states)
 
     async def listed(self, body: bytes, evaluation: Evaluation) -> Sequence[object]:
         """The items of the list in *body*, each to be opened with `opened`.
@@ -80,29 +86,31 @@ class Order:
     """A request that has something done. Raises UsageError, which names the key."""
 
     def __init__(self, name: str, request: SubmitRequest | CancelRequest, subject: str) -> None:
-        self.request = DeclaredRequest(name, request, (subject,))
+        self.request: DeclaredRequest = DeclaredRequest(name, request, (subject,))
         if isinstance(request, CancelRequest) and not self.request.names(subject):
             raise UsageError(f"{name}.path must say which task, as in videos/{{task}}")
-        self.error = None if request.error is None else compiled(f"{name}.error", request.error)
+        self.error: Expression | None = None if request.error is None else compiled(f"{name}.error", request.error)
 
     def errors(self, document: object, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """What is found where an error would be."""
+        """The value found at the place of an error."""
         return () if self.error is None else (found("error", self.error, document, evaluation),)
 
 
 def _checked_answers(name: str, answers: Collection[int]) -> Collection[int]:
     for status in answers:
         if status in _ABOUT_ASKING:
-            raise UsageError(f"{name}.answers has {status}, which is about the asking and tells of no task")
+            raise UsageError(f"{name}.answers has {status}, which is about the request and not about a task")
     return answers
 
 
 def checked_states(states: Mapping[str, str]) -> dict[str, Status]:
-    """*states* with their words in lower case. Raises UsageError for what is no state of the relay."""
+    """*states* by their words, in lower case and `folded`. Raises UsageError for what is no state of the relay."""
     for word, state in states.items():
         if state not in _STATES:
             raise UsageError(f"states.{word} is {state!r}, which is no state; {nearest(state, _STATES)}")
-    return {word.strip().lower(): cast(Status, state) for word, state in states.items()}
+    words: dict[str, Status] = {folded(word): cast(Status, state) for word, state in states.items()}
+    words.update({word.strip().lower(): cast(Status, state) for word, state in states.items()})
+    return words
 
 
 def checked_codes(codes: Mapping[str, str]) -> dict[str, Meaning]:

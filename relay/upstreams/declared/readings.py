@@ -12,23 +12,38 @@ from msgspec.structs import replace
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import ProgressSource, Status
-from relay.observations import normalised
+from relay.jobs.observations import normalised
 from relay.upstreams.declared.declaration import AnswerRequest
 from relay.upstreams.declared.expressions import Evaluation, Expression
 from relay.upstreams.declared.requests import naming
-from relay.upstreams.outputs import links
-from relay.upstreams.wire import Figure, as_sent, read_count, read_date, read_fraction, read_percent, read_seconds
+from relay.upstreams.reading.fields import named
+from relay.upstreams.reading.links import NO_BASE, candidates, files
+from relay.upstreams.reading.values import (
+    as_sent,
+    is_something,
+    read_count,
+    read_date,
+    read_fraction,
+    read_number,
+    read_percent,
+    read_seconds,
+)
 
-__all__ = ["Finding", "Reader", "Reading", "compiled", "found", "identifier", "is_something", "masked"]
+__all__ = ["Finding", "Reader", "Reading", "compiled", "found", "masked"]
 
-KEYS: Final = ("status", "progress", "scale", "queue_position", "eta", "log", "urls", "expires", "error", "code")
-"""What is looked for in an answer about a task, in this order."""
+KEYS: Final = (
+    *("status", "progress", "scale", "queue_position", "eta", "log", "urls", "result", "expires", "error", "code"),
+)
+"""The parts of an answer about a task that are looked for, in this order."""
 
-_DECISIVE: Final = frozenset({"status", "urls", "error", "code"})
-"""What decides how a job ends. Where one of these cannot be read, nothing is said rather than something wrong."""
+_FIGURES: Final[Mapping[str, Callable[[object], object]]] = {
+    "queue_position": read_count,
+    "eta": read_seconds,
+    "expires": read_date,
+}
 
-_PERCENT: Final = re.compile(r"(?<![0-9.])([0-9]{1,3})(?:\.[0-9]{1,9})?\s?%")
-_NUMBER: Final = re.compile(r"\s*-?[0-9]{1,15}(?:\.[0-9]{1,15})?\s*")
+_SOME_BASE: Final = "http://here/"
+_PERCENT: Final = re.compile(r"(?<![0-9.,])([0-9]{1,3})(?:[.,][0-9]{1,9})?\s?%")
 
 
 class Finding(Struct, frozen=True):
@@ -52,9 +67,11 @@ class Reading(Struct, frozen=True, kw_only=True):
     eta: float | None = None
     log: str | None = None
     urls: tuple[str, ...] = ()
+    value: object = None
     expires: datetime | None = None
     error: object = None
     code: object = None
+    warning: str | None = None
 
 
 class Reader:
@@ -75,38 +92,63 @@ class Reader:
         """What each expression finds in *document*. Raises UpstreamError where that takes too many steps."""
         return tuple(found(key, expression, document, evaluation) for key, expression in self._expressions.items())
 
-    def reading(self, findings: tuple[Finding, ...]) -> Reading:
-        """What *findings* mean. Raises UpstreamError (malformed), which names the key, where one decides and cannot."""
-        for finding in findings:
-            if finding.problem is not None and finding.key in _DECISIVE:
-                raise UpstreamError("malformed", f"{self.name}.{finding.key} cannot be read: {finding.problem}")
+    def reading(self, findings: tuple[Finding, ...], here: str = NO_BASE) -> Reading:
+        """The meaning of *findings* in an answer from the address *here*; an unreadable one is a warning.
+
+        Raises UpstreamError (malformed), which names the key, where nothing is known of the status.
+        """
         found = {finding.key: finding.value for finding in findings}
         word = _word(found.get("status"))
+        problems = {finding.key: finding.problem for finding in findings if finding.problem is not None}
+        for key, problem in problems.items():
+            if key == "status" or (word is None and key in ("error", "code")):
+                raise UpstreamError("malformed", f"{self.name}.{key} cannot be read: {problem}")
         percent, source, raw = self._progress(found)
+        made = files(candidates(found.get("urls"), here))
         log = found.get("log")
         return Reading(
             word=word,
-            status=self._states.get(word.strip().lower()) or normalised(word) if word else "unknown",
+            status=self._state(word) if word else "unknown",
             percent=percent,
             source=source,
             raw_percent=raw,
             queue_position=read_count(found.get("queue_position")),
             eta=read_seconds(found.get("eta")),
             log=_log(log) if "log" in found else None,
-            urls=links(found.get("urls")),
+            urls=made.urls,
+            value=made.value if found.get("result") is None else found["result"],
             expires=read_date(found.get("expires")),
             error=found.get("error"),
             code=found.get("code"),
+            warning=self._warning(problems, found),
         )
+
+    def _state(self, word: str) -> Status:
+        return self._states.get(word.strip().lower()) or normalised(word, self._states)
+
+    def _warning(self, problems: dict[str, str], found: Mapping[str, object]) -> str | None:
+        """What could not be read, in a sentence without what was sent; None where all could."""
+        odd = {
+            key: f"{named(found[key])} is found, which is no such figure"
+            for key, read in _FIGURES.items()
+            if is_something(found.get(key)) and read(found[key]) is None and not _is_below_0(found[key])
+        }
+        if (others := _others(found.get("urls"))) > 0:
+            are = "is no address" if others == 1 else "are no addresses"
+            odd["urls"] = f"{others} of what is found {are} of a file"
+        said = [f"{self.name}.{key} cannot be read: {problem}" for key, problem in (problems | odd).items()]
+        return "; ".join(said) or None
 
     def _progress(self, found: Mapping[str, object]) -> tuple[int | None, ProgressSource | None, str | None]:
         """Percent, where it comes from, and its wire text where it was not used as it was."""
-        wire, scale = found.get("progress"), found.get("scale", self._scale)
+        wire, whole = found.get("progress"), read_number(found.get("scale", self._scale))
         if isinstance(wire, str):
-            return _progress_in(wire, scale)
-        if scale == 100:
+            return _progress_in(wire, whole)
+        if whole == 100:
             return read_percent(wire)
-        percent, source, raw = read_fraction(_share(wire, scale))
+        figure = read_number(wire)
+        share = figure / whole if figure is not None and whole is not None and whole > 0 else None
+        percent, source, raw = read_fraction(share)
         return percent, source, None if wire is None or (percent is not None and raw is None) else as_sent(wire)
 
 
@@ -114,24 +156,6 @@ def compiled(key: str, text: str) -> Expression:
     """The expression *text*. Raises UsageError, which names the *key*."""
     with naming(key):
         return Expression(text)
-
-
-def identifier(value: object) -> str | None:
-    """An id as text, None where *value* is none: some APIs write them as numbers, longer than any number here."""
-    match value:
-        case str():
-            return value or None
-        case Figure():
-            return value.wire
-        case int() if not isinstance(value, bool):
-            return str(value)
-        case _:
-            return None
-
-
-def is_something(value: object) -> bool:
-    """Whether *value*, found where an error would be, tells of one: not null, false, 0, "0", or empty."""
-    return value not in (None, False, 0, "0", [], {}) and not (isinstance(value, str) and not value.strip())
 
 
 def found(key: str, expression: Expression, document: object, evaluation: Evaluation) -> Finding:
@@ -142,9 +166,9 @@ def found(key: str, expression: Expression, document: object, evaluation: Evalua
         return Finding(key, expression.text, problem=str(error))
 
 
-def masked(finding: Finding, mask: Callable[[str], str]) -> Finding:
+def masked(finding: Finding, redactor: Callable[[str], str]) -> Finding:
     """*finding* without secrets."""
-    return replace(finding, value=None if finding.value is None else json.loads(mask(json.dumps(finding.value))))
+    return replace(finding, value=None if finding.value is None else json.loads(redactor(json.dumps(finding.value))))
 
 
 def _checked_scale(name: str, request: AnswerRequest) -> float | None:
@@ -162,18 +186,11 @@ def _checked_scale(name: str, request: AnswerRequest) -> float | None:
     return scale
 
 
-def _share(wire: object, scale: object) -> object:
-    """*wire* as a share of *scale*; itself where one of them is no number, so that it is kept as it was sent."""
-    if isinstance(wire, bool) or isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0:
-        return None
-    return wire / scale if isinstance(wire, int | float) else None
-
-
-def _progress_in(text: str, scale: object) -> tuple[int | None, ProgressSource | None, str | None]:
+def _progress_in(text: str, whole: float | None) -> tuple[int | None, ProgressSource | None, str | None]:
     """The figure in a text: "42%", a number, or the last percentage of a longer text such as a log."""
-    if _NUMBER.fullmatch(text):
-        share = _share(float(text), scale)
-        percent, source, _ = read_fraction(share)
+    if (figure := read_number(text)) is not None:
+        known = whole is not None and whole > 0
+        percent, source, _ = read_fraction(figure / whole) if whole is not None and known else (None, None, None)
         return percent, source and "parsed", as_sent(text)
     percent, source, raw = read_fraction(text)
     if percent is not None:
@@ -186,9 +203,22 @@ def _progress_in(text: str, scale: object) -> tuple[int | None, ProgressSource |
 def _log(value: object) -> str:
     """A log as one text: it is a text, or a list of lines, of which each may have several."""
     if isinstance(value, list):
-        entries = [entry for entry in cast("list[object]", value) if is_something(entry)]
+        entries = [entry for entry in cast("list[object]", value) if entry not in (None, "")]
         return "".join(f"{entry if isinstance(entry, str) else json.dumps(entry)}\n" for entry in entries)
     return value if isinstance(value, str) else ""
+
+
+def _others(urls: object) -> int:
+    """How many of *urls*, beside one address or more, are texts and no addresses."""
+    texts = [url for url in cast("list[object]", urls if isinstance(urls, list) else [urls]) if isinstance(url, str)]
+    texts = [text for text in texts if text.strip()]
+    good = sum(bool(candidates(text, _SOME_BASE)) for text in texts)
+    return len(texts) - good if good else 0
+
+
+def _is_below_0(value: object) -> bool:
+    """Whether *value* is a negative number, by which many say that they do not know."""
+    return (read_number(value) or 0) < 0
 
 
 def _word(value: object) -> str | None:
@@ -198,5 +228,8 @@ def _word(value: object) -> str | None:
             return value or None
         case bool() | int() | float():
             return json.dumps(value)
+        case list():
+            words = cast("list[object]", value)
+            return _word(words[0]) if len(words) == 1 else None
         case _:
             return None

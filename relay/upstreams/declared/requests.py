@@ -2,15 +2,15 @@
 
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from relay.errors import UsageError
+from relay.hints import unknown
 from relay.upstreams.declared.declaration import AnswerRequest, CancelRequest, SubmitRequest
-from relay.upstreams.declared.templates import BodyTemplate, PathTemplate, QueryTemplate, Values
-from relay.upstreams.masking import is_secret_header
+from relay.upstreams.declared.templates import BodyTemplate, PathTemplate, QueryTemplate, Values, check_no_secret
+from relay.upstreams.http.redaction import is_secret_header
 
 __all__ = ["DeclaredRequest", "FilledRequest", "check_header_name", "checked_headers", "naming"]
 
@@ -30,25 +30,30 @@ class FilledRequest(Struct, frozen=True, kw_only=True):
 
 
 class DeclaredRequest:
-    """One request, which *name* calls it, with the placeholders *known* to it.
+    """One request, which *name* calls it, with the placeholders *known* to it, and those that *page* a list.
 
+    What pages a list is no part of its path.
     Raises UsageError, which names the key.
     """
 
-    def __init__(self, name: str, request: _AnyRequest, known: Collection[str]) -> None:
+    def __init__(self, name: str, request: _AnyRequest, known: Collection[str], *, page: Collection[str] = ()) -> None:
         self.method = request.method
-        self.headers = checked_headers(f"{name}.headers", request.headers)
+        self.headers: Mapping[str, str] = checked_headers(f"{name}.headers", request.headers)
         with naming(f"{name}.path"):
             self._path = PathTemplate(request.path, known)
         with naming(f"{name}.query"):
-            self._query = QueryTemplate(request.query, known)
+            self._query = QueryTemplate(request.query, (*known, *page))
         with naming(f"{name}.body"):
-            self._body = BodyTemplate(request.body, known)
+            self._body = BodyTemplate(request.body, (*known, *page))
         self._places = (*self._path.places, *self._query.places, *self._body.places)
 
     def names(self, root: str) -> bool:
         """Whether a placeholder stands for *root*, or a part of it."""
         return any(place.root == root for place in self._places)
+
+    def demands(self, root: str) -> bool:
+        """Whether *root* must have a value: a placeholder stands for it that is not optional."""
+        return any(place.root == root and not place.optional for place in self._places)
 
     def filled(self, values: Values) -> FilledRequest:
         """The request with *values* put in. Raises UsageError, or UpstreamError (not-found) for an impossible task."""
@@ -66,8 +71,7 @@ class DeclaredRequest:
             return
         for key in input:
             if key not in used:
-                near = get_close_matches(key, used, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(used)) or 'none'}"
+                hint = unknown(key, sorted(used)) if used else "known are none"
                 raise UsageError(f"the input has an unknown key {key!r}; {hint}")
 
 
@@ -86,6 +90,8 @@ def checked_headers(name: str, headers: Mapping[str, str]) -> Mapping[str, str]:
         check_header_name(name, header)
         if is_secret_header(header):
             raise UsageError(f"{name} has {header!r}, which holds a secret; use token, auth_header and auth_scheme")
+        with naming(f"{name}.{header}"):
+            check_no_secret(value)
         if not value.isascii() or not value.isprintable():
             raise UsageError(f"{name}.{header} must be printable ASCII")
     return headers

@@ -10,10 +10,11 @@ from urllib.parse import quote, urlencode
 from msgspec import Struct
 
 from relay.errors import UpstreamError, UsageError
-from relay.tables import unknown
-from relay.upstreams.items import segment
+from relay.hints import unknown
+from relay.secret import find_reference
+from relay.upstreams.per_task import segment
 
-__all__ = ["BodyTemplate", "PathTemplate", "QueryTemplate", "Values"]
+__all__ = ["BodyTemplate", "PathTemplate", "QueryTemplate", "Values", "check_no_secret"]
 
 Values = Mapping[str, Any]
 """What each placeholder stands for, by the part of its name before the first dot."""
@@ -40,7 +41,7 @@ class _Place(Struct, frozen=True):
         return self.name.partition(".")[0]
 
     def value(self, values: Values) -> object:
-        """What it stands for, `_MISSING` for nothing. Raises UsageError where there must be something."""
+        """The value that it stands for, `_MISSING` for none. Raises UsageError if there must be one."""
         found: Any = values
         way = self.name.split(".")
         for part in way:
@@ -54,14 +55,14 @@ _Pieces = tuple[str | _Place, ...]
 
 
 class PathTemplate:
-    """A path below the base URL. Whatever is put in stays one segment of it, or, as `{+name}`, whole segments.
+    """A path below the base URL. A value stays one segment of it, or, as `{+name}`, whole segments.
 
     Raises UsageError for a path that leads elsewhere, in words that follow a key's name.
     """
 
     def __init__(self, text: str, known: Collection[str]) -> None:
         self._pieces = _parsed(text, known)
-        self.places = tuple(_places(self._pieces))
+        self.places: tuple[_Place, ...] = tuple(_places(self._pieces))
         literal = "".join(piece if isinstance(piece, str) else "x" for piece in self._pieces)
         if any(place.optional for place in self.places):
             raise UsageError("has a placeholder that may be empty; that is for query and body")
@@ -80,7 +81,9 @@ class QueryTemplate:
 
     def __init__(self, table: Mapping[str, object], known: Collection[str]) -> None:
         self._parameters = {key: _parsed(_text(value), known) for key, value in table.items()}
-        self.places = tuple(place for pieces in self._parameters.values() for place in _places(pieces))
+        self.places: tuple[_Place, ...] = tuple(
+            place for pieces in self._parameters.values() for place in _places(pieces)
+        )
 
     def filled(self, values: Values) -> str:
         """The query with its question mark, empty without parameters. Raises UsageError."""
@@ -98,16 +101,29 @@ class BodyTemplate:
 
     def __init__(self, body: object, known: Collection[str]) -> None:
         self._body = _parsed_body(body, known, _DEPTH)
-        self.places = tuple(_places_within(self._body))
+        self.places: tuple[_Place, ...] = tuple(_places_within(self._body))
 
     def filled(self, values: Values) -> Any:
-        """What is sent as JSON, None for no body. Raises UsageError where a value is missing."""
+        """The JSON body, None for no body. Raises UsageError if a value is missing."""
         filled = _filled(self._body, values)
         return None if filled is _MISSING else filled
 
 
+def check_no_secret(text: str) -> None:
+    """Raise UsageError where *text* refers to a secret, which would be sent as the reference stands."""
+    if (reference := find_reference(text)) is not None:
+        raise UsageError(
+            f'has "{reference}", and takes no secret: that text itself would be sent. A declaration sends one secret,'
+            " in one header: use token, auth_header and auth_scheme; a secret in a query or a body needs an adapter"
+        )
+
+
 def _parsed(text: str, known: Collection[str]) -> _Pieces:
-    """*text* in pieces; `{{` and `}}` are braces. Raises UsageError for what is in braces and no placeholder."""
+    """*text* in pieces; `{{` and `}}` are braces.
+
+    Raises UsageError for what is in braces and no placeholder, and for a secret.
+    """
+    check_no_secret(text)
     pieces: list[str | _Place] = []
     for piece in _PIECES.findall(text):
         if piece in ("{{", "}}"):

@@ -1,4 +1,4 @@
-"""The dialect of ComfyUI: a queue and a history to poll, and a WebSocket that tells at once, and may miss the end.
+"""The dialect of ComfyUI: a queue and a history to poll, and a WebSocket that reports at once, and may miss the end.
 
 The wire is that of ComfyUI's own `server.py` (`/prompt`, `/queue`, `/history`, `/ws`), `execution.py` (a history entry
 and its messages) and `main.py` (`progress`).
@@ -7,8 +7,9 @@ and its messages) and `main.py` (`progress`).
 import asyncio
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, ClassVar, Final, Self, TypeGuard, Unpack, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -17,42 +18,36 @@ from msgspec import Struct
 
 from relay.clock import Clock, SystemClock
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Answer, Failure, Observation, Result
-from relay.upstreams.base import ExchangeListener, News
-from relay.upstreams.http import HttpClient, Reply, Token
-from relay.upstreams.items import TASK_LIMIT, as_object, segment
-from relay.upstreams.listening import keep_listening, websocket
-from relay.upstreams.media import media_type
-from relay.upstreams.nodes import Heard
+from relay.jobs.observations import Answer, Failure, Observation, Result
+from relay.secret import NO_SECRET, Secret
+from relay.supervision.supervisor import Supervise, unsupervised
+from relay.upstreams.base import News
+from relay.upstreams.dialects.comfyui_nodes import NodeProgress
+from relay.upstreams.http.account import AccountUpstream, TimingOptions
+from relay.upstreams.http.client import NotYetError, Reply, Token
+from relay.upstreams.http.empty_answer import without_a_list
+from relay.upstreams.http.push import keep_listening, websocket
+from relay.upstreams.http.redaction import redact_answer
+from relay.upstreams.per_task import TASK_LIMIT, as_object, paced, segment
+from relay.upstreams.reading.fields import Fields
+from relay.upstreams.reading.links import safe
+from relay.upstreams.reading.media import media_type_of_file
+from relay.upstreams.reading.values import identifier, read_number
+from relay.upstreams.settings import Name, PerAccountSettings, UpstreamSettings
 
-__all__ = ["ComfyUI"]
+__all__ = ["ComfyUI", "ComfyUISettings"]
 
 QUEUE_LIMIT: Final = 16 * 1024 * 1024
 """The most bytes of the queue that are read: it holds every workflow whole."""
 
-HEARD_LIMIT: Final = 1_000
-"""Of how many tasks is remembered what was heard of them."""
+PROGRESS_LIMIT: Final = 1_000
+"""How many tasks' WebSocket progress is kept."""
 
+_LISTS: Final = ("queue_running", "queue_pending")
 _LONG: Final = 256 * 1024
 _OF_ONE_TASK: Final = frozenset({"malformed", "not-found", "refused"})
 _STEPS_APART: Final = 1.0
 """Seconds between two polls that the steps within a node bring: there may be fifty a second."""
-
-
-class _Queue(Struct):
-    # Each entry is [number, prompt id, workflow, extra data, nodes to execute].
-    queue_running: list[list[Any]]
-    queue_pending: list[list[Any]]
-
-
-class _Status(Struct):
-    status_str: str | None = None
-    messages: list[Any] | None = None
-
-
-class _Past(Struct):
-    outputs: dict[str, Any] | None = None
-    status: _Status | None = None
 
 
 class _Message(Struct):
@@ -60,40 +55,41 @@ class _Message(Struct):
     data: dict[str, Any]
 
 
-class ComfyUI:
+class ComfyUISettings(PerAccountSettings, frozen=True, kw_only=True):
+    """One ComfyUI server, as `relay.upstreams.ComfyUI` has it."""
+
+    kind: ClassVar[str] = "comfyui"
+
+    token: Secret = NO_SECRET
+    name: Name = kind
+
+
+class ComfyUI(AccountUpstream):
     """One ComfyUI server. It has no accounts; a *token* is for a proxy before it.
 
     One request answers for all tasks in the queue, and one more for each that has left it. Of tasks that were submitted
-    here, the WebSocket tells how far they are, and brings polls forward; without it they are polled all the same. The
+    here, the WebSocket reports the progress, and brings polls forward; without it they are polled all the same. The
     percent is how many of a workflow's nodes are done, an estimate: they do not take equally long. *interval*,
     *deadline* and *timeout* are in seconds. Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
+    settings: ClassVar[type[UpstreamSettings]] = ComfyUISettings
+
     def __init__(
-        self,
-        base_url: str,
-        token: Token = None,
-        *,
-        name: str = "comfyui",
-        interval: float = 2.5,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        clock: Clock | None = None,
+        self, base_url: str, token: Token = None, *, clock: Clock | None = None, **options: Unpack[TimingOptions]
     ) -> None:
-        self.name = name
-        self.interval = interval
-        self.deadline = deadline
-        self.on_exchange: ExchangeListener | None = None
+        super().__init__(base_url, token, clock=clock, **options)
         self.on_news: News | None = None
+        self.supervise: Supervise = unsupervised
         self._clock: Clock = clock or SystemClock()
-        self._http = HttpClient(base_url, token, upstream=name, timeout=timeout, clock=clock)
         self._client = uuid.uuid4().hex
-        self._heard: dict[str, Heard] = {}
+        self._progress: dict[str, NodeProgress] = {}
         self._listener: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        self._listener = asyncio.create_task(keep_listening(self._listen, self._clock), name=f"listen to {self.name}")
+        await super().__aenter__()
+        listen = partial(keep_listening, self._listen, self._clock)
+        self._listener = self.supervise(f"the listener to {self.name}", listen)
         return self
 
     async def __aexit__(
@@ -103,44 +99,52 @@ class ComfyUI:
         if listener is not None:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
-        await self._http.__aexit__(kind, error, trace)
-
-    def credential(self) -> object:
-        """A value that changes whenever the token does."""
-        return self._http.credential()
+        await super().__aexit__(kind, error, trace)
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         """What the queue says about *tasks*, and the history about those that are not in it. Raises UpstreamError.
 
-        ComfyUI moves a task from the one to the other at once, so one that is in neither is not there.
+        ComfyUI moves a task from the one to the other at once, so one that is in neither is not there. Where a part of
+        the queue cannot be read, tasks that are not in the rest get an UpstreamError each.
         """
         reply = await self._request("GET", "queue", tasks, limit=QUEUE_LIMIT)
-        waiting = await asyncio.to_thread(_read, reply) if len(reply.body) > _LONG else _read(reply)
-        said: dict[str, Observation | UpstreamError] = {}
+        if (answer := without_a_list(reply, tasks)) is not None:
+            return answer
+        queue = await asyncio.to_thread(_read, reply) if len(reply.body) > _LONG else _read(reply)
+        waiting, problem = queue
+        if problem is not None and not any(task in waiting for task in tasks):
+            raise problem
+        answers: dict[str, Observation | UpstreamError] = {}
         for task in dict.fromkeys(tasks):
             found: Observation | UpstreamError | None
             try:
-                found = self._queued(task, waiting[task]) if task in waiting else await self._past(task)
+                found = self._queued(task, waiting[task]) if task in waiting else problem or await self._past(task)
+            except NotYetError:
+                found = Observation(status="running")
             except UpstreamError as error:
                 if error.kind not in _OF_ONE_TASK:
                     raise
                 found = error
             if found is not None:
-                said[task] = found
-        return Answer(listed=len(waiting), tasks=said)
+                answers[task] = redact_answer(paced(found, reply), self._http.redactor)
+        return Answer(listed=len(waiting), tasks=answers, poll_after=reply.poll_after)
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        if not isinstance(input.get("prompt"), dict) or not input["prompt"]:
+            raise UsageError("the input needs the key 'prompt', a workflow in API format")
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Queue *input*, the body of the request, whose `prompt` is a workflow in API format; return its prompt id.
 
         Raises UsageError where there is no workflow, UpstreamError where ComfyUI does not take it.
         """
-        if not isinstance(input.get("prompt"), dict) or not input["prompt"]:
-            raise UsageError("the input needs the key 'prompt', a workflow in API format")
+        self.check_input(input)
         reply = await self._request("POST", "prompt", (), json={**input, "client_id": self._client})
-        task = as_object(reply.json()).get("prompt_id")
-        if not isinstance(task, str) or not 0 < len(task) <= TASK_LIMIT:
+        task = identifier(as_object(reply.json()).get("prompt_id"))
+        if task is None or len(task) > TASK_LIMIT:
             raise UpstreamError("malformed", "the task may be queued, but the answer names no prompt_id")
-        return task
+        return self._http.redactor.task(task)
 
     async def cancel(self, task: str) -> None:
         """Take *task* out of the queue, or interrupt it where it runs. Raises UpstreamError.
@@ -148,7 +152,9 @@ class ComfyUI:
         Nothing is interrupted unless the queue says that it runs: older servers interrupt whatever does.
         """
         reply = await self._request("GET", "queue", (task,), limit=QUEUE_LIMIT)
-        waiting = _read(reply)
+        waiting, problem = _read(reply)
+        if problem is not None and task not in waiting:
+            raise problem
         if task not in waiting:
             raise UpstreamError("not-found", "the task is not in the queue; it may have ended")
         if waiting[task].position is None:
@@ -159,45 +165,53 @@ class ComfyUI:
     def _queued(self, task: str, place: "_Place") -> Observation:
         if place.position is not None:
             return Observation(status="queued", raw_status="pending", queue_position=place.position)
-        heard = self._heard.get(task)
-        percent = heard.percent(place.nodes) if heard is not None else None
+        progress = self._progress.get(task)
+        percent = progress.percent(place.nodes) if progress is not None else None
         source = None if percent is None else "estimated"
         return Observation(status="running", raw_status="running", percent=percent, source=cast(Any, source))
 
     async def _past(self, task: str) -> Observation | None:
         reply = await self._request("GET", f"history/{segment(task)}", (task,))
-        entry = as_object(reply.json()).get(task)
-        if entry is None:
+        history = Fields(as_object(reply.json()))
+        if not history[task]:
             return None
-        try:
-            past = msgspec.convert(entry, _Past)
-        except msgspec.ValidationError as error:
-            raise UpstreamError("malformed", f"the answer is not in this dialect: {error}") from None
-        self._heard.pop(task, None)
-        word = self._http.mask(past.status.status_str or "") if past.status is not None else None
-        if word == "error":
-            return Observation(status="failed", raw_status=word, failure=self._failure(past.status))
-        return Observation(status="succeeded", raw_status=word, result=self._result(past.outputs or {}))
+        past = history.vital(task)
+        self._progress.pop(task, None)
+        word = past["status"]
+        state = Fields({"status_str": word}) if isinstance(word, str) else past.vital("status")
+        word, status = state.status("status_str")
+        word = word and self._http.redactor(word)
+        if status in ("failed", "cancelled"):
+            return Observation(status="failed", raw_status=word, failure=self._failure(state), warning=past.warning)
+        # Older servers keep no status: then the outputs show the end.
+        result = self._result(past.part("outputs") if word else past.vital("outputs"), fileless=status == "succeeded")
+        return Observation(status="succeeded", raw_status=word, result=result, warning=past.warning)
 
-    def _failure(self, status: _Status | None) -> Failure:
-        messages = dict(_pairs(status.messages if status is not None else None))
+    def _failure(self, status: Fields) -> Failure:
+        messages = dict(_pairs(status.items("messages")))
         if "execution_interrupted" in messages:
             return Failure(kind="cancelled", message="it was interrupted")
         data = messages.get("execution_error", {})
-        said = data.get("exception_message")
-        words = " ".join(said.split()) if isinstance(said, str) else "the upstream says 'error'"
+        message = data.get("exception_message")
+        words = " ".join(message.split()) if isinstance(message, str) else "the upstream says 'error'"
         where = f"{data['node_type']}: " if isinstance(data.get("node_type"), str) else ""
         memory = "OutOfMemory" in str(data.get("exception_type"))
-        return Failure(kind="upstream", message=self._http.mask(where + words), retryable=memory)
+        return Failure(kind="upstream", message=self._http.redactor(where + words), retryable=memory)
 
-    def _result(self, outputs: Mapping[str, Any]) -> Result:
-        """The files that were saved; where there are none, the passing ones, which a restart of ComfyUI clears away."""
+    def _result(self, outputs: Fields, *, fileless: bool) -> Result:
+        """The files that were saved; where there are none, the passing ones, which a restart of ComfyUI clears away.
+
+        Texts that nodes show are the value. A *fileless* workflow may have done its work elsewhere.
+        """
         found = list(_files(outputs))
-        kept = [file for file in found if file.get("type", "output") == "output"] or found
-        kinds = [media_type(file["filename"]) for file in kept]
+        saved = [file for file in found if file.get("type", "output") == "output"] or found
+        kinds = [media_type_of_file(file["filename"]) for file in saved]
+        texts = safe(_texts(outputs), self._http.redactor.value)
         return Result(
-            urls=tuple(f"{self._http.base_url}/view?{urlencode(file)}" for file in kept),
+            urls=tuple(f"{self._http.base_url}/view?{_query(file)}" for file in saved),
             media_types=tuple(kind for kind in kinds if kind is not None) if None not in kinds else (),
+            value=texts[0] if len(texts) == 1 else texts or None,
+            fileless=fileless and not saved,
         )
 
     async def _request(
@@ -208,17 +222,17 @@ class ComfyUI:
         )
 
     async def _listen(self) -> bool:
-        """Hear the WebSocket out; return whether it said anything. Pictures are binary, and passed over."""
-        heard = False
+        """Read the WebSocket to its end; return whether it sent any text. Pictures are binary, and ignored."""
+        received = False
         async with websocket(self._http, f"ws?clientId={self._client}") as socket:
-            self._wake(list(self._heard))
+            self._wake(list(self._progress))
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    heard = True
-                    self._hear(message.data)
-        return heard
+                    received = True
+                    self._receive(message.data)
+        return received
 
-    def _hear(self, text: str) -> None:
+    def _receive(self, text: str) -> None:
         try:
             message = msgspec.json.decode(text, type=_Message)
         except (msgspec.DecodeError, RecursionError):
@@ -226,13 +240,13 @@ class ComfyUI:
         task = message.data.get("prompt_id")
         if not isinstance(task, str) or len(task) > TASK_LIMIT:
             return
-        heard = self._heard.pop(task, None) or Heard()
-        self._heard[task] = heard
-        if len(self._heard) > HEARD_LIMIT:
-            del self._heard[next(iter(self._heard))]
+        progress = self._progress.pop(task, None) or NodeProgress()
+        self._progress[task] = progress
+        if len(self._progress) > PROGRESS_LIMIT:
+            del self._progress[next(iter(self._progress))]
         now = self._clock.monotonic()
-        if heard.hear(message.type, message.data) or now >= heard.told_at + _STEPS_APART:
-            heard.told_at = now
+        if progress.receive(message.type, message.data) or now >= progress.reported_at + _STEPS_APART:
+            progress.reported_at = now
             self._wake([task])
 
     def _wake(self, tasks: Sequence[str]) -> None:
@@ -248,42 +262,61 @@ class _Place(Struct, frozen=True):
     position: int | None = None
 
 
-def _read(reply: Reply) -> dict[str, _Place]:
-    try:
-        queue = msgspec.convert(as_object(reply.json()), _Queue)
-    except msgspec.ValidationError as error:
-        raise UpstreamError("malformed", f"the answer is not in this dialect: {error}") from None
+def _read(reply: Reply) -> tuple[dict[str, _Place], UpstreamError | None]:
+    """Where each task is, and what cannot be read; each entry is [number, prompt id, workflow, extra data, nodes].
+
+    Raises UpstreamError (malformed) where it is no queue at all.
+    """
+    queue = Fields(as_object(reply.json()))
+    problems = [queue.unlike("a list", name) for name in _LISTS if not isinstance(queue[name], list)]
+    if len(problems) == len(_LISTS):
+        raise problems[0]
     # The queue is a heap: only its first entry is where it belongs.
-    pending = sorted(filter(_is_entry, queue.queue_pending), key=lambda entry: entry[0])
+    pending = sorted(filter(_is_entry, queue.items("queue_pending")), key=lambda entry: read_number(entry[0]) or 0.0)
     places = {entry[1]: _Place(_nodes(entry), number) for number, entry in enumerate(pending)}
-    return places | {entry[1]: _Place(_nodes(entry)) for entry in filter(_is_entry, queue.queue_running)}
+    running = filter(_is_entry, queue.items("queue_running"))
+    return places | {entry[1]: _Place(_nodes(entry)) for entry in running}, next(iter(problems), None)
 
 
-def _is_entry(entry: list[Any]) -> bool:
-    return len(entry) > 1 and isinstance(entry[0], int | float) and isinstance(entry[1], str)
+def _is_entry(entry: object) -> TypeGuard[list[Any]]:
+    return isinstance(entry, list) and len(parts := cast("list[object]", entry)) > 1 and isinstance(parts[1], str)
 
 
 def _nodes(entry: list[Any]) -> int:
     return len(_fields(entry[2])) if len(entry) > 2 else 0
 
 
-def _pairs(messages: list[Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    for message in messages or ():
+def _pairs(messages: list[object]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for message in cast("list[Any]", messages):
         match message:
-            case [str(kind), data]:
+            case [str(kind), data] | {"type": str(kind), "data": data}:
                 yield kind, _fields(data)
             case _:
                 pass
 
 
-def _files(outputs: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Each file in what nodes put out, by whatever name they call their lists of them."""
-    for output in outputs.values():
-        for files in _fields(output).values():
-            for file in map(_fields, cast("list[object]", files) if isinstance(files, list) else ()):
-                named = {key: file[key] for key in ("filename", "subfolder", "type") if isinstance(file.get(key), str)}
-                if named.get("filename"):
-                    yield named
+def _parts(outputs: Fields) -> Iterator[object]:
+    """Each part of what nodes put out, by whatever name they call their lists of them."""
+    for node in outputs:
+        put_out = outputs[node]
+        for parts in _fields(cast(object, put_out)).values() if isinstance(put_out, dict) else (put_out,):
+            # Some nodes put out one part alone, and no list of them.
+            yield from cast("list[object]", parts) if isinstance(parts, list) else (parts,)
+
+
+def _files(outputs: Fields) -> Iterator[dict[str, str]]:
+    for file in map(_fields, _parts(outputs)):
+        named = {key: file[key] for key in ("filename", "subfolder", "type") if isinstance(file.get(key), str)}
+        if named.get("filename"):
+            yield named
+
+
+def _texts(outputs: Fields) -> list[str]:
+    return [part for part in _parts(outputs) if isinstance(part, str) and part.strip()]
+
+
+def _query(file: Mapping[str, str]) -> str:
+    return urlencode(file, errors="replace")
 
 
 def _fields(value: object) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""How far a workflow of nodes is, by what its server tells of each node. Pure: no I/O, no clock."""
+"""The progress of a workflow of nodes, by its server's reports on each node. Pure: no I/O, no clock."""
 
 import math
 from typing import Any, Final, cast
 
-__all__ = ["Heard"]
+from relay.upstreams.reading.values import read_number
+
+__all__ = ["NodeProgress"]
 
 NODES: Final = 10_000
 """How many nodes of one workflow are remembered."""
@@ -21,21 +23,21 @@ _STATES: Final = frozenset(
 )
 
 
-class Heard:
-    """What ComfyUI's WebSocket has told of one task: which nodes are done, and how far the one at work is.
+class NodeProgress:
+    """ComfyUI's WebSocket messages about one task: which nodes are done, and how far the one at work is.
 
-    *told_at* is when that was last passed on, on the caller's clock.
+    *reported_at* is when that was last passed on, on the caller's clock.
     """
 
-    __slots__ = ("_at_work", "_done", "_share", "told_at")
+    __slots__ = ("_at_work", "_done", "_share", "reported_at")
 
     def __init__(self) -> None:
-        self.told_at = -math.inf
+        self.reported_at: float = -math.inf
         self._done: set[str] = set()
         self._at_work: str | None = None
         self._share = 0.0
 
-    def hear(self, kind: str, data: dict[str, Any]) -> bool:
+    def receive(self, kind: str, data: dict[str, Any]) -> bool:
         """Take in one message; return whether it is more than a step within a node."""
         match kind:
             case "execution_start":
@@ -79,7 +81,5 @@ class Heard:
 
 def _share(value: object, whole: object) -> float:
     """How much *value* is of *whole*, from 0 to 1; 0 for what makes no sense."""
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in (value, whole)):
-        return 0.0
-    part, all_of_it = float(cast(float, value)), float(cast(float, whole))
-    return min(1.0, max(0.0, part / all_of_it)) if all_of_it > 0 and math.isfinite(part) else 0.0
+    part, all_of_it = read_number(value), read_number(whole)
+    return min(1.0, max(0.0, part / all_of_it)) if part is not None and all_of_it is not None and all_of_it > 0 else 0.0

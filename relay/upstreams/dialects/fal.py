@@ -4,26 +4,29 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Annotated, Any, ClassVar, Final, Unpack, cast
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Answer, Failure, Observation, normalised
+from relay.jobs.observations import Answer, Failure, Observation
+from relay.supervision.supervisor import Supervise, unsupervised
 from relay.upstreams.base import News
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import ItemUpstream, as_object
-from relay.upstreams.listening import NotServedError, server_sent
-from relay.upstreams.media import is_link
-from relay.upstreams.outputs import files, links
-from relay.upstreams.wire import read_count
+from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.push import NotServedError, server_sent
+from relay.upstreams.per_task import PerTaskOptions, PerTaskUpstream, as_object
+from relay.upstreams.reading.fields import Fields
+from relay.upstreams.reading.links import links, output
+from relay.upstreams.reading.media import is_link
+from relay.upstreams.reading.values import is_something, read_count
+from relay.upstreams.settings import Flag, Name, Seconds, UpstreamSettings, WebhookUpstreamSettings
 
-__all__ = ["Fal"]
+__all__ = ["Fal", "FalSettings"]
 
 STREAMS: Final = 32
 """How many tasks have their status streamed at once: each holds a connection."""
@@ -35,24 +38,39 @@ _MODEL: Final = re.compile(rf"{_NAME}(?:/{_NAME})+")
 _REQUEST: Final = re.compile(rf"(?:(?:workflows|comfy)/)?{_NAME}/{_NAME}/requests/{_NAME}")
 _APPLICATION: Final = re.compile(rf"(?:(?:workflows|comfy)/)?{_NAME}/{_NAME}")
 
+_ModelName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$", description="a model such as fal-ai/fast-sdxl")
+]
+
 _NOT_RETRYABLE: Final = frozenset({"bad_request", "client_cancelled"})
 _OF_THE_MODEL: Final = (400, 422)
 
 
 class _Status(Struct):
+    """What a stream says of a status: whatever else it holds is polled."""
+
     status: str
     queue_position: Any = None
-    logs: Any = None
-    error: Any = None
-    error_type: Any = None
 
 
-class Fal(ItemUpstream):
+class FalSettings(WebhookUpstreamSettings, frozen=True, kw_only=True):
+    """One account in fal's queue. With a *model*, a request id alone is one of that model."""
+
+    kind: ClassVar[str] = "fal"
+
+    name: Name = kind
+    interval: Seconds = 2.5
+    model: _ModelName | None = None
+    stream: Flag = False
+
+
+class Fal(PerTaskUpstream):
     """The requests of one account in fal's queue.
 
     A task is what an address holds behind the host, `fal-ai/fast-sdxl/requests/80e732af...`; with a *model*, a request
     id alone is one of that model. *base_url* is `https://queue.fal.run`. *interval*, *deadline* and *timeout* are in
-    seconds. At most *concurrency* polls are under way at once. A result is every `url` in what the model put out.
+    seconds. At most *concurrency* polls are under way at once. A result is every `url` in what the
+    model put out, and that itself where it is more than addresses.
 
     With *stream*, up to STREAMS tasks have their status streamed, and one whose status changes is polled at once. Where
     fal does not serve that, polling goes on alone.
@@ -60,34 +78,24 @@ class Fal(ItemUpstream):
     Raises UsageError where *base_url*, *token* or *model* cannot be what they should.
     """
 
+    settings: ClassVar[type[UpstreamSettings]] = FalSettings
+    image_at: str | None = "image_url"
+    auth_scheme = "Key"
+
     def __init__(
         self,
         base_url: str,
         token: Token,
         *,
-        name: str = "fal",
         model: str | None = None,
         stream: bool = False,
-        interval: float = 2.5,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
+        **options: Unpack[PerTaskOptions],
     ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-            scheme="Key",
-        )
+        super().__init__(base_url, token, **options)
         self.on_news: News | None = None
         self._model = None if model is None else _checked(model)
         self._stream = stream
+        self.supervise: Supervise = unsupervised
         self._streams: dict[str, asyncio.Task[None]] = {}
 
     async def __aexit__(
@@ -99,6 +107,10 @@ class Fal(ItemUpstream):
         await asyncio.gather(*streams, return_exceptions=True)
         await super().__aexit__(kind, error, trace)
 
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        self._submission(input)
+
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Put a request of *input*, the body of the request, into the queue and return its task id.
 
@@ -106,6 +118,11 @@ class Fal(ItemUpstream):
         `fal_webhook` is an address that fal calls at the end. Raises UsageError where there is no model or no such
         address, UpstreamError where the upstream does not take it.
         """
+        path, body = self._submission(input)
+        return _task(await self._create(path, body, key="response_url"))
+
+    def _submission(self, input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The path and the body of the request that submits *input*. Raises UsageError."""
         body = dict(input)
         model = body.pop("model", self._model)
         if model is None:
@@ -115,7 +132,7 @@ class Fal(ItemUpstream):
             if not is_link(called):
                 raise UsageError("the key 'fal_webhook' of the input is an http or https address")
             path += f"?fal_webhook={quote(called, safe='')}"
-        return _task(await self._create(path, body, key="response_url"))
+        return path, body
 
     async def cancel(self, task: str) -> None:
         """Ask fal to stop *task*. Raises UpstreamError, also for a request that is completed."""
@@ -128,8 +145,8 @@ class Fal(ItemUpstream):
         """
         return await self._each(tasks, self._fetched)
 
-    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
-        """See `relay.upstreams.CallsBack`."""
+    def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.AcceptsWebhook`."""
         return {"fal_webhook": url, **input}
 
     def _request_path(self, task: str) -> str:
@@ -142,51 +159,55 @@ class Fal(ItemUpstream):
     def _path(self, task: str) -> str:
         return f"{self._request_path(task)}/status?logs=1"
 
-    def _listen(self, task: str, said: _Status) -> None:
-        """Open the stream of *task*, whose status is *said*, unless it is open or there are enough."""
+    def _listen(self, task: str, known: _Status) -> None:
+        """Open the stream of *task*, given its present status, unless it is open or there are enough."""
         if self._stream and self.on_news is not None and task not in self._streams and len(self._streams) < STREAMS:
-            stream = asyncio.create_task(self._hear(task, said, self.on_news), name=f"stream of {task}")
+            stream = self.supervise(f"the stream of {task}", partial(self._follow, task, known, self.on_news))
             self._streams[task] = stream
             stream.add_done_callback(lambda _: self._streams.pop(task, None))
 
-    async def _hear(self, task: str, known: _Status, tell: News) -> None:
-        """Tell of each change of status until the stream ends or nobody follows *task*. The next poll opens another."""
+    async def _follow(self, task: str, known: _Status, report: News) -> None:
+        """Report each change of status until the stream ends or no job follows *task*. The next poll opens another."""
         try:
             async with aclosing(server_sent(self._http, f"{self._request_path(task)}/status/stream")) as stream:
                 async for data in stream:
-                    said = msgspec.json.decode(data, type=_Status)
-                    if (said.status, said.queue_position) != (known.status, known.queue_position) and not tell(task):
+                    status = msgspec.json.decode(data, type=_Status)
+                    if status != known and not report(task):
                         return
-                    known = said
+                    known = status
         except NotServedError:
             self._stream = False
         except (aiohttp.ClientError, OSError, UpstreamError, ValueError, msgspec.MsgspecError):
             pass
 
     def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        said = self._typed(body, _Status)
-        status = normalised(said.status)
+        answer = Fields(body)
+        word, status = answer.status("status")
+        if word is None:
+            raise answer.unlike("a text", "status")
+        error, code = answer["error"], answer["error_type"]
         if status not in ("succeeded", "failed", "cancelled"):
-            self._listen(task, said)
-        log = tuple(self._words(line) for line in _messages(said.logs))
-        if status == "succeeded" and (said.error or said.error_type):
-            return Observation(
-                status="failed", raw_status=said.status, log=log, log_offset=0, failure=self._failure(said)
-            )
+            self._listen(task, _Status(word, answer["queue_position"]))
+        log = tuple(self._words(line) for line in _messages(answer.items("logs")))
+        if status == "succeeded" and (is_something(error) or is_something(code)):
+            status, failure = "failed", self._failure(word, error, code)
+        else:
+            failure = self._ended(status, word, reason=error, code=code, answer=answer)
         return Observation(
             status=status,
-            raw_status=said.status,
-            queue_position=read_count(said.queue_position) if status == "queued" else None,
+            raw_status=word,
+            queue_position=read_count(answer["queue_position"]) if status == "queued" else None,
             log=log,
             log_offset=0,
-            failure=self._ended(status, said.status, reason=said.error, code=said.error_type),
+            failure=failure,
+            warning=answer.warning,
         )
 
-    def _failure(self, said: _Status) -> Failure | None:
-        if said.error_type == "client_cancelled":
-            return self._ended("cancelled", said.status, reason=said.error, code=said.error_type)
-        failure = self._ended("failed", said.status, reason=said.error, code=said.error_type)
-        if failure is not None and said.error_type in _NOT_RETRYABLE:
+    def _failure(self, word: str, error: object, code: object) -> Failure | None:
+        if code == "client_cancelled":
+            return self._ended("cancelled", word, reason=error, code=code)
+        failure = self._ended("failed", word, reason=error, code=code)
+        if failure is not None and isinstance(code, str) and code in _NOT_RETRYABLE:
             return Failure(kind=failure.kind, message=failure.message)
         return failure
 
@@ -197,10 +218,12 @@ class Fal(ItemUpstream):
         body = reply.json()
         if reply.status in _OF_THE_MODEL:
             return self._declined(as_object(body).get("detail"))
-        return Observation(status="succeeded", raw_status="COMPLETED", result=files(links(body, "url") or links(body)))
+        here = f"{self._http.base_url}/{self._request_path(task)}"
+        made = output(body, links(body, "url", here) or links(body), self._http.redactor.value)
+        return Observation(status="succeeded", raw_status="COMPLETED", result=made)
 
     def _declined(self, detail: Any) -> Observation | None:
-        """What it means that a model answered with an error; *detail* is a text, or a list as FastAPI makes them."""
+        """The meaning of an error that a model answered; *detail* is a text, or a list as FastAPI makes them."""
         first = cast("list[object]", detail)[0] if isinstance(detail, list) and detail else None
         fields = cast("dict[str, object]", first) if isinstance(first, dict) else {}
         reason: Any = fields.get("msg", cast(Any, detail))
@@ -211,9 +234,8 @@ class Fal(ItemUpstream):
         return Observation(status="failed", raw_status="COMPLETED", failure=failure)
 
 
-def _messages(logs: object) -> list[str]:
+def _messages(entries: list[object]) -> list[str]:
     """The lines of a list of log messages; a message may have several."""
-    entries = cast("list[object]", logs) if isinstance(logs, list) else []
     messages = [
         cast("dict[str, object]", entry).get("message") if isinstance(entry, dict) else entry for entry in entries
     ]

@@ -1,20 +1,25 @@
-"""The dialect of Kling's API: an envelope with a code, which tells of errors also where HTTP says 200."""
+"""The dialect of Kling's API: an envelope with a code, which reports errors even if HTTP says 200."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from msgspec import Struct
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError, UsageError
-from relay.observations import Failure, Observation, normalised
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import TASK_LIMIT, ItemUpstream, as_object, segment
-from relay.upstreams.outputs import files
+from relay.jobs.observations import Failure, Observation, Result
+from relay.secret import NO_SECRET, Secret
+from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.jwt import SignedToken
+from relay.upstreams.per_task import PerTaskUpstream, as_object, segment
+from relay.upstreams.reading.fields import Fields, only
+from relay.upstreams.reading.links import anywhere, files
+from relay.upstreams.reading.values import is_something
+from relay.upstreams.settings import Name, Seconds, UpstreamSettings, WebhookUpstreamSettings
 
-__all__ = ["Kling"]
+__all__ = ["Kling", "KlingSettings"]
 
+_STATUS: Final = ("task_status", "status")
+_LISTS: Final = frozenset({"videos", "images", "audios"})
 _ROUTE: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _RISK: Final = re.compile(r"risk control|sensitive", re.IGNORECASE)
 
@@ -28,61 +33,47 @@ _KINDS: Final[Mapping[int, ErrorKind]] = {
 }
 
 
-class _Video(Struct):
-    url: str | None = None
+class KlingSettings(WebhookUpstreamSettings, frozen=True, kw_only=True):
+    """One account of Kling's API: with a *token*, or with the two keys of which the API's own tokens are made."""
+
+    kind: ClassVar[str] = "kling"
+
+    token: Secret = NO_SECRET
+    name: Name = kind
+    interval: Seconds = 10.0
+    access_key: Secret = NO_SECRET
+    secret_key: Secret = NO_SECRET
 
 
-class _Result(Struct):
-    videos: list[_Video] | None = None
-
-
-class _Task(Struct):
-    task_id: str | None = None
-    task_status: str | None = None
-    task_status_msg: Any = None
-    task_result: _Result | None = None
-
-
-class _Envelope(Struct):
-    code: int
-    message: Any = None
-    data: _Task | None = None
-
-
-class Kling(ItemUpstream):
+class Kling(PerTaskUpstream):
     """The video tasks of one account of Kling's API, or of a gateway that speaks its dialect.
 
     A task is its route and its id, `image2video/7581...`; an id alone is one of `text2video`. *base_url* is
     `https://api-singapore.klingai.com`. The *token* is sent as it is; the API itself takes a JSON Web Token of half an
-    hour at most, which a `relay.upstreams.signed.SignedToken` makes of the account's two keys. *interval*, *deadline*
+    hour at most, which a `relay.upstreams.http.jwt.SignedToken` makes of the account's two keys. *interval*, *deadline*
     and *timeout* are in seconds. At most *concurrency* polls are under way at once. Tasks have no figure of progress,
     and cannot be called off.
 
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "kling",
-        interval: float = 10.0,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-        )
+    settings: ClassVar[type[UpstreamSettings]] = KlingSettings
+    image_at: str | None = "image"
+
+    @classmethod
+    def token_of(cls, settings: UpstreamSettings, clock: Clock) -> Token:
+        """The token as it is given, or tokens that are signed with the two keys."""
+        assert isinstance(settings, KlingSettings)  # noqa: S101 - as `from_settings` calls it
+        given = [secret is not NO_SECRET for secret in (settings.token, settings.access_key, settings.secret_key)]
+        if given == [True, False, False]:
+            return settings.token.reveal
+        if given == [False, True, True]:
+            return SignedToken(settings.access_key.reveal, settings.secret_key.reveal, clock=clock)
+        raise UsageError("give either token, or access_key and secret_key")
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        _request(input)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Create a task of *input*, the body of the request, and return its route and id.
@@ -91,18 +82,19 @@ class Kling(ItemUpstream):
         `image2video`, and else it is a `text2video`. Raises UsageError for what is no route, UpstreamError where the
         upstream does not take it.
         """
-        body = dict(input)
-        route = body.pop("route", "image2video" if {"image", "image_tail"} & body.keys() else "text2video")
-        if not isinstance(route, str) or not _ROUTE.fullmatch(route):
-            raise UsageError("the key 'route' of the input is a word such as text2video or multi-image2video")
-        task = self._opened(as_object((await self._request("POST", f"v1/videos/{route}", json=body)).json())).task_id
-        if not task or len(task) > TASK_LIMIT:
-            raise UpstreamError("malformed", "the task may have been created, but the answer names no task")
-        return f"{route}/{task}"
+        route, body = _request(input)
+        envelope = Fields(as_object((await self._request("POST", f"v1/videos/{route}", json=body)).json()))
+        named = envelope.about("task_id", "id")
+        task = None if named is None else named.first("task_id", "id")
+        if task is None:
+            self._check(envelope)
+        return f"{route}/{self._new_task(task)}"
 
-    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
-        """See `relay.upstreams.CallsBack`."""
+    def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.AcceptsWebhook`."""
         return {"callback_url": url, **input}
+
+    _marks = ("data", "code", *_STATUS)
 
     def _path(self, task: str) -> str:
         route, slash, id = task.partition("/")
@@ -112,29 +104,43 @@ class Kling(ItemUpstream):
             raise UpstreamError("not-found", f"{task!r} is not of the form route/id")
         return f"v1/videos/{route}/{segment(id)}"
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        task = self._opened(body)
-        if task.task_status is None:
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+        envelope = Fields(body)
+        answer = envelope.about(*_STATUS) or envelope.vital("data")
+        word, status = answer.status(_STATUS[answer["task_status"] is None and answer["status"] is not None])
+        code = envelope.code("code")
+        if word is None:
+            self._check(envelope)
             raise UpstreamError("malformed", "the answer is not in this dialect: it says no task_status")
-        status = normalised(task.task_status)
-        if status == "succeeded":
-            videos: Sequence[_Video] = (task.task_result or _Result()).videos or ()
-            return Observation(status=status, raw_status=task.task_status, result=files(video.url for video in videos))
-        failure = self._ended(status, task.task_status, reason=task.task_status_msg)
+        reason = answer["task_status_msg"]
+        if status == "failed" and not is_something(reason) and code:
+            reason = envelope["message"]
+        failure = self._ended(status, word, reason=reason, answer=answer)
         if failure is not None and failure.kind == "upstream" and _RISK.search(failure.message):
             failure = Failure(kind="policy", message=failure.message)
-        return Observation(status=status, raw_status=task.task_status, failure=failure)
+        result = _files(answer, self._address(task)) if status == "succeeded" else None
+        if result is None or not result.urls:
+            answer.part("task_result")
+        return Observation(status=status, raw_status=word, result=result, failure=failure, warning=envelope.warning)
 
-    def _opened(self, body: dict[str, Any]) -> _Task:
-        """What is in the envelope. Raises UpstreamError, by its code, where it tells of an error."""
-        envelope = self._typed(body, _Envelope)
-        if envelope.code != 0:
-            words = self._words(envelope.message)
-            said = f"the upstream answered code {envelope.code}" + (f": {words}" if words else "")
-            raise UpstreamError(_kind_of(envelope.code), said)
-        if envelope.data is None:
+    def _check(self, envelope: Fields) -> None:
+        """Raise UpstreamError, by its code, if *envelope* reports an error: HTTP says 200 all the same."""
+        code = envelope.code("code")
+        if code:
+            words = self._words(envelope["message"])
+            raise UpstreamError(_kind_of(code), f"the upstream answered code {code}" + (f": {words}" if words else ""))
+        if code is None:
+            raise UpstreamError("malformed", "the answer is not in this dialect: it has no code")
+        if not envelope.part("data"):
             raise UpstreamError("malformed", "the answer is not in this dialect: it has no data")
-        return envelope.data
+
+
+def _files(answer: Fields, here: str) -> Result:
+    """Every file with an address, whatever the lists of them are called; where there is none, any address."""
+    made = answer.part("task_result") if only(answer["task_result"]) is not None else Fields({})
+    lists = [name for name in made if name in _LISTS or isinstance(made[name], list)]
+    found = [url for name in lists for one in made.objects(name) if (url := one.address("url", here)) is not None]
+    return files(found or anywhere(answer.all, here))
 
 
 def _kind_of(code: int) -> ErrorKind:
@@ -147,3 +153,12 @@ def _kind_of(code: int) -> ErrorKind:
             return "server"
         case _:
             return "refused"
+
+
+def _request(input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The route and the body of the request that submits *input*. Raises UsageError."""
+    body = dict(input)
+    route = body.pop("route", "image2video" if {"image", "image_tail"} & body.keys() else "text2video")
+    if not isinstance(route, str) or not _ROUTE.fullmatch(route):
+        raise UsageError("the key 'route' of the input is a word such as text2video or multi-image2video")
+    return route, body

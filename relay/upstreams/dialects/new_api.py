@@ -1,41 +1,32 @@
 """The dialect of the gateway new-api: tasks at `/video/generations`, progress as text such as "30%"."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from msgspec import Struct
+from relay.errors import ErrorKind, UpstreamError
+from relay.jobs.observations import Observation, Result
+from relay.upstreams.http.client import Reply
+from relay.upstreams.per_task import PerTaskUpstream, needing, segment
+from relay.upstreams.reading.fields import Fields
+from relay.upstreams.reading.links import anywhere, files
+from relay.upstreams.reading.media import is_link
+from relay.upstreams.reading.values import is_something, read_percent
+from relay.upstreams.settings import Name, PerTaskSettings, UpstreamSettings
 
-from relay.clock import Clock
-from relay.errors import UpstreamError
-from relay.events import Status
-from relay.observations import Observation, Result, normalised
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import ItemUpstream, needing, segment
-from relay.upstreams.media import is_link, media_types
-from relay.upstreams.wire import read_percent
-
-__all__ = ["NewApi"]
+__all__ = ["NewApi", "NewApiSettings"]
 
 _UNKNOWN_TASK = "task_not_exist"
 
 
-class _Task(Struct):
-    status: str | None = None
-    progress: Any = None
-    fail_reason: Any = None
-    result_url: Any = None
-    # Tasks that the gateway asks its own upstream for at once come in a shorter form, with these two.
-    url: Any = None
-    error: Any = None
+class NewApiSettings(PerTaskSettings, frozen=True, kw_only=True):
+    """One account of a new-api gateway."""
+
+    kind: ClassVar[str] = "new-api"
+
+    name: Name = kind
 
 
-class _Envelope(Struct):
-    code: str | int | None = None
-    message: Any = None
-    data: _Task | None = None
-
-
-class NewApi(ItemUpstream):
+class NewApi(PerTaskUpstream):
     """The video tasks of one account of a new-api gateway.
 
     *base_url* has the version in it, such as `https://gateway.example/v1`. *interval*, *deadline* and *timeout* are in
@@ -45,28 +36,12 @@ class NewApi(ItemUpstream):
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "new-api",
-        interval: float = 5.0,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-        )
+    settings: ClassVar[type[UpstreamSettings]] = NewApiSettings
+    image_at: str | None = "image"
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        needing(input, "model", "prompt")
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Create a task of *input*, the body of `POST /video/generations` with a `model` and a `prompt`; return its id.
@@ -74,6 +49,8 @@ class NewApi(ItemUpstream):
         Raises UsageError where one of them is missing, UpstreamError where the gateway does not take it.
         """
         return await self._create("video/generations", needing(input, "model", "prompt"), key="task_id")
+
+    _marks = ("data", "code", "status")
 
     def _path(self, task: str) -> str:
         return f"video/generations/{segment(task)}"
@@ -84,27 +61,37 @@ class NewApi(ItemUpstream):
             return UpstreamError("not-found", error.message)
         return error
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        envelope = self._typed(body, _Envelope)
-        if envelope.code not in ("success", None) or envelope.data is None or envelope.data.status is None:
-            said = self._words(envelope.message) or self._words(envelope.code) or "no status"
-            raise UpstreamError("refused", f"the upstream tells of no task: {said}")
-        data = envelope.data
-        status = _status(data)
-        if status == "succeeded":
-            # Older tasks have their URL where the reason of a failure would be, and failed ones the other way round.
-            urls = [url for url in (data.result_url, data.url, data.fail_reason) if is_link(url)][:1]
-            result = Result(urls=tuple(urls), media_types=media_types(urls))
-            return Observation(status=status, raw_status=data.status, result=result)
-        if (failure := self._ended(status, data.status, reason=data.fail_reason or data.error)) is not None:
-            # A task that failed says 100% too.
-            return Observation(status=status, raw_status=data.status, failure=failure)
-        percent, source, raw_percent = read_percent(data.progress)
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+        envelope = Fields(body)
+        data = envelope.about("status") or envelope.vital("data")
+        word, status = data.status("status")
+        if word is None:
+            words = self._words(envelope["message"]) or self._words(envelope["code"]) or "no status"
+            kind: ErrorKind = "not-found" if envelope["code"] == _UNKNOWN_TASK else "refused"
+            raise UpstreamError(kind, f"the upstream tells of no task: {words}")
+        # Tasks that the gateway asks its own upstream for at once come in a shorter form, with `url` and `error`.
+        reason = data.first("fail_reason", "error")
+        if status == "succeeded" and is_something(data["error"]):
+            status = "failed"
+        result = self._result(data, self._address(task)) if status == "succeeded" else None
+        failure = self._ended(status, word, reason=reason, answer=data)
+        # A task that failed says 100% too.
+        percent, source, raw = (None, None, None) if result or failure else read_percent(data["progress"])
         return Observation(
-            status=status, raw_status=data.status, percent=percent, source=source, raw_percent=raw_percent
+            status=status,
+            raw_status=word,
+            percent=percent,
+            source=source,
+            raw_percent=raw,
+            result=result,
+            failure=failure,
+            warning=envelope.warning,
         )
 
-
-def _status(task: _Task) -> Status:
-    status = normalised(task.status)
-    return "failed" if status == "succeeded" and task.error else status
+    def _result(self, data: Fields, here: str) -> Result:
+        """The file, and one only: older tasks have its URL where the reason of a failure would be."""
+        found = (data.address(name, here) for name in ("result_url", "url"))
+        reason = data["fail_reason"]
+        if (url := next(filter(None, found), reason if is_link(reason) else None)) is not None:
+            return files([url])
+        return files(anywhere(data.all, here))

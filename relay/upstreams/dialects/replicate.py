@@ -2,68 +2,54 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from msgspec import Struct
-
-from relay.clock import Clock
 from relay.errors import UsageError
-from relay.observations import Failure, Observation, normalised
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import ItemUpstream, segment
-from relay.upstreams.logs import lines
-from relay.upstreams.outputs import files, links
+from relay.jobs.observations import Failure, Observation
+from relay.upstreams.http.client import Reply
+from relay.upstreams.per_task import PerTaskUpstream, segment
+from relay.upstreams.reading.fields import Fields
+from relay.upstreams.reading.links import links, output
+from relay.upstreams.reading.logs import lines
+from relay.upstreams.reading.media import media_type
+from relay.upstreams.settings import Name, Seconds, UpstreamSettings, WebhookUpstreamSettings
 
-__all__ = ["Replicate"]
+__all__ = ["Replicate", "ReplicateSettings"]
 
-_PERCENT: Final = re.compile(r"(?<![0-9.])([0-9]{1,3})%\|")
+_PERCENT: Final = re.compile(r"(?<![0-9.,])([0-9]{1,3})%\|")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
-# Replicate's own code for it, and what its models say of themselves; neither need hold a word of `ItemUpstream`'s list.
+# Replicate's own code for it, and what its models say of themselves: neither need hold a word of the common list.
 _FLAGGED: Final = re.compile(r"\(E005\)|flagged as sensitive|NSFW", re.IGNORECASE)
 
 _CALLS: Final = ("start", "logs", "completed")
 
 
-class _Prediction(Struct):
-    status: str
-    output: Any = None
-    error: Any = None
-    logs: str | None = None
+class ReplicateSettings(WebhookUpstreamSettings, frozen=True, kw_only=True):
+    """One account of Replicate."""
+
+    kind: ClassVar[str] = "replicate"
+
+    name: Name = kind
+    interval: Seconds = 2.5
 
 
-class Replicate(ItemUpstream):
+class Replicate(PerTaskUpstream):
     """The predictions of one account of Replicate.
 
     *base_url* is what Replicate's own clients take, `https://api.replicate.com`. *interval*, *deadline* and *timeout*
     are in seconds. At most *concurrency* polls are under way at once. A result is every address in a prediction's
-    output, whose form is the model's own; one that holds none is no result.
+    output, whose form is the model's own, and the output itself where it is more than that: a text, or any other value.
 
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "replicate",
-        interval: float = 2.5,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-        )
+    settings: ClassVar[type[UpstreamSettings]] = ReplicateSettings
+    prompt_at: str = "input.prompt"
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        _request(input)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Create a prediction of *input*, the body of the request, and return its id.
@@ -71,43 +57,44 @@ class Replicate(ItemUpstream):
         One of three keys says what is to run: `version`, or `model` or `deployment` as `owner/name`, which are not
         sent. Raises UsageError where it is not one of them, UpstreamError where the upstream does not take it.
         """
-        if sum(key in input for key in ("version", "model", "deployment")) != 1:
-            raise UsageError("the input needs one of the keys 'version', 'model' and 'deployment'")
-        body = dict(input)
-        for key in ("model", "deployment"):
-            if key in body:
-                return await self._create(f"v1/{key}s/{_checked(key, body.pop(key))}/predictions", body)
-        return await self._create("v1/predictions", body)
+        path, body = _request(input)
+        return await self._create(path, body)
 
     async def cancel(self, task: str) -> None:
         """Ask Replicate to stop *task*. Raises UpstreamError."""
         await self._request("POST", f"{self._path(task)}/cancel", jobs=(task,))
 
-    def calling_back(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
-        """See `relay.upstreams.CallsBack`. Output that grows is not told before the end, so it brings no call."""
+    def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.AcceptsWebhook`. Growing output is published at the end only, and brings no call."""
         return input if "webhook" in input else {**input, "webhook": url, "webhook_events_filter": list(_CALLS)}
 
     def _path(self, task: str) -> str:
         return f"v1/predictions/{segment(task)}"
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        said = self._typed(body, _Prediction)
-        status = normalised(said.status)
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+        answer = Fields(body)
+        word, status = answer.status("status")
+        if word is None:
+            raise answer.unlike("a text", "status")
+        made = answer["output"]
         ended = status in ("succeeded", "failed", "cancelled")
-        log = lines(self._words(said.logs), whole=ended)
-        failure = self._ended(status, said.status, reason=said.error)
+        log = "\n".join(line for line in answer.items("logs") if isinstance(line, str))
+        failure = self._ended(status, word, reason=answer["error"], answer=answer)
         if failure is not None and failure.kind == "upstream" and _FLAGGED.search(failure.message):
             failure = Failure(kind="policy", message=failure.message)
-        percent = None if ended else _percent(said.logs or "")
+        percent = None if ended else _percent(log)
         return Observation(
             status=status,
-            raw_status=said.status,
+            raw_status=word,
             percent=percent,
             source=None if percent is None else "parsed",
-            log=log,
+            log=lines(self._words(log), whole=ended),
             log_offset=0,
-            result=files(links(said.output)) if status == "succeeded" else None,
+            result=output(made, _addresses(made, self._address(task)), self._http.redactor.value)
+            if status == "succeeded"
+            else None,
             failure=failure,
+            warning=answer.warning,
         )
 
 
@@ -117,7 +104,23 @@ def _percent(logs: str) -> int | None:
     return min(100, int(figures[-1])) if figures else None
 
 
+def _addresses(made: object, here: str) -> tuple[str, ...]:
+    """The addresses in what was *made*, which may be text: without a host, only what names a file is one."""
+    return links(made) or tuple(url for url in links(made, base=here) if media_type(url) is not None)
+
+
 def _checked(key: str, name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(f"the key {key!r} of the input is of the form owner/name")
     return name
+
+
+def _request(input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The path and the body of the request that submits *input*. Raises UsageError."""
+    if sum(key in input for key in ("version", "model", "deployment")) != 1:
+        raise UsageError("the input needs one of the keys 'version', 'model' and 'deployment'")
+    body = dict(input)
+    for key in ("model", "deployment"):
+        if key in body:
+            return f"v1/{key}s/{_checked(key, body.pop(key))}/predictions", body
+    return "v1/predictions", body

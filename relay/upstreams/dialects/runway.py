@@ -1,20 +1,19 @@
 """The dialect of Runway's API: `/v1/tasks`, a figure of 0..1 while a task runs, and URLs that expire."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, Unpack
 
-from msgspec import Struct
-
-from relay.clock import Clock
 from relay.errors import UsageError
 from relay.events import Status
-from relay.observations import Observation, Result, normalised
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import ItemUpstream, segment
-from relay.upstreams.media import is_link, media_types
-from relay.upstreams.wire import read_fraction
+from relay.jobs.observations import Observation, Result
+from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.per_task import PerTaskOptions, PerTaskUpstream, segment
+from relay.upstreams.reading.fields import Fields
+from relay.upstreams.reading.links import anywhere, files
+from relay.upstreams.reading.values import is_something, read_fraction
+from relay.upstreams.settings import Name, PerTaskSettings, UpstreamSettings
 
-__all__ = ["Runway"]
+__all__ = ["Runway", "RunwaySettings"]
 
 _VERSION: Final = "2024-11-06"
 _ENDPOINTS: Final = (
@@ -31,18 +30,18 @@ _ENDPOINTS: Final = (
     "voice_dubbing",
     "voice_isolation",
 )
-_WORDS: Final[Mapping[str, Status]] = {"THROTTLED": "queued"}
+_WORDS: Final[Mapping[str, Status]] = {"throttled": "queued"}
 
 
-class _Task(Struct, rename="camel"):
-    status: str
-    progress: Any = None
-    output: Any = None
-    failure: Any = None
-    failure_code: Any = None
+class RunwaySettings(PerTaskSettings, frozen=True, kw_only=True):
+    """One account of Runway's API."""
+
+    kind: ClassVar[str] = "runway"
+
+    name: Name = kind
 
 
-class Runway(ItemUpstream):
+class Runway(PerTaskUpstream):
     """The tasks of one account of Runway's API.
 
     *base_url* is what Runway's own clients take, such as `https://api.dev.runwayml.com`. *interval*, *deadline* and
@@ -52,30 +51,18 @@ class Runway(ItemUpstream):
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
+    settings: ClassVar[type[UpstreamSettings]] = RunwaySettings
+    prompt_at: str = "promptText"
+    image_at: str | None = "promptImage"
+
     def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "runway",
-        interval: float = 5.0,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-        version: str = _VERSION,
+        self, base_url: str, token: Token, *, version: str = _VERSION, **options: Unpack[PerTaskOptions]
     ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-            headers={"X-Runway-Version": version},
-        )
+        super().__init__(base_url, token, headers={"X-Runway-Version": version}, **options)
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        _request(input)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Create a task of *input*, the body of the request, and return its id.
@@ -84,10 +71,7 @@ class Runway(ItemUpstream):
         makes an `image_to_video`, and else it is a `text_to_video`. Raises UsageError for an unknown endpoint,
         UpstreamError where the upstream does not take it.
         """
-        body = dict(input)
-        endpoint = body.pop("endpoint", "image_to_video" if "promptImage" in body else "text_to_video")
-        if endpoint not in _ENDPOINTS:
-            raise UsageError(f"the input has an unknown endpoint {endpoint!r}; known are {', '.join(_ENDPOINTS)}")
+        endpoint, body = _request(input)
         return await self._create(f"v1/{endpoint}", body)
 
     async def cancel(self, task: str) -> None:
@@ -97,24 +81,39 @@ class Runway(ItemUpstream):
     def _path(self, task: str) -> str:
         return f"v1/tasks/{segment(task)}"
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        said = self._typed(body, _Task)
-        status = _WORDS.get(said.status) or normalised(said.status)
-        if status == "succeeded" and (said.failure or said.failure_code):
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+        answer = Fields(body)
+        word, status = answer.status("status", _WORDS)
+        if word is None:
+            raise answer.unlike("a text", "status")
+        reason, code = answer["failure"], answer["failureCode"]
+        if status == "succeeded" and (is_something(reason) or is_something(code)):
             status = "failed"
-        if status == "succeeded":
-            urls = tuple(url for url in _list(said.output) if is_link(url))
-            return Observation(
-                status=status, raw_status=said.status, result=Result(urls=urls, media_types=media_types(urls))
-            )
-        failure = self._ended(status, said.status, reason=said.failure, code=said.failure_code)
-        if failure is not None:
-            return Observation(status=status, raw_status=said.status, failure=failure)
-        percent, source, raw_percent = read_fraction(said.progress)
+        failure = self._ended(status, word, reason=reason, code=code, answer=answer)
+        result = _files(answer, self._address(task)) if status == "succeeded" else None
+        percent, source, raw = (None, None, None) if result or failure else read_fraction(answer["progress"])
         return Observation(
-            status=status, raw_status=said.status, percent=percent, source=source, raw_percent=raw_percent
+            status=status,
+            raw_status=word,
+            percent=percent,
+            source=source,
+            raw_percent=raw,
+            result=result,
+            failure=failure,
+            warning=answer.warning,
         )
 
 
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
+def _files(answer: Fields, here: str) -> Result:
+    """The addresses in the output, which is a list of them; where there is none, any address of a result."""
+    found = anywhere({"output": answer["output"]}, here) or anywhere(answer.all, here)
+    return files(found or answer.addresses("output", here))
+
+
+def _request(input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The endpoint and the body of the request that submits *input*. Raises UsageError."""
+    body = dict(input)
+    endpoint = body.pop("endpoint", "image_to_video" if "promptImage" in body else "text_to_video")
+    if endpoint not in _ENDPOINTS:
+        raise UsageError(f"the input has an unknown endpoint {endpoint!r}; known are {', '.join(_ENDPOINTS)}")
+    return str(endpoint), body

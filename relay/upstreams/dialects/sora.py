@@ -3,38 +3,52 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from difflib import get_close_matches
-from types import TracebackType
-from typing import Annotated, Any, Final, Literal, Self, cast
-from urllib.parse import parse_qs, urlsplit
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, Literal, Unpack, cast
+from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from relay.clock import Clock
+from relay.clock import Clock, SystemClock
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Answer, Failure, Observation, Result, normalised
-from relay.upstreams.base import ExchangeListener
-from relay.upstreams.http import HttpClient, Reply, Token
-from relay.upstreams.lists import LIST_LIMIT, for_each, read_beside, split
-from relay.upstreams.masking import without_secrets
-from relay.upstreams.media import is_link, media_type
-from relay.upstreams.wire import DEPTH_LIMIT, check_depth, read_count, read_fraction, read_json, read_seconds
+from relay.hints import unknown
+from relay.jobs.observations import Answer, Failure, Observation, Result, normalised
+from relay.upstreams.http.account import AccountUpstream, TimingOptions
+from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.empty_answer import without_a_list
+from relay.upstreams.http.redaction import redact, redact_answer
+from relay.upstreams.per_task import paced
+from relay.upstreams.reading.long_lists import LIST_LIMIT, for_each, read_beside, split
+from relay.upstreams.reading.media import is_link, media_type
+from relay.upstreams.reading.pages import Page, Pages, cursor_in, has_a_usual_size
+from relay.upstreams.reading.values import (
+    DEPTH_LIMIT,
+    check_depth,
+    read_count,
+    read_date,
+    read_fraction,
+    read_json,
+    read_seconds,
+)
+from relay.upstreams.settings import Name, PerAccountSettings, UpstreamSettings
 
-__all__ = ["Sora", "VideoInput"]
+__all__ = ["Sora", "SoraSettings", "VideoInput"]
 
 _DEPTH: Final = DEPTH_LIMIT - 1
 _TWICE_PENDING: Final = "the list of pending tasks holds this task more than once; the last counts"
 _TWO_DRAFTS: Final = "there is more than one draft of this task; the first counts"
 _CREATE: Final = "nf/create"
 _PENDING: Final = "nf/pending/v2"
-_DRAFTS: Final = ("project_y/profile/drafts/v2?limit=15", "project_y/profile/drafts?limit=15")
+_PAGE: Final = 15
+_DRAFTS: Final = (f"project_y/profile/drafts/v2?limit={_PAGE}", f"project_y/profile/drafts?limit={_PAGE}")
+_OF_INTEREST: Final = timedelta(days=1)
+"""How much older than the deadline a draft may be and still be looked at: its task may have been followed late."""
 
 
 class VideoInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `Sora.submit` takes. Only the prompt is needed; what is left out without a default is not sent.
+    """The input of `Sora.submit`. Only the prompt is required; a key without a default is sent only if given.
 
     *n_frames* is 300, 450 or 750 for 10, 15 or 25 seconds; *model* is `sy_8`, or `sy_ore` for the better one.
     """
@@ -92,53 +106,43 @@ class _Draft(Struct):
     encodings: Any = None
 
 
-class Sora:
+class SoraSettings(PerAccountSettings, frozen=True, kw_only=True):
+    """One account of Sora's web backend. *interval*, *deadline* and *timeout* are in seconds."""
+
+    kind: ClassVar[str] = "sora"
+
+    name: Name = kind
+
+
+class Sora(AccountUpstream):
     """The jobs of one account of Sora's web backend, or of a gateway that speaks its dialect.
 
-    However many tasks are asked for, `observe` and `fetch_result` make one request each. *interval*, *deadline* and
-    *timeout* are in seconds. The dialect has no way to call a task off. Raises UsageError where *base_url* or *token*
-    cannot be what they should.
+    For any number of tasks `observe` makes one request, and `fetch_result` one for each page of the drafts
+    until it has found them all: at most PAGES, and none behind drafts that are older than any job under way.
+    *interval*, *deadline* and *timeout* are in seconds. The dialect has no way to call a task off. Raises UsageError
+    where *base_url* or *token* cannot be what they should.
 
-    *on_exchange*, where set, hears every raw exchange, secrets masked; its `jobs` are the task ids asked for.
+    *on_exchange*, if set, receives every raw exchange, secrets redacted; its `jobs` are the requested task ids.
     """
 
+    settings: ClassVar[type[UpstreamSettings]] = SoraSettings
+
     def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "sora",
-        interval: float = 2.5,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        clock: Clock | None = None,
+        self, base_url: str, token: Token, *, clock: Clock | None = None, **options: Unpack[TimingOptions]
     ) -> None:
-        self.name = name
-        self.interval = interval
-        self.deadline = deadline
-        self.on_exchange: ExchangeListener | None = None
-        self._http = HttpClient(base_url, token, upstream=name, timeout=timeout, clock=clock)
+        super().__init__(base_url, token, clock=clock, **options)
+        self._clock: Clock = clock or SystemClock()
         self._drafts = _DRAFTS
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
-
-    def credential(self) -> object:
-        """A value that changes whenever the token does."""
-        return self._http.credential()
+        self._pages = Pages()
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         """What the list of pending tasks says about *tasks*. A task listed twice counts as listed last.
 
-        Raises UpstreamError; an answer that is no list is malformed, and never taken for an empty one.
+        Raises UpstreamError; an answer that is no list is malformed, and never counts as an empty one.
         """
         reply = await self._get(_PENDING, tasks, limit=LIST_LIMIT)
+        if (answer := without_a_list(reply, tasks)) is not None:
+            return answer
         items: Sequence[object] | None = split(reply.body)
         if items is None:
             items = await read_beside(reply.body, _listed)
@@ -149,28 +153,49 @@ class Sora:
             listed = _read_item(item)
             task = listed.id if isinstance(listed, _Listed) else listed.get("id")
             if isinstance(task, str) and task in wanted:
-                found[task] = self._observed(listed, _TWICE_PENDING if task in found else None)
+                found[task] = paced(self._observed(listed, _TWICE_PENDING if task in found else None), reply)
 
         await for_each(items, read)
-        return Answer(listed=len(items), tasks=found)
+        partial = has_a_usual_size(len(items))
+        return Answer(listed=len(items), tasks=found, partial=partial, poll_after=reply.poll_after)
 
     async def fetch_result(self, tasks: Sequence[str]) -> Answer:
         """What the list of drafts says about *tasks*. Of two drafts of one task the first counts, which is the newer.
 
-        Raises UpstreamError.
+        The answer is partial unless the list was read to its end, or to drafts that are too old. Raises UpstreamError.
         """
-        body = (await self._get_drafts(tasks)).json()
-        items = cast("dict[str, object]", body).get("items") if isinstance(body, dict) else None
-        if not isinstance(items, list):
-            raise UpstreamError("malformed", "the list of drafts holds no list of items")
-        drafts = cast("list[object]", items)
         found: dict[str, Observation | UpstreamError] = {}
-        for task, item in _about(drafts, tasks, "task_id"):
-            if task not in found:
-                found[task] = self._fetched(item)
-            elif isinstance(first := found[task], Observation):
-                found[task] = replace(first, warning=_TWO_DRAFTS)
-        return Answer(listed=len(drafts), tasks=found)
+        drafts: dict[str, dict[str, Any]] = {}
+        since = self._clock.now() - timedelta(seconds=self.deadline) - _OF_INTEREST
+
+        async def ask(cursor: str | None) -> Page:
+            reply = await self._get_drafts(tasks, cursor)
+            if reply.is_empty:
+                return Page(listed=0, more=True, poll_after=reply.poll_after)
+            items, following = _page(reply.json())
+            for task, item in _about(items, tasks, "task_id"):
+                if task not in found:
+                    found[task], drafts[task] = redact_answer(self._fetched(item), self._http.redactor), item
+                elif isinstance(first := found[task], Observation) and not _is_same(drafts[task], item):
+                    found[task] = replace(first, warning=_TWO_DRAFTS)
+            cursor, more = following
+            return Page(
+                listed=len(items), next=cursor, more=more, enough=_all_older(items, since), poll_after=reply.poll_after
+            )
+
+        look = await self._pages.look(ask, set(tasks), found)
+        partial = look.partial or look.enough
+        return Answer(
+            listed=look.listed,
+            tasks=found,
+            partial=partial,
+            since=since if partial and not look.partial else None,
+            poll_after=look.poll_after,
+        )
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        _video(input)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Create a video of *input*, which has the keys of VideoInput, and return its task id.
@@ -180,15 +205,17 @@ class Sora:
         body = msgspec.to_builtins(_video(input))
         answer = (await self._http.request("POST", _CREATE, json=body, on_exchange=self.on_exchange)).json()
         try:
-            return msgspec.convert(answer, _Created).id
+            return self._http.redactor.task(msgspec.convert(answer, _Created).id)
         except msgspec.ValidationError:
             raise UpstreamError("malformed", "the task may have been created, but the answer names no task") from None
 
     async def _get(self, path: str, tasks: Sequence[str], *, limit: int | None = None) -> Reply:
         return await self._http.request("GET", path, jobs=tasks, limit=limit, on_exchange=self.on_exchange)
 
-    async def _get_drafts(self, tasks: Sequence[str]) -> Reply:
+    async def _get_drafts(self, tasks: Sequence[str], cursor: str | None) -> Reply:
         path, other = self._drafts
+        if cursor is not None:
+            return await self._get(f"{path}&cursor={quote(cursor, safe='')}", tasks)
         try:
             return await self._get(path, tasks)
         except UpstreamError as error:
@@ -216,7 +243,7 @@ class Sora:
             failure=self._ended(status, task),
             warning=warning,
         )
-        return without_secrets(seen, self._http.mask)
+        return redact(seen, self._http.redactor)
 
     def _ended(self, status: str, task: _Pending) -> Failure | None:
         if status not in ("failed", "cancelled"):
@@ -232,7 +259,7 @@ class Sora:
         except msgspec.ValidationError as error:
             return UpstreamError("malformed", f"the draft is in a form that cannot be read: {error}")
         url = next(filter(is_link, (draft.downloadable_url, draft.url)), None)
-        failure, word = self._refused(draft, url), draft.kind and self._http.mask(draft.kind)
+        failure, word = self._refused(draft, url), draft.kind and self._http.redactor(draft.kind)
         if failure is not None:
             return Observation(status="failed", raw_status=word, failure=failure)
         if url is None:
@@ -254,7 +281,7 @@ class Sora:
         """A reason as text without secrets, empty where there is none: its form is not documented anywhere."""
         if reason is None or reason == "":
             return ""
-        return self._http.mask(reason if isinstance(reason, str) else json.dumps(reason))
+        return self._http.redactor(reason if isinstance(reason, str) else json.dumps(reason))
 
 
 def _listed(body: object) -> list[object]:
@@ -275,6 +302,29 @@ def _read_item(item: object) -> _Listed | dict[str, Any]:
     return cast("dict[str, Any]", item) if isinstance(item, dict) else {}
 
 
+def _page(body: object) -> tuple[list[object], tuple[str | None, bool]]:
+    """The drafts on a page, the cursor of the next one, and whether there may be more that it does not lead to."""
+    fields = cast("dict[str, object]", body) if isinstance(body, dict) else {}
+    if not isinstance(items := fields.get("items"), list):
+        raise UpstreamError("malformed", "the list of drafts holds no list of items")
+    drafts = cast("list[object]", items)
+    # Without a cursor, not even an empty one, a page that is full may have others behind it.
+    return drafts, cursor_in(fields["cursor"]) if "cursor" in fields else (None, len(drafts) >= _PAGE)
+
+
+def _all_older(items: Sequence[object], than: datetime) -> bool:
+    """Whether all drafts on a page that say when they were made were made before that, and at least one says so."""
+    made = [read_date(cast("dict[str, object]", item).get("created_at")) for item in items if isinstance(item, dict)]
+    dates = [date for date in made if date is not None]
+    return bool(dates) and max(dates) < than
+
+
+def _is_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two drafts are one that is listed twice: while pages are read, items move from one to the next."""
+    key = first.get("id")
+    return first == second if key is None else key == second.get("id")
+
+
 def _about(items: Sequence[object], tasks: Sequence[str], key: str) -> list[tuple[str, dict[str, Any]]]:
     """The items about *tasks*, with the task each is about; whatever else the list holds is passed over."""
     wanted = set(tasks)
@@ -283,7 +333,7 @@ def _about(items: Sequence[object], tasks: Sequence[str], key: str) -> list[tupl
 
 
 def _media_type(url: str, encodings: object) -> str | None:
-    """The media type by the file's name, in the URL or else of the source encoding; None where neither tells."""
+    """The media type by the file's name, in the URL or else of the source encoding; None if neither shows it."""
     source = cast("dict[str, object]", encodings).get("source") if isinstance(encodings, dict) else None
     path = cast("dict[str, object]", source).get("path") if isinstance(source, dict) else None
     return next(filter(None, (media_type(link) for link in (url, path) if isinstance(link, str))), None)
@@ -302,9 +352,7 @@ def _video(input: Mapping[str, Any]) -> VideoInput:
     known = VideoInput.__struct_fields__
     for key in input:
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"the input has an unknown key {key!r}; {hint}")
+            raise UsageError(f"the input has an unknown key {key!r}; {unknown(str(key), known)}")
     try:
         return msgspec.convert(dict(input), VideoInput)
     except msgspec.ValidationError as error:

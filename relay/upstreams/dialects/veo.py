@@ -2,20 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final, cast
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
-from relay.events import FailureKind
-from relay.observations import Failure, Observation
-from relay.upstreams.http import Reply, Token
-from relay.upstreams.items import ItemUpstream
-from relay.upstreams.outputs import files
-from relay.upstreams.wire import read_count
+from relay.events import FailureKind, Status
+from relay.jobs.observations import Failure, Observation
+from relay.upstreams.http.client import Reply
+from relay.upstreams.per_task import PerTaskUpstream
+from relay.upstreams.reading.fields import Fields, only
+from relay.upstreams.reading.links import anywhere, files, safe
+from relay.upstreams.reading.values import is_something, read_count
+from relay.upstreams.settings import Name, PerTaskSettings, Seconds, UpstreamSettings
 
-__all__ = ["Veo"]
+__all__ = ["Veo", "VeoSettings"]
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MODEL: Final = re.compile(rf"(?:models/)?({_NAME})")
@@ -32,40 +33,20 @@ _KINDS: Final[Mapping[int, FailureKind]] = {
 }
 _RETRYABLE: Final = frozenset({4, 8, 10, 13, 14})
 
-# Prompts and images are refused with INVALID_ARGUMENT, as a mistyped parameter is; only the words tell them apart.
+# Prompts and images are refused with INVALID_ARGUMENT, as a mistyped parameter is; only the words distinguish them.
 _POLICY: Final = re.compile(r"responsible ai|usage guidelines|safety|content polic", re.IGNORECASE)
 
 
-class _Status(Struct):
-    code: Any = None
-    message: Any = None
+class VeoSettings(PerTaskSettings, frozen=True, kw_only=True):
+    """One key of the Gemini API."""
+
+    kind: ClassVar[str] = "veo"
+
+    name: Name = kind
+    interval: Seconds = 10.0
 
 
-class _Video(Struct):
-    uri: str | None = None
-
-
-class _Sample(Struct):
-    video: _Video | None = None
-
-
-class _Videos(Struct, rename="camel"):
-    generated_samples: list[_Sample] | None = None
-    rai_media_filtered_count: Any = None
-    rai_media_filtered_reasons: list[str] | None = None
-
-
-class _Response(Struct, rename="camel"):
-    generate_video_response: _Videos | None = None
-
-
-class _Operation(Struct):
-    done: bool | None = None
-    error: _Status | None = None
-    response: _Response | None = None
-
-
-class Veo(ItemUpstream):
+class Veo(PerTaskUpstream):
     """The video operations of one key of the Gemini API.
 
     A task is the name of an operation, `models/veo-3.0-generate-001/operations/abc`. *base_url* has the version in its
@@ -76,30 +57,13 @@ class Veo(ItemUpstream):
     Raises UsageError where *base_url* or *token* cannot be what they should.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        token: Token,
-        *,
-        name: str = "veo",
-        interval: float = 10.0,
-        deadline: float = 1500.0,
-        timeout: float = 30.0,
-        concurrency: int = 8,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            token,
-            name=name,
-            interval=interval,
-            deadline=deadline,
-            timeout=timeout,
-            concurrency=concurrency,
-            clock=clock,
-            scheme="",
-            header="x-goog-api-key",
-        )
+    settings: ClassVar[type[UpstreamSettings]] = VeoSettings
+    auth_scheme = ""
+    auth_header = "x-goog-api-key"
+
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        """See `relay.upstreams.ChecksInput`."""
+        _request(input)
 
     async def submit(self, input: Mapping[str, Any]) -> str:
         """Begin an operation of *input*, the body of the request: `instances` and `parameters`. Return its name.
@@ -107,37 +71,38 @@ class Veo(ItemUpstream):
         Its key `model`, which is not sent, says of which model; a `prompt` stands for instances of that alone. Raises
         UsageError where the model or the instances are missing, UpstreamError where the upstream does not take it.
         """
-        body = dict(input)
-        model = _MODEL.fullmatch(str(body.pop("model", "")))
-        if model is None:
-            raise UsageError("the input needs the key 'model', such as veo-3.0-generate-001")
-        if "prompt" in body:
-            body.setdefault("instances", [{"prompt": body.pop("prompt")}])
-        if "instances" not in body:
-            raise UsageError("the input needs the key 'prompt' or 'instances'")
-        name = await self._create(f"models/{model[1]}:predictLongRunning", body, key="name")
+        model, body = _request(input)
+        name = await self._create(f"models/{model}:predictLongRunning", body, key="name")
         if not _OPERATION.fullmatch(name):
             raise UpstreamError("malformed", "the operation may have begun, but the answer does not name it")
         return name
+
+    _marks = ("name", "done", "error")
 
     def _path(self, task: str) -> str:
         if not _OPERATION.fullmatch(task):
             raise UpstreamError("not-found", f"{task!r} is not the name of an operation")
         return task
 
-    def _read(self, _task: str, body: dict[str, Any], _reply: Reply) -> Observation:
-        operation = self._typed(body, _Operation)
-        if operation.error is not None:
-            failure = self._failed(operation.error)
-            return Observation(status="cancelled" if failure.kind == "cancelled" else "failed", failure=failure)
-        if not operation.done:
-            return Observation(status="running")
-        return self._ready((operation.response or _Response()).generate_video_response or _Videos())
+    def _read(self, task: str, body: dict[str, Any], _reply: Reply) -> Observation:
+        operation = Fields(body)
+        done = operation.flag("done")
+        error = operation["error"]
+        if is_something(error) or (isinstance(error, dict) and not operation["response"]):
+            reason = cast(object, error)
+            failure = self._failed(only(reason) or {"message": reason})
+            status: Status = "cancelled" if failure.kind == "cancelled" else "failed"
+            return Observation(status=status, failure=failure, warning=operation.warning)
+        if done is None and operation["done"] is not None:
+            raise operation.unlike("true or false", "done")
+        if not done:
+            return Observation(status="running", warning=operation.warning)
+        return self._ready(operation, self._address(task))
 
-    def _failed(self, error: _Status) -> Failure:
-        code = read_count(error.code)
+    def _failed(self, error: Mapping[str, object]) -> Failure:
+        code = read_count(error.get("code"))
         message = (
-            self._words(error.message)
+            self._words(error.get("message"))
             or f"the upstream gives no reason, and {'no code' if code is None else f'code {code}'}"
         )
         if code == _CANCELLED:
@@ -146,13 +111,42 @@ class Veo(ItemUpstream):
             return Failure(kind="policy", message=message)
         return Failure(kind=_KINDS.get(code or 0, "upstream"), message=message, retryable=code in _RETRYABLE)
 
-    def _ready(self, videos: _Videos) -> Observation:
-        """What was made, or why it is withheld: an operation whose videos were all filtered ends without an error."""
-        result = files(sample.video.uri for sample in videos.generated_samples or () if sample.video is not None)
-        reasons = " ".join(videos.rai_media_filtered_reasons or ())
-        count = read_count(videos.rai_media_filtered_count) or len(videos.rai_media_filtered_reasons or ())
+    def _ready(self, operation: Fields, here: str) -> Observation:
+        """The videos, or the reason for none: an operation whose videos were all filtered ends without an error."""
+        response = operation.part("response")
+        videos = response.part("generateVideoResponse")
+        samples = [sample.part("video") for sample in videos.objects("generatedSamples")]
+        found = [url for video in samples if (url := video.address("uri", here)) is not None]
+        result = files(found or anywhere(response.all, here))
+        reasons = [reason for reason in videos.items("raiMediaFilteredReasons") if isinstance(reason, str)]
+        count = read_count(videos["raiMediaFilteredCount"]) or len(reasons)
         withheld = f"{count} {'video was' if count == 1 else 'videos were'} withheld by the rules on content"
-        said = f"{withheld}: {self._words(reasons)}" if reasons else withheld
-        if count and not result.urls:
-            return Observation(status="failed", failure=Failure(kind="policy", message=said))
-        return Observation(status="succeeded", log=(said,) if count else (), result=result)
+        words = f"{withheld}: {self._words(' '.join(reasons))}" if reasons else withheld
+        if result.value is None and len(result.urls) < max(1, sum(map(bool, samples))):
+            # Videos that come as bytes or lie in a bucket have no address, and another operation has no videos.
+            result = replace(result, value=self._other(response))
+        if count and not result.urls and result.value is None:
+            failure = Failure(kind="policy", message=words)
+            return Observation(status="failed", failure=failure, warning=operation.warning)
+        log = (words,) if count else ()
+        return Observation(status="succeeded", log=log, result=result, warning=operation.warning)
+
+    def _other(self, response: Fields) -> Any:
+        """What *response* holds besides the addresses of videos, None for nothing."""
+        extra = {name: response[name] for name in response if name not in ("@type", "generateVideoResponse")}
+        videos = response.part("generateVideoResponse")
+        extra |= {name: videos[name] for name in videos if not name.startswith("raiMediaFiltered")}
+        return safe(extra, self._http.redactor.value) if any(extra.values()) else None
+
+
+def _request(input: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model and the body of the request that submits *input*. Raises UsageError."""
+    body = dict(input)
+    model = _MODEL.fullmatch(str(body.pop("model", "")))
+    if model is None:
+        raise UsageError("the input needs the key 'model', such as veo-3.0-generate-001")
+    if "prompt" in body:
+        body.setdefault("instances", [{"prompt": body.pop("prompt")}])
+    if "instances" not in body:
+        raise UsageError("the input needs the key 'prompt' or 'instances'")
+    return model[1], body

@@ -2,26 +2,29 @@
 
 import json as jsonlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from msgspec import Struct
 
 from relay.clock import Clock, SystemClock
 from relay.errors import RelayError, UpstreamError, UsageError
 from relay.events import Exchange
 from relay.secret import SECRET_LIMIT
 from relay.text import bounded, inert
-from relay.upstreams.arriving import Arriving
 from relay.upstreams.base import ExchangeListener
-from relay.upstreams.masking import Masker, masked_headers
-from relay.upstreams.statuses import kind_of, retry_after
-from relay.upstreams.transport import Transport
-from relay.upstreams.wire import is_html, read_json
+from relay.upstreams.http.partial_response import PartialResponse
+from relay.upstreams.http.redaction import Redactor, redacted_headers, secrets_among
+from relay.upstreams.http.status import error_kind_for_status, may_have_acted, retry_after
+from relay.upstreams.http.transport import Transport
+from relay.upstreams.reading.values import is_html, read_json
 
-__all__ = ["BODY_LIMIT", "HttpClient", "Reply", "Token"]
+__all__ = ["BODY_LIMIT", "FileAccess", "HttpClient", "NotYetError", "Reply", "Token"]
 
 BODY_LIMIT: Final = 1024 * 1024
 """The most bytes of an answer that are read, after decompression, and the most that are sent."""
@@ -32,28 +35,70 @@ EXCHANGE_LIMIT: Final = 4096
 QUOTE_LIMIT: Final = 200
 """How many characters of the upstream's own words an error message repeats."""
 
+_NO_NEWS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
+"""Statuses of answers that carry nothing."""
+
+_WITHOUT_A_DOCUMENT: Final = (HTTPStatus.ACCEPTED, *_NO_NEWS)
 _TOKENS_KEPT: Final = 8
-_LOOKED_THROUGH: Final = 256 * 1024
+_LOOKED_THROUGH: Final = 64 * 1024
 _LONGEST_SECRET: Final = 3 * SECRET_LIMIT
 """Every byte percent-encoded."""
 
 Token: TypeAlias = str | Callable[[], str] | None
-"""What is sent to say who asks: itself, or a function that returns it as it is now."""
+"""The token of an account: itself, or a function that returns its present value."""
+
+
+class NotYetError(UpstreamError):
+    """An answer that only reports that the work goes on: 202, 204 or 205 without a document."""
+
+
+class FileAccess(Struct, frozen=True):
+    """With which *headers*, secrets among them, a file of an API is requested, and how its host is looked up."""
+
+    headers: Mapping[str, str]
+    resolver: AbstractResolver | None
 
 
 class Reply:
-    """An answer, read whole; its status is 2xx or one that was said to be an answer too."""
+    """An answer, read whole; its status is 2xx or one that the request lists as an answer too.
 
-    __slots__ = ("body", "headers", "status")
+    *poll_after* is in seconds, if the upstream named the time of the next request (Retry-After).
+    """
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
+    __slots__ = ("body", "headers", "poll_after", "status")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, poll_after: float | None = None
+    ) -> None:
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
+        self.body: bytes = body
+        self.poll_after: float | None = poll_after
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is only the status: 204, 205, or 202 with nothing, an empty object or mere words."""
+        if self.status in _NO_NEWS:
+            return not self.body.strip()
+        if self.status != HTTPStatus.ACCEPTED:
+            return False
+        with suppress(UpstreamError):
+            document = read_json(self.body)
+            return not isinstance(document, list) and (not isinstance(document, dict) or not document)
+        return True
 
     def json(self) -> Any:
-        """The body as JSON, read leniently (`relay.upstreams.wire.read_json`). Raises UpstreamError (malformed)."""
-        return read_json(self.body)
+        """The body as JSON, read leniently (`relay.upstreams.reading.values.read_json`).
+
+        Raises UpstreamError (malformed) for what is none, NotYetError where the answer `is_empty`.
+        """
+        if self.status in _WITHOUT_A_DOCUMENT and self.is_empty:
+            raise NotYetError("malformed", "the answer is empty; JSON was expected", retry_after=self.poll_after)
+        try:
+            return read_json(self.body)
+        except UpstreamError as error:
+            problem = error.message
+        raise UpstreamError("malformed", problem, retry_after=self.poll_after)
 
     def __repr__(self) -> str:
         return f"<Reply {self.status}, {len(self.body):,} bytes>"
@@ -64,9 +109,10 @@ class HttpClient:
 
     *base_url* may have a path; the token is sent in *header*, after *scheme*, and appears nowhere else. A *token* that
     is a function is read before each request, so that it can be replaced while jobs run. *headers* go with every
-    request. *timeout* is in seconds for a whole exchange. Redirects are refused, cookies are not kept, and proxy
-    variables of the environment are not read. A host name that led to a public address is not followed to a private
-    one later; *resolver* looks names up in place of that. Enter it before use, leave it after.
+    request; those that may be secret are masked as the token is. *timeout* is in seconds for a whole exchange.
+    Redirects are refused, cookies are not kept, and proxy variables of the environment are not read. A host name that
+    led to a public address is not followed to a private one later; *resolver* looks names up in place of that. Enter it
+    before use, leave it after.
     """
 
     def __init__(
@@ -84,6 +130,7 @@ class HttpClient:
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._base = _checked_base(base_url)
+        self.requests: int = 0
         self._transport = Transport(self._base, timeout=timeout, resolver=resolver)
         self._headers = {"Accept": "application/json", "User-Agent": "progress-relay", **(headers or {})}
         self._read_token: Callable[[], str | None] = token if callable(token) else lambda: token
@@ -91,13 +138,16 @@ class HttpClient:
         self._changes = 0
         self._token_header = header
         self._token_scheme = scheme
-        self.mask = Masker([])
+        self._secret_headers: frozenset[str] = frozenset()
+        self._secret_values: tuple[str, ...] = ()
+        self.redactor: Redactor = Redactor([])
+        self.keep_secret(headers or {})
         self._take_token()
         self._upstream = upstream
         self._body_limit = body_limit
         self._clock: Clock = clock or SystemClock()
 
-    def credential(self) -> object:
+    def token_version(self) -> object:
         """A number that changes whenever the token does. Raises UpstreamError (auth) where the token cannot be had."""
         self._refresh_token()
         return self._changes
@@ -106,6 +156,13 @@ class HttpClient:
     def base_url(self) -> str:
         """What paths are joined to, without a slash at its end."""
         return self._base
+
+    def keep_secret(self, headers: Mapping[str, str]) -> None:
+        """Mask what may be secret in *headers*, which go with some of the requests."""
+        names, values = secrets_among(headers)
+        self._secret_headers |= names
+        self._secret_values += values
+        self.redactor = Redactor((*self._tokens, *self._secret_values))
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -117,13 +174,21 @@ class HttpClient:
         await self._transport.__aexit__(kind, error, trace)
 
     def connection(self) -> tuple[aiohttp.ClientSession, Mapping[str, str]]:
-        """The session, and what a request is headed with now, for what stays open (`relay.upstreams.listening`).
+        """The session, and what a request is headed with now, for what stays open (`relay.upstreams.http.push`).
 
         Raises UpstreamError (auth) where the token cannot be had, UsageError where the client is not open.
         """
         session = self._transport.session
         self._refresh_token()
         return session, self._headers
+
+    def file_access(self) -> FileAccess:
+        """The access to files at the origin of this API. It is for requests to that origin alone: it holds the token.
+
+        Raises UpstreamError (auth) where the token cannot be had.
+        """
+        self._refresh_token()
+        return FileAccess(self._headers, self._transport.resolver)
 
     async def request(
         self,
@@ -139,7 +204,7 @@ class HttpClient:
     ) -> Reply:
         """Ask once. *path* is joined to the base URL, its query already encoded. *headers* go with this request alone.
 
-        *on_exchange*, where given, hears the exchange, secrets masked; *jobs* is whom it is about. *answers* are the
+        *on_exchange*, if given, receives the exchange, secrets redacted; *jobs* names its jobs. *answers* are the
         statuses, besides 2xx, with which this API answers the question: those are returned, not raised. *limit* is the
         most bytes of this answer, in place of the client's own.
         Raises UpstreamError, of the kind that fits, for anything but a whole answer with a 2xx status; UsageError where
@@ -152,7 +217,8 @@ class HttpClient:
         if body is not None:
             sent["Content-Type"] = "application/json"
         started = self._clock.monotonic()
-        arriving = Arriving(limit or self._body_limit)
+        self.requests += 1
+        arriving = PartialResponse(limit or self._body_limit)
         problem = await self._transport.ask(method, url, sent, body, arriving)
         status, received, content = arriving.status, arriving.headers, arriving.content
         if on_exchange is not None:
@@ -161,7 +227,7 @@ class HttpClient:
                     jobs=tuple(jobs),
                     upstream=self._upstream,
                     method=method,
-                    url=self.mask(url),
+                    url=self.redactor(url),
                     status=status,
                     seconds=max(0.0, self._clock.monotonic() - started),
                     request=self._shown(sent, body or b""),
@@ -177,22 +243,21 @@ class HttpClient:
             raise declined
         if status is None or problem is not None:
             raise problem or UpstreamError("network", f"no answer from {self._transport.host}")
-        return Reply(status, received, content)
+        return Reply(status, received, content, poll_after=self._wait(received))
 
     def _declined(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError | None:
         if 200 <= status < 300:
             return None
-        said = f"the upstream answered {status}"
+        problem = f"the upstream answered {status}"
         if 300 <= status < 400:
-            return UpstreamError(
-                "refused", f"{said}, a redirect, which is not followed; set base_url to where it leads"
-            )
-        if quoted := self._quoted(body):
-            said += f": {quoted}"
-        kind = kind_of(status)
-        patient = kind in ("rate-limit", "server", "timeout")
-        wait = retry_after(headers.get("Retry-After"), self._clock.now()) if patient else None
-        return UpstreamError(kind, said, retry_after=wait)
+            problem += ", a redirect, which is not followed; set base_url to where it leads"
+        elif quoted := self._quoted(body):
+            problem += f": {quoted}"
+        wait, acted = self._wait(headers), may_have_acted(status)
+        return UpstreamError(error_kind_for_status(status), problem, retry_after=wait, acted=acted)
+
+    def _wait(self, headers: Mapping[str, str]) -> float | None:
+        return retry_after(value, self._clock.now()) if (value := headers.get("Retry-After")) else None
 
     def _quoted(self, body: bytes) -> str:
         """The upstream's own words on what is wrong, short and on one line; its code where it has no words."""
@@ -204,16 +269,17 @@ class HttpClient:
             return ""
         error = fields.get("error")
         nested = _object(error)
-        said = (nested.get("message"), nested.get("code"), error, fields.get("message"), fields.get("detail"))
-        words = next((word for word in said if isinstance(word, str) and word.strip()), "")
-        return bounded(inert(self.mask(words.strip())), QUOTE_LIMIT)
+        candidates = (nested.get("message"), nested.get("code"), error, fields.get("message"), fields.get("detail"))
+        words = next((word for word in candidates if isinstance(word, str) and word.strip()), "")
+        return bounded(inert(self.redactor(words.strip())), QUOTE_LIMIT)
 
     def _shown(self, headers: Mapping[str, str], body: bytes) -> str:
-        text = masked_headers(headers) + "\n" + body[:_LOOKED_THROUGH].decode("utf-8", "replace")
+        shown = body[:_LOOKED_THROUGH].decode("utf-8", "replace")
+        text = redacted_headers(headers, self._secret_headers) + "\n" + shown
         if len(body) > _LOOKED_THROUGH:
             # The cut may have left the first half of a secret at the end, which nothing would find.
-            text = self.mask(text)[:-_LONGEST_SECRET]
-        return bounded(self.mask(text, 2 * EXCHANGE_LIMIT), EXCHANGE_LIMIT)
+            text = self.redactor(text)[:-_LONGEST_SECRET]
+        return bounded(self.redactor(text, 2 * EXCHANGE_LIMIT), EXCHANGE_LIMIT)
 
     def _refresh_token(self) -> None:
         problem = None
@@ -234,7 +300,7 @@ class HttpClient:
         self._headers[self._token_header] = f"{self._token_scheme} {_checked_token(token)}".lstrip()
         self._tokens = (*self._tokens, token)[-_TOKENS_KEPT:]
         self._changes += 1
-        self.mask = Masker(self._tokens)
+        self.redactor = Redactor((*self._tokens, *self._secret_values))
 
 
 def _object(value: object) -> dict[str, Any]:

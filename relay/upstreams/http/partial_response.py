@@ -5,32 +5,32 @@ from typing import Final, Self
 
 import aiohttp
 
-__all__ = ["Arriving"]
+__all__ = ["PartialResponse"]
 
 _CHUNK: Final = 64 * 1024
 
 
-class Arriving:
+class PartialResponse:
     """Status, headers and body as far as they came, the body no longer than *limit* bytes."""
 
     __slots__ = ("content", "headers", "limit", "status", "too_long")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self.anew()
 
     def anew(self) -> Self:
-        """Forget what came: it is asked for again."""
+        """Drop the bytes received so far: the request is repeated."""
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
-        self.content = b""
-        self.too_long = False
+        self.content: bytes = b""
+        self.too_long: bool = False
         return self
 
     async def read(self, payload: aiohttp.StreamReader) -> None:
         """Read the body, to its end or just over the limit. Raises what aiohttp does for one that breaks off.
 
-        aiohttp inflates no more than it is asked to hand out, so a gzip bomb ends here too.
+        aiohttp decompresses no more than is read, so a gzip bomb ends here too.
         """
         # Joined once: to add each piece to a list of 10 MB costs 2 s, most of it copying what was there.
         pieces: list[bytes] = []

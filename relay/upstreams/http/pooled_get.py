@@ -17,25 +17,25 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from relay.upstreams.arriving import Arriving
+from relay.upstreams.http.partial_response import PartialResponse
 
-__all__ = ["QuickGets", "quick_gets"]
+__all__ = ["PooledGet", "quick_gets"]
 
 _UNSAFE: Final = re.compile(r"[\x00\r\n]")
 
 
-def quick_gets(base: str, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> "QuickGets | None":
+def quick_gets(base: str, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> "PooledGet | None":
     """GETs below *base* over the connections of *connector*; None where this aiohttp does not offer what they take."""
     try:
         inspect.signature(connector.connect).bind(None, [], timeout)
         inspect.signature(ResponseHandler.set_response_params).bind(None, read_until_eof=True)
-        requests = QuickGets(URL(base), connector, timeout)
+        requests = PooledGet(URL(base), connector, timeout)
     except (AttributeError, TypeError, ValueError):
         return None
     return requests
 
 
-class QuickGets:
+class PooledGet:
     """GETs of one origin. A request is as *timeout* allows, connecting included, and is never redirected."""
 
     def __init__(self, base: URL, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
@@ -45,7 +45,7 @@ class QuickGets:
         self._headers: Mapping[str, str] = {}
         self._head_for({"Accept": "application/json"})
 
-    async def get(self, url: str, headers: Mapping[str, str], arriving: Arriving) -> None:
+    async def get(self, url: str, headers: Mapping[str, str], arriving: PartialResponse) -> None:
         """Ask for *url*, below the base, and let the answer arrive.
 
         Raises what `ClientSession.get` does; HttpProcessingError where that raises ClientResponseError.
@@ -61,7 +61,7 @@ class QuickGets:
                 # The server may have closed a kept connection just as it was used (RFC 9112, 9.3.1).
                 await self._ask(head, arriving.anew())
 
-    async def _ask(self, head: bytes, arriving: Arriving) -> None:
+    async def _ask(self, head: bytes, arriving: PartialResponse) -> None:
         connection = await self._connect()
         try:
             protocol = cast("ResponseHandler", connection.protocol)
@@ -84,7 +84,7 @@ class QuickGets:
             protocol = connection.protocol
             if protocol is not None and not protocol.should_close:
                 return connection
-            # Something was sent that nobody asked for; it would be taken for the next answer.
+            # Bytes arrived without a request; they would be read as the next answer.
             connection.close()
 
     def _head_for(self, headers: Mapping[str, str]) -> None:

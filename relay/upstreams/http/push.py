@@ -1,4 +1,4 @@
-"""Connections that stay open, on which an upstream tells by itself that a task has news."""
+"""Connections that stay open, on which an upstream reports by itself that a task has news."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -6,10 +6,10 @@ from typing import Final
 
 import aiohttp
 
-from relay.blocks import BlockReader
 from relay.clock import Clock
 from relay.errors import UpstreamError
-from relay.upstreams.http import HttpClient
+from relay.upstreams.http.client import HttpClient
+from relay.wire.event_stream import EventStreamParser
 
 __all__ = ["LONGEST_WAIT", "NotServedError", "keep_listening", "server_sent", "websocket"]
 
@@ -37,16 +37,16 @@ class NotServedError(Exception):
 async def keep_listening(listen: Callable[[], Awaitable[bool]], clock: Clock) -> None:
     """Call *listen* again whenever it is over, until cancelled.
 
-    It returns whether anything was heard. While nothing is, the wait doubles from FIRST_WAIT to LONGEST_WAIT. Nothing
-    is told of a connection that is lost: polling goes on, and is what jobs are told by.
+    It returns whether anything was received. While nothing is, the wait doubles from FIRST_WAIT to LONGEST_WAIT. A lost
+    connection publishes nothing: polling goes on, and alone decides about jobs.
     """
     wait = FIRST_WAIT
     while True:
         try:
-            heard = await listen()
+            received = await listen()
         except (aiohttp.ClientError, OSError, UpstreamError):
-            heard = False
-        wait = FIRST_WAIT if heard else min(2 * wait, LONGEST_WAIT)
+            received = False
+        wait = FIRST_WAIT if received else min(2 * wait, LONGEST_WAIT)
         await clock.sleep(wait)
 
 
@@ -79,7 +79,7 @@ async def server_sent(http: HttpClient, path: str) -> AsyncGenerator[bytes]:
     """The data of each event of the stream at *path*, until it ends, is silent for SILENCE or has lasted LASTS.
 
     Raises NotServedError where there is no such stream; aiohttp.ClientError, OSError or UpstreamError where it breaks
-    off; and ValueError for an event that is too long (`relay.blocks`).
+    off; and ValueError for an event that is too long (`relay.wire.event_stream`).
     """
     session, headers = http.connection()
     async with session.get(
@@ -92,9 +92,9 @@ async def server_sent(http: HttpClient, path: str) -> AsyncGenerator[bytes]:
             if response.status in _NEVER:
                 raise NotServedError
             return
-        blocks = BlockReader()
+        parser = EventStreamParser()
         async for data in response.content.iter_any():
-            for block in blocks.feed(data):
+            for block in parser.feed(data):
                 if block.data:
                     yield block.data
 

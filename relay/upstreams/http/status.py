@@ -6,14 +6,15 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from relay.errors import ErrorKind
+from relay.pace import clamp_delay
 
-__all__ = ["RETRY_AFTER", "kind_of", "retry_after"]
+__all__ = ["error_kind_for_status", "may_have_acted", "retry_after"]
 
-RETRY_AFTER: Final = (0.2, 60.0)
-"""The shortest and the longest wait, in seconds, that a Retry-After can ask for."""
+_SECONDS: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:s|secs?|seconds?)?\s*(?:,|$)", re.IGNORECASE)
+"""Some write the unit too, and proxies put two such headers into one."""
 
 
-def kind_of(status: int) -> ErrorKind:
+def error_kind_for_status(status: int) -> ErrorKind:
     """Why an answer of *status*, which is none of success, could not be used."""
     match status:
         case 401 | 403:
@@ -30,17 +31,26 @@ def kind_of(status: int) -> ErrorKind:
             return "server" if status >= 500 else "refused"
 
 
+def may_have_acted(status: int) -> bool:
+    """Whether an upstream that answers a request with *status* may have done what was requested, at least in part.
+
+    A refusal (4xx) says that it has not, except where it was the server that ended the exchange (408, 499). A redirect
+    may come after the work is done, unless it is to be repeated elsewhere with the same method (307, 308).
+    """
+    return status in (408, 499) or not (400 <= status < 500 or status in (307, 308))
+
+
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, by Retry-After as seconds or as a date (RFC 9110, 10.2.3), within RETRY_AFTER."""
+    """Seconds to wait, by Retry-After as seconds or a date (RFC 9110, 10.2.3), within the bounds of `clamp_delay`."""
     if not value or not (value := value.strip()):
         return None
     try:
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-            seconds = float(value)
+        if match := _SECONDS.match(value):
+            seconds = float(match[1])
         else:
             date = parsedate_to_datetime(value)
             seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
     except (ValueError, OverflowError):
         # A year of twenty digits is no ValueError.
         return None
-    return min(max(seconds, RETRY_AFTER[0]), RETRY_AFTER[1])
+    return clamp_delay(seconds)

@@ -9,11 +9,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from relay.errors import UpstreamError, UsageError
-from relay.upstreams.arriving import Arriving
-from relay.upstreams.quick import QuickGets, quick_gets
-from relay.upstreams.resolving import PinnedResolver, PrivateAddressError
+from relay.upstreams.http.partial_response import PartialResponse
+from relay.upstreams.http.pinned_resolver import PinnedResolver, PrivateAddressError
+from relay.upstreams.http.pooled_get import PooledGet, quick_gets
 
-__all__ = ["Transport"]
+__all__ = ["Transport", "error_without_answer"]
 
 
 class Transport:
@@ -23,15 +23,17 @@ class Transport:
     """
 
     def __init__(self, base: str, *, timeout: float, resolver: AbstractResolver | None = None) -> None:
-        self.host = urlsplit(base).netloc
+        self.host: str = urlsplit(base).netloc
         self._base = base
         self._timeout = timeout
-        self._resolver = resolver
+        self._given_resolver = resolver
+        self.resolver: AbstractResolver | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._quick: QuickGets | None = None
+        self._quick: PooledGet | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(resolver=self._resolver or PinnedResolver(aiohttp.ThreadedResolver()))
+        self.resolver = self._given_resolver or PinnedResolver(aiohttp.ThreadedResolver())
+        connector = aiohttp.TCPConnector(resolver=self.resolver)
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
         self._quick = quick_gets(self._base, connector, timeout)
@@ -52,12 +54,12 @@ class Transport:
         return self._session
 
     async def ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, arriving: Arriving
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, arriving: PartialResponse
     ) -> UpstreamError | None:
         """Ask once, let the answer arrive, and return what went wrong.
 
-        It returns errors: what is raised while aiohttp's exception is handled would carry that along, and that
-        carries the request's headers.
+        It returns errors: one raised while aiohttp's exception is handled would carry that along, and with it
+        the request's headers.
         """
         session = self.session
         try:
@@ -68,31 +70,33 @@ class Transport:
                     arriving.status, arriving.headers = response.status, response.headers
                     await arriving.read(response.content)
         except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
-            return self._no_answer(error)
+            return error_without_answer(error, self.host, self._timeout)
         if arriving.too_long:
             return UpstreamError("malformed", f"the answer is longer than {arriving.limit:,} bytes")
         return None
 
-    def _no_answer(self, error: Exception) -> UpstreamError:
-        match error:
-            case TimeoutError():
-                return UpstreamError("timeout", f"no whole answer from {self.host} within {self._timeout:g} s")
-            case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError()):
-                problem = f"{self.host} led to a public address and now leads to a private one, which is not asked"
-                return UpstreamError("network", f"{problem}; restart the relay if that is meant")
-            case aiohttp.ClientConnectorDNSError():
-                return UpstreamError("network", f"the name of {self.host} could not be resolved")
-            case aiohttp.ClientSSLError():
-                return UpstreamError("network", f"no secure connection to {self.host}; check its certificate")
-            case aiohttp.ClientConnectorError():
-                return UpstreamError("network", f"no connection to {self.host}; check that it runs at this address")
-            case aiohttp.ClientPayloadError() if "content-encoding" in str(error):
-                return UpstreamError("malformed", f"the answer of {self.host} is not compressed as it says")
-            case aiohttp.ClientPayloadError():
-                return UpstreamError("network", f"the answer of {self.host} broke off before its end")
-            case aiohttp.ClientResponseError() | aiohttp.http.HttpProcessingError():
-                return UpstreamError("malformed", f"the answer of {self.host} is not valid HTTP")
-            case aiohttp.InvalidURL():
-                return UpstreamError("refused", f"the address at {self.host} is not valid; check base_url")
-            case _:
-                return UpstreamError("network", f"{self.host} closed the connection without a whole answer")
+
+def error_without_answer(error: Exception, host: str, timeout: float) -> UpstreamError:
+    """What *error* of aiohttp means, which came in place of a whole answer of *host*; *timeout* is in seconds."""
+    match error:
+        case TimeoutError():
+            return UpstreamError("timeout", f"no whole answer from {host} within {timeout:g} s")
+        case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError()):
+            problem = f"{host} led to a public address and now leads to a private one, which is not asked"
+            return UpstreamError("network", f"{problem}; restart the relay if that is meant", acted=False)
+        case aiohttp.ClientConnectorDNSError():
+            return UpstreamError("network", f"the name of {host} could not be resolved", acted=False)
+        case aiohttp.ClientSSLError():
+            return UpstreamError("network", f"no secure connection to {host}; check its certificate", acted=False)
+        case aiohttp.ClientConnectorError():
+            return UpstreamError("network", f"no connection to {host}; check that it runs at this address", acted=False)
+        case aiohttp.ClientPayloadError() if "content-encoding" in str(error):
+            return UpstreamError("malformed", f"the answer of {host} is not compressed as it says")
+        case aiohttp.ClientPayloadError():
+            return UpstreamError("network", f"the answer of {host} broke off before its end")
+        case aiohttp.ClientResponseError() | aiohttp.http.HttpProcessingError():
+            return UpstreamError("malformed", f"the answer of {host} is not valid HTTP")
+        case aiohttp.InvalidURL():
+            return UpstreamError("refused", f"the address at {host} is not valid; check base_url", acted=False)
+        case _:
+            return UpstreamError("network", f"{host} closed the connection without a whole answer")

@@ -1,4 +1,4 @@
-"""The log of a task as lines that are told once."""
+"""The log of a task as lines that are published once."""
 
 __all__ = ["lines"]
 

@@ -1,4 +1,4 @@
-"""A long list, read a few items at a time: whoever else waits for the event loop has a turn in between."""
+"""A long list, read a few items at a time, so that other tasks of the event loop run in between."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from relay.upstreams.wire import DEPTH_LIMIT, check_depth, read_json
+from relay.upstreams.reading.values import DEPTH_LIMIT, check_depth, read_json
 
 __all__ = ["LIST_LIMIT", "for_each", "read_beside", "split"]
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from relay.codec import stamp
 from relay.events import Position, Progress
+from relay.wire.record_json import stamp
 from sinks.sse import frame
 
 __all__ = ["frame_size", "progress"]

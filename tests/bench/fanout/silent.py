@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from relay.observations import Answer
+from relay.jobs.observations import Answer
 from relay.upstreams.base import ExchangeListener
 
 __all__ = ["Silent"]

@@ -17,19 +17,18 @@ from typing import Final
 import aiohttp
 
 from relay.cli.build import build_relay
-from relay.cli.collector import settled
-from relay.secret import Secret
-from relay.settings import (
-    ConsoleSettings,
-    HttpSettings,
+from relay.cli.gc_tuning import tuned_gc
+from relay.config.settings import (
     JournalSettings,
-    PaceSettings,
-    RunwaySettings,
     Settings,
-    SoraSettings,
-    UpstreamSettings,
 )
+from relay.secret import Secret
 from relay.upstreams import PollRequest
+from relay.upstreams.declared.declaration import HttpSettings
+from relay.upstreams.dialects.runway import RunwaySettings
+from relay.upstreams.dialects.sora import SoraSettings
+from relay.upstreams.settings import PaceSettings, UpstreamSettings
+from sinks.console import ConsoleSettings
 from tests.bench.fanout.control import EXIT_AFTER
 from tests.bench.polling.upstream import TOKEN, task_name
 
@@ -113,7 +112,7 @@ async def relay(base: str, options: argparse.Namespace) -> None:
         upstream = RunwaySettings(name="up", base_url=base, token=token, interval=every, concurrency=100, pace=steady)
     journal = JournalSettings(url="memory:" if options.memory else f"sqlite:{options.work / 'relay.db'}")
     async with AsyncExitStack() as stack:
-        stack.enter_context(settled())
+        stack.enter_context(tuned_gc())
         built = build_relay(Settings(upstreams=(upstream,), journal=journal, sinks=(ConsoleSettings(format="json"),)))
         await stack.enter_async_context(built)
         for number in range(options.jobs):

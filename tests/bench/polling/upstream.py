@@ -20,8 +20,8 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from relay.testing.bodies import FakeTask, pending
-from relay.testing.scenarios import Moment, Scenario
+from relay.testing.scripted.scenarios import Moment, Scenario
+from relay.testing.scripted.sora_bodies import FakeTask, pending
 from tests.bench.fanout.control import EXIT_AFTER
 
 __all__ = ["TOKEN", "task_name"]

@@ -27,7 +27,8 @@ stream.addEventListener("state", ({ detail }) => {
 stream.open();
 
 const { job } = await create({ upstream: "sora", input: { prompt: "a cat" } }, "key");
-await cancel(job);
+await cancel(job, { credentials: "include" });
+new RelayStream({ credentials: "omit" });
 
 document.querySelector("relay-progress")?.state.percent?.toFixed();
 
@@ -37,3 +38,5 @@ new RelayStream({ level: "loud" });
 await create({ upstream: "sora" });
 // @ts-expect-error: a record has no such field
 stream.addEventListener("record", ({ detail }) => detail.colour);
+// @ts-expect-error: none of what fetch takes
+new RelayStream({ credentials: "always" });

@@ -21,8 +21,8 @@ from relay import MemoryJournal, Record, Sink
 from relay.events import EVENTS
 from relay.jobs import recall
 from relay.testing import check_sink, sample_records
-from relay.testing.samples import HOSTILE_TEXTS, hostile_records
-from sinks import ConsoleSink, DebugSink, SseSink
+from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
+from sinks import ConsoleSink, DebugSink
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,10 @@ from sinks import ConsoleSink, DebugSink, SseSink
         lambda: ConsoleSink(io.StringIO(), format="json"),
         lambda: ConsoleSink(io.StringIO(), format="pretty"),
         lambda: DebugSink(io.StringIO()),
-        lambda: SseSink(MemoryJournal().read, lambda: None),
         lambda: list[Record]().append,
         lambda: queue.SimpleQueue[Record]().put,
     ],
-    ids=["console json", "console pretty", "debug", "sse", "list", "queue"],
+    ids=["console json", "console pretty", "debug", "list", "queue"],
 )
 def test_every_sink_of_ours_keeps_the_laws(make: Callable[[], Sink]) -> None:
     check_sink(make())

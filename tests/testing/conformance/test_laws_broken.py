@@ -9,14 +9,15 @@ from typing import Any, Self
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from relay.clock import SystemClock
 from relay.errors import ErrorKind, UpstreamError
-from relay.observations import Answer, Failure, Observation, Result, normalised
+from relay.jobs.observations import Answer, Failure, Observation, Result, normalised
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams.base import ExchangeListener
-from relay.upstreams.statuses import kind_of, retry_after
-from relay.upstreams.wire import read_json
+from relay.upstreams.http.status import error_kind_for_status, retry_after
+from relay.upstreams.reading.values import read_json
 
 BODIES = UpstreamBodies(
     running={"id": "task-1", "state": "running", "done": 0.4},
@@ -35,7 +36,7 @@ class Right:
     name = "right"
     interval = 2.5
     deadline = 600.0
-    item_type = True
+    polls_each_task = True
     limit = 1024 * 1024
 
     def __init__(self, base_url: str, token: str) -> None:
@@ -71,7 +72,8 @@ class Right:
         status, word = normalised(WORDS.get(word, word)), self.quoted(word)
         if status == "failed":
             return Observation(status=status, raw_status=word, failure=self.failure(str(body.get("why"))))
-        result = Result(urls=(body["url"],)) if status == "succeeded" else None
+        url = body.get("url")
+        result = Result(urls=(url,) if isinstance(url, str) else ()) if status == "succeeded" else None
         return Observation(status=status, raw_status=word, percent=self.percent(body.get("done")), result=result)
 
     def quoted(self, word: str) -> str:
@@ -92,7 +94,7 @@ class Right:
             return None
 
     def kind(self, status: int) -> ErrorKind:
-        return kind_of(status)
+        return error_kind_for_status(status)
 
     async def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         error: UpstreamError | None = None
@@ -181,6 +183,25 @@ class DoesNotNameTheField(Right):
             raise UpstreamError("malformed", "the answer is odd") from None
 
 
+class WantsAllFieldsAsTheyShouldBe(Right):
+    def read(self, body: dict[str, Any]) -> Observation:
+        if not isinstance(body.get("done"), float | None):
+            raise UpstreamError("malformed", "done is no number")
+        return super().read(body)
+
+
+class ForgetsAFailureWithoutAReason(Right):
+    def read(self, body: dict[str, Any]) -> Observation:
+        said = super().read(body)
+        return said if said.failure is None or isinstance(body.get("why"), str) else Observation(status="unknown")
+
+
+class BringsTheTokenAlong(Right):
+    def read(self, body: dict[str, Any]) -> Observation:
+        said = super().read(body)
+        return said if said.result is None else replace(said, result=replace(said.result, value=body))
+
+
 class TakesAPageForNothing(Right):
     def parse(self, content: bytes) -> Any:
         return super().parse(content) or {"state": "running"}
@@ -230,22 +251,22 @@ class LooksResultsUpBlindly(Right):
 
 class CallsAnOutageRefusal(Right):
     def kind(self, status: int) -> ErrorKind:
-        return "refused" if status >= 500 else kind_of(status)
+        return "refused" if status >= 500 else error_kind_for_status(status)
 
 
 class CallsABadRequestAnOutage(Right):
     def kind(self, status: int) -> ErrorKind:
-        return "server" if status == 400 else kind_of(status)
+        return "server" if status == 400 else error_kind_for_status(status)
 
 
 class CallsWhatCannotBeDoneAnOutage(Right):
     def kind(self, status: int) -> ErrorKind:
-        return "server" if status == 422 else kind_of(status)
+        return "server" if status == 422 else error_kind_for_status(status)
 
 
 class CallsWhatIsGoneRefusal(Right):
     def kind(self, status: int) -> ErrorKind:
-        return "refused" if status == 410 else kind_of(status)
+        return "refused" if status == 410 else error_kind_for_status(status)
 
 
 class WaitsADay(Right):
@@ -371,6 +392,12 @@ def test_an_adapter_written_by_hand_can_keep_all_laws() -> None:
         (CountsBeyondAHundred, "figures", "with 1.7 at done: percent is 170; it is 0 to 100, or None"),
         (FallsOverAText, "figures", "with '42%' at done: TypeError"),
         (DoesNotNameTheField, "figures", "with None at state, the error does not name the field"),
+        (
+            WantsAllFieldsAsTheyShouldBe,
+            "beside",
+            "with [] at done, which is beside the status, a running",
+        ),
+        (ForgetsAFailureWithoutAReason, "beside", "with [] at why, which is beside the status, a failed task came out"),
         (TakesAPageForNothing, "bodies", "a page of HTML came out as Observation(status='running'"),
         (ReadsWithoutEnd, "bodies", "a body that is too long came out as Observation(status='running'"),
         (ReadsAByteTooMany, "limits", "a body of 1,048,577 bytes came out as Observation(status='running'"),
@@ -387,13 +414,14 @@ def test_an_adapter_written_by_hand_can_keep_all_laws() -> None:
         (ObeysARateLimitAlone, "patience", "status 408 with Retry-After: 5 came out as"),
         (ObeysNoOutage, "patience", "status 500 with Retry-After: 5 came out as"),
         (FollowsRedirects, "redirects", "a redirect with status 301 was followed"),
-        (RepeatsTheUpstreamsWords, "secrecy", "the token is told with status 400"),
-        (GivesTheReasonUnmasked, "secrecy", "the token is told with the token at why"),
-        (QuotesTheStateUnmasked, "secrecy", "the token is told with the token at state of a task that runs"),
-        (ShowsItsToken, "secrecy", "the token is told with its repr"),
-        (CarriesTheRequestAlong, "secrecy", "the token is told with status 400"),
-        (TriesAgain, "once", "after status 503 the same was asked 2 times in one call"),
-        (Sleeps, "once", "it sleeps; an adapter asks, and the poller waits"),
+        (RepeatsTheUpstreamsWords, "secrecy", "the token is revealed with status 400"),
+        (GivesTheReasonUnmasked, "secrecy", "the token is revealed with the token at why"),
+        (QuotesTheStateUnmasked, "secrecy", "the token is revealed with the token at state of a task that runs"),
+        (BringsTheTokenAlong, "secrecy", "the token is revealed with the token at id of a finished task"),
+        (ShowsItsToken, "secrecy", "the token is revealed with its repr"),
+        (CarriesTheRequestAlong, "secrecy", "the token is revealed with status 400"),
+        (TriesAgain, "once", "after status 503 the same request was sent 2 times in one call"),
+        (Sleeps, "once", "it sleeps; an adapter sends requests, and the poller waits"),
         (SubmitsTwice, "submits", "with a reset, the same was handed in 2 times"),
         (MakesUpATask, "submits", "with a reset, a submit came out as the task 'task-0'"),
         (WaitsForEver, "submits", "no answer and no error within 120 seconds; bound every request"),

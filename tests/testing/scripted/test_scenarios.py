@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay.errors import UsageError
 from relay.testing import SCENARIOS, Moment, Scenario
-from relay.testing.scenarios import find_scenario
+from relay.testing.scripted.scenarios import find_scenario
 
 TRACES = json.loads(files("relay.testing").joinpath("sora_traces.json").read_bytes())["traces"]
 NAMES = [

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Observation, Result
+from relay.jobs.observations import Observation, Result
 from relay.testing import SCENARIOS, ManualClock, Moment, Scenario, ScriptedUpstream
 from relay.upstreams import Sora
 

@@ -179,6 +179,7 @@ code = "error_type"
 [upstreams.result]
 path = "scripted/video/requests/{task}"
 urls = "*.url"
+result = "@"
 answers = [422]
 error = "detail[0].msg"
 code = "detail[0].type"

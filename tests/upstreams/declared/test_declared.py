@@ -8,12 +8,12 @@ import pytest
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Exchange
-from relay.observations import Answer, Failure, Observation, Result
+from relay.jobs.observations import Answer, Failure, Observation, Result
 from relay.testing import ManualClock
 from relay.upstreams import Cancels, Declared, FetchesResults, PollRequest, Submits, Upstream
-from relay.upstreams.base import is_item_type
+from relay.upstreams.base import polls_each_task
 from relay.upstreams.declared.readings import Finding
-from tests.upstreams.declarations import declared
+from tests.upstreams.declared.declarations import declared
 from tests.upstreams.stub import Stub, reply
 
 CANARY = "canary-9f31"
@@ -91,7 +91,7 @@ def test_it_has_the_abilities_whose_requests_are_declared(tmp_path: Path) -> Non
 
 
 def test_it_is_asked_once_for_all_where_there_are_items_and_else_for_each(tmp_path: Path) -> None:
-    kinds = [is_item_type(declared(keys, "http://api", "t", tmp_path, ManualClock())) for keys in (POLL, LIST)]
+    kinds = [polls_each_task(declared(keys, "http://api", "t", tmp_path, ManualClock())) for keys in (POLL, LIST)]
     assert kinds == [True, False]
 
 
@@ -171,7 +171,14 @@ async def test_a_scale_is_a_number_or_what_an_expression_finds(scale: str, tmp_p
 
 @pytest.mark.parametrize(
     ("place", "left", "seen_place", "eta"),
-    [(0, 0, 0, 0.0), (None, None, None, None), (-1, -1, None, None), ("3", "9", None, None), (True, False, None, None)],
+    [
+        (0, 0, 0, 0.0),
+        (None, None, None, None),
+        (-1, -1, None, None),
+        ("3", "9,5", 3, 9.5),
+        ("soon", [], None, None),
+        (True, False, None, None),
+    ],
 )
 async def test_a_place_and_a_time_that_make_no_sense_are_none(
     place: object, left: object, seen_place: int | None, eta: float | None, tmp_path: Path
@@ -184,17 +191,18 @@ async def test_a_place_and_a_time_that_make_no_sense_are_none(
     ("body", "result"),
     [
         ({"files": [{"href": "https://r/a.mp4"}, {"href": "https://r/b.mp4"}]}, ("https://r/a.mp4", "https://r/b.mp4")),
-        ({"files": [{"href": "file:///etc/passwd"}, {"href": "/a.mp4"}, {"href": 3}]}, ()),
+        ({"files": [{"href": "file:///etc/passwd"}, {"href": "a cat"}, {"href": 3}]}, ()),
         ({"files": []}, ()),
         ({"files": None}, ()),
         ({}, ()),
     ],
 )
-async def test_a_success_has_the_links_that_were_found_and_is_none_without(
+async def test_a_success_has_the_links_that_were_found_and_without_any_it_says_so(
     body: dict[str, Any], result: tuple[str, ...], tmp_path: Path
 ) -> None:
     seen = await said(tmp_path, POLL, {"state": "baked", **body})
-    assert seen.result == Result(urls=result, media_types=("video/mp4",) * len(result))
+    assert seen.result == Result(urls=result, media_types=("video/mp4",) * len(result), fileless=not result)
+    assert seen.warning == (None if result else "the task has succeeded, and poll.urls finds nothing")
 
 
 @pytest.mark.parametrize(
@@ -256,12 +264,16 @@ async def test_a_redirect_is_refused(tmp_path: Path) -> None:
     assert (kind, "a redirect, which is not followed" in message) == ("refused", True)
 
 
-async def test_what_decides_an_end_must_be_readable_and_what_does_not_may_be_missing(tmp_path: Path) -> None:
+async def test_what_stands_beside_the_status_costs_it_nothing_and_without_one_it_must_be_read(
+    tmp_path: Path,
+) -> None:
     keys = POLL.replace('log = "log"', "log = \"join('', log)\"")
     assert (await said(tmp_path, keys, {"state": "running", "log": [1]})).status == "running"
     keys = POLL.replace('"error.message || error"', '"length(error)"')
-    kind, message = await refused(tmp_path, keys, {"state": "baked", "error": 7, "files": [{"href": "https://r/a"}]})
-    assert (kind, message) == ("malformed", "poll.error cannot be read: length() does not take a number")
+    warning = "poll.error cannot be read: length() does not take a number"
+    seen = await said(tmp_path, keys, {"state": "baked", "error": 7, "files": [{"href": "https://r/a"}]})
+    assert (seen.result, seen.warning) == (Result(urls=("https://r/a",)), warning)
+    assert await refused(tmp_path, keys, {"error": 7}) == ("malformed", warning)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +298,7 @@ async def test_a_log_is_told_in_whole_lines_from_its_beginning(
 async def test_content_is_the_address_below_the_base_where_no_answer_names_one(tmp_path: Path) -> None:
     keys = '[upstreams.poll]\npath = "v/{task}"\nstatus = "state"\ncontent = "v/{task}/content"\n'
     async with (
-        Stub(reply('{"state": "done"}'), reply('{"state": "success"}')) as stub,
+        Stub(reply('{"state": "doone"}'), reply('{"state": "success"}')) as stub,
         declared(keys, stub.url, "t", tmp_path, ManualClock()) as upstream,
     ):
         first, second = (await upstream.observe(["a/b"])).tasks["a/b"], (await upstream.observe(["a/b"])).tasks
@@ -313,7 +325,7 @@ async def fetched(folder: Path, body: object, status: str = "200 OK", keys: str 
     ("body", "status", "end"),
     [
         ({"files": ["https://r/a.mp4"]}, "200 OK", Result(urls=("https://r/a.mp4",), media_types=("video/mp4",))),
-        ({"files": []}, "200 OK", Result(urls=())),
+        ({"files": []}, "200 OK", Result(fileless=True)),
         ({"error": "lost it"}, "200 OK", Failure(kind="upstream", message="lost it", retryable=True)),
         ({"files": ["https://r/a"], "error": "lost it"}, "422 No", Failure(kind="upstream", message="lost it",
                                                                            retryable=True)),
@@ -375,7 +387,7 @@ async def test_one_request_answers_for_all_tasks_and_the_last_of_two_alike_count
 
 
 async def test_an_item_that_cannot_be_read_is_that_task_s_trouble_alone(tmp_path: Path) -> None:
-    items = [{"id": "a", "state": "running", "error": 3}, {"id": "b", "state": "running", "error": ""}]
+    items = [{"id": "a", "state": None, "error": 3}, {"id": "b", "state": "running", "error": ""}]
     answer = await listed(tmp_path, {"data": items}, "a", "b")
     assert isinstance(error := answer.tasks["a"], UpstreamError)
     assert (error.kind, error.message) == ("malformed", "poll.error cannot be read: length() does not take a number")

@@ -34,7 +34,7 @@ from relay.upstreams import (
     Sora,
     Veo,
 )
-from tests.upstreams.declarations import DECLARATIONS, declared
+from tests.upstreams.declared.declarations import DECLARATIONS, declared
 from tests.upstreams.living import lived
 
 DIALECTS: dict[str, tuple[Any, Any]] = {
@@ -51,7 +51,7 @@ DIALECTS: dict[str, tuple[Any, Any]] = {
 }
 
 SCENARIOS = [
-    "happy", "flat", "gap", "violation", "error-item", "missing-url", "reappears", "unauthorised", "rate-limited",
+    "happy", "flat", "gap", "violation", "error-item", "reappears", "unauthorised", "rate-limited",
     "html", "not-a-list", "garbage", "trace-b",
 ]  # fmt: skip
 
@@ -110,3 +110,15 @@ async def test_a_declared_dialect_tells_the_story_of_the_one_that_is_built_in(
     dialect: str, scenario: str, tmp_path: Path
 ) -> None:
     assert await story_of(dialect, scenario, tmp_path) == await story_of(dialect, scenario, None)
+
+
+@pytest.mark.parametrize("dialect", sorted(DECLARATIONS.keys() - {"fal", "openai-videos", "replicate"}))
+async def test_a_success_without_a_file_is_one_where_it_is_declared_and_none_where_files_are_all_there_is(
+    dialect: str, tmp_path: Path
+) -> None:
+    declared_story, built_in = [await story_of(dialect, "missing-url", folder) for folder in (tmp_path, None)]
+    warning, end = declared_story[-2:]
+    assert (warning["type"], warning["severity"]) == ("log", "warning")
+    assert warning["line"].startswith("the task has succeeded, and ")
+    assert (end["type"], end["urls"], end["result"]) == ("done", [], None)
+    assert (built_in[-1]["type"], built_in[-1]["kind"]) == ("failed", "malformed")

@@ -4,7 +4,7 @@ import pytest
 
 from relay.errors import UpstreamError, UsageError
 from relay.upstreams.declared.expressions import EXPRESSION_LIMIT, Evaluation, Expression
-from relay.upstreams.wire import Figure
+from relay.upstreams.reading.values import Figure
 
 
 def find(text: str, document: object, steps: int = 10_000) -> object:

@@ -10,8 +10,8 @@ from relay.errors import UpstreamError
 from relay.events import Status
 from relay.upstreams import PollRequest
 from relay.upstreams.declared.expressions import Evaluation
-from relay.upstreams.declared.readings import Reader, Reading, is_something
-from relay.upstreams.wire import Figure
+from relay.upstreams.declared.readings import Reader, Reading
+from relay.upstreams.reading.values import Figure, is_something
 
 STATES: Mapping[str, Status] = {"ready": "succeeded"}
 
@@ -69,4 +69,22 @@ def test_every_answer_is_read_or_is_malformed_and_every_figure_is_within_its_bou
 
 @given(values)
 def test_what_tells_of_an_error_is_neither_empty_nor_zero_nor_false(value: Any) -> None:
-    assert is_something(value) is not (value in (None, False, "", 0, "0", [], {}) or str(value).strip() == "")
+    assert is_something(value) is not tells_of_nothing(value)
+
+
+NO_ERROR = {
+    *("", "0", "200", "null", "none", "nil", "undefined", "false", "n/a"),
+    *("ok", "success", "succeed", "succeeded", "no error"),
+}
+
+
+def tells_of_nothing(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(map(tells_of_nothing, value.values()))
+        case list():
+            return all(map(tells_of_nothing, value))
+        case str():
+            return value.strip().casefold() in NO_ERROR
+        case _:
+            return value in (None, False, 0, 200)

@@ -6,7 +6,7 @@ import pytest
 
 from relay.errors import ConfigError
 from relay.testing import ManualClock
-from tests.upstreams.declarations import declared
+from tests.upstreams.declared.declarations import declared
 
 POLL = """
 [upstreams.poll]
@@ -56,10 +56,8 @@ def test_the_declaration_without_a_mistake_is_taken(tmp_path: Path) -> None:
         ("renders/", "../", "poll.path has a segment '.' or '..', which leads elsewhere"),
         ("renders/", "http://evil/", "poll.path is a path below base_url, without spaces, '?', '#' and '//';"
                                      " parameters go into query"),
-        ('urls = "files[].href"\n', "",
-         "poll needs the key 'urls' or 'content', unless there is a result: where its files are"),
         ("urls", 'method = "get"\nurls', "poll method must be one of GET, POST, PUT, PATCH, DELETE"),
-        ("urls", "answers = [429]\nurls", "poll.answers has 429, which is about the asking and tells of no task"),
+        ("urls", "answers = [429]\nurls", "poll.answers has 429, which is about the request and not about a task"),
         ("urls", "answers = [500]\nurls", "poll answers must be a list of HTTP statuses from 400 to 499, not a list"),
         ("urls", 'items = "@"\nurls', "poll needs the key 'id' beside 'items': together they are a list of tasks"),
         ("urls", 'items = "@"\nid = "id"\nurls',
@@ -97,6 +95,8 @@ def test_a_mistake_in_the_poll_is_said_with_its_key(old: str, new: str, line: st
         ('[upstreams.cancel]\npath = "{input.x}"',
          "cancel.path has the unknown placeholder {input.x}; known are task"),
         (RESULT, "result.path has the unknown placeholder {ref}; known are task"),
+        (RESULT.replace("{ref}", "{task}").replace("urls", "error"),
+         "result needs the key 'urls' or 'result': what to read in its answer"),
         (RESULT + 'ref = "a["', f"result.ref {NO_JMESPATH}: it breaks off at character 3"),
         ("[upstreams.sumbit]", "has an unknown key 'sumbit'; did you mean 'submit'?"),
     ],

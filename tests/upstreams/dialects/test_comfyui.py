@@ -11,10 +11,10 @@ import pytest
 from relay import Record, Relay
 from relay.errors import UpstreamError, UsageError
 from relay.events import Cancelled, Done, Failed, Progress
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock, ScriptedComfyUI
 from relay.upstreams import Cancels, ComfyUI, FetchesResults, Pushes, Submits, Upstream
-from relay.upstreams.nodes import Heard
+from relay.upstreams.dialects.comfyui_nodes import NodeProgress
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 
@@ -76,7 +76,18 @@ async def test_the_result_is_what_was_saved_whatever_a_node_calls_its_list() -> 
 
 async def test_a_success_without_files_is_a_result_without_files() -> None:
     said = await ended({"status_str": "success", "completed": True, "messages": []})
-    assert said == Observation(status="succeeded", raw_status="success", result=Result(urls=()))
+    assert said == Observation(status="succeeded", raw_status="success", result=Result(fileless=True))
+
+
+async def test_what_nodes_show_is_the_value() -> None:
+    success = {"status_str": "success", "completed": True, "messages": []}
+    one = await ended(success, {"3": {"text": ["with canary-1"]}, "4": {"animated": [True]}})
+    more = await ended(success, {"3": {"text": ["a", "b"]}, "4": {"images": [{"filename": "c.png"}]}})
+    results = [said.result for said in (one, more) if isinstance(said, Observation)]
+    assert [(result.value, result.fileless) for result in results if result is not None] == [
+        ("with ***", True),
+        (["a", "b"], False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +142,7 @@ async def test_an_input_without_a_workflow_is_refused(wrong: dict[str, Any]) -> 
 
 
 def test_each_node_counts_alike_and_the_one_at_work_by_its_steps() -> None:
-    heard, told = Heard(), list[int | None]()
+    heard, told = NodeProgress(), list[int | None]()
     messages: list[tuple[str, dict[str, Any]]] = [
         ("execution_start", {}),
         ("execution_cached", {"nodes": ["1"]}),
@@ -144,7 +155,7 @@ def test_each_node_counts_alike_and_the_one_at_work_by_its_steps() -> None:
         ("executing", {"node": None}),
     ]
     for kind, data in messages:
-        heard.hear(kind, data)
+        heard.receive(kind, data)
         told.append(heard.percent(4))
     assert told == [0, 25, 25, 37, 37, 50, 75, 75, 100]
 
@@ -154,16 +165,16 @@ def test_each_node_counts_alike_and_the_one_at_work_by_its_steps() -> None:
     [{"value": 1, "max": 0}, {"value": "x", "max": 1}, {"value": float("nan"), "max": 1}, {"node": ["x"]}, {}],
 )
 def test_figures_that_make_no_sense_say_nothing(data: dict[str, Any]) -> None:
-    heard = Heard()
-    heard.hear("progress", {"node": "1", **data})
-    heard.hear("execution_cached", {"nodes": 5})
-    heard.hear("progress_state", {"nodes": {"1": None, "2": 5}})
+    heard = NodeProgress()
+    heard.receive("progress", {"node": "1", **data})
+    heard.receive("execution_cached", {"nodes": 5})
+    heard.receive("progress_state", {"nodes": {"1": None, "2": 5}})
     assert (heard.percent(4), heard.percent(0)) == (0, None)
 
 
 def test_a_state_of_all_nodes_at_once_is_understood_too() -> None:
-    heard = Heard()
-    heard.hear("progress_state", {"nodes": {"1": {"state": "finished"}, "2": {"state": "running", "value": 1}}})
+    heard = NodeProgress()
+    heard.receive("progress_state", {"nodes": {"1": {"state": "finished"}, "2": {"state": "running", "value": 1}}})
     assert heard.percent(2) == 50
 
 
@@ -255,8 +266,8 @@ async def test_a_redirect_of_the_websocket_is_not_followed() -> None:
     assert (len(stub.requests) > 1, other.requests) == (True, [])
 
 
-@pytest.mark.parametrize(("scenario", "kind"), [("error-item", Failed), ("missing-url", Failed)])
-async def test_a_bad_end_is_told_once(scenario: str, kind: type) -> None:
+@pytest.mark.parametrize(("scenario", "kind"), [("error-item", Failed), ("missing-url", Done)])
+async def test_an_end_without_a_file_is_told_once(scenario: str, kind: type) -> None:
     clock, records = ManualClock(), list[Record]()
     async with stage(clock, records) as (_, relay):
         job = relay.submit("comfyui", input(scenario))
@@ -300,15 +311,15 @@ async def test_what_has_ended_is_not_interrupted_since_another_may_be_running() 
 )
 def test_a_message_that_is_none_is_passed_over(text: str) -> None:
     upstream = ComfyUI("http://127.0.0.1:1", clock=ManualClock())
-    upstream._hear(text)
-    assert upstream._heard == {}
+    upstream._receive(text)
+    assert upstream._progress == {}
 
 
 def test_no_more_than_a_thousand_tasks_are_remembered_and_the_latest_are() -> None:
     upstream = ComfyUI("http://127.0.0.1:1", clock=ManualClock())
     for number in range(1_100):
-        upstream._hear(json.dumps({"type": "execution_start", "data": {"prompt_id": f"p{number}"}}))
-    assert (len(upstream._heard), "p1099" in upstream._heard, "p0" in upstream._heard) == (1_000, True, False)
+        upstream._receive(json.dumps({"type": "execution_start", "data": {"prompt_id": f"p{number}"}}))
+    assert (len(upstream._progress), "p1099" in upstream._progress, "p0" in upstream._progress) == (1_000, True, False)
 
 
 async def test_leaving_leaves_no_task_behind() -> None:

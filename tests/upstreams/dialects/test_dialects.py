@@ -15,7 +15,7 @@ from relay.testing import (
     ScriptedOpenAIVideos,
     ScriptedRunway,
 )
-from relay.upstreams import ItemUpstream, Luma, NewApi, OpenAIVideos, Runway
+from relay.upstreams import Luma, NewApi, OpenAIVideos, PerTaskUpstream, Runway
 from tests.upstreams.living import lived, retold
 
 DIALECTS: dict[str, tuple[type[ScriptedItems], Any]] = {
@@ -29,7 +29,7 @@ INPUT = {"model": "m", "prompt": "a cat", "promptText": "a cat"}
 
 
 @asynccontextmanager
-async def speaking(dialect: str, clock: ManualClock, scenario: str) -> AsyncIterator[tuple[ItemUpstream, str]]:
+async def speaking(dialect: str, clock: ManualClock, scenario: str) -> AsyncIterator[tuple[PerTaskUpstream, str]]:
     """The dialect's adapter at its scripted server, and a task that was submitted to it."""
     scripted, adapter = DIALECTS[dialect]
     async with scripted(scenario=scenario, clock=clock) as server, adapter(server.url, server.token) as upstream:

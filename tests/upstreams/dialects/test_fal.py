@@ -8,11 +8,11 @@ import fal_client.client
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock
-from relay.testing.dialects.fal import ScriptedFal
+from relay.testing.scripted.fal import ScriptedFal
 from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
-from relay.upstreams.fal import Fal
+from relay.upstreams.dialects.fal import Fal
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 
@@ -72,17 +72,25 @@ async def test_completed_with_an_error_is_a_failure(error: str | None, error_typ
 
 
 @pytest.mark.parametrize(
-    ("body", "urls"),
+    ("body", "urls", "more"),
     [
-        ({"video": {"url": "https://f/a.mp4", "content_type": "video/mp4"}, "seed": 1}, ("https://f/a.mp4",)),
-        ({"images": [{"url": "https://f/a.mp4"}, {"url": "https://f/b.mp4"}]}, ("https://f/a.mp4", "https://f/b.mp4")),
-        ({"video": {"url": "https://f/a.mp4"}, "prompt": "https://example/b.mp4"}, ("https://f/a.mp4",)),
-        ({"output": "https://f/a.mp4"}, ("https://f/a.mp4",)),
-        ({"text": "a cat"}, ()),
+        ({"video": {"url": "https://f/a.mp4", "content_type": "video/mp4"}, "seed": 1}, ("https://f/a.mp4",), True),
+        (
+            {"images": [{"url": "https://f/a.mp4"}, {"url": "https://f/b.mp4"}]},
+            ("https://f/a.mp4", "https://f/b.mp4"),
+            False,
+        ),
+        ({"video": {"url": "https://f/a.mp4"}, "prompt": "https://example/b.mp4"}, ("https://f/a.mp4",), False),
+        ({"output": "https://f/a.mp4"}, ("https://f/a.mp4",), False),
+        ({"text": "a cat"}, (), True),
+        ({}, (), False),
     ],
 )
-async def test_a_result_is_every_address_that_is_called_one(body: object, urls: tuple[str, ...]) -> None:
-    result = Result(urls=urls, media_types=tuple("video/mp4" for _ in urls))
+async def test_a_result_is_every_address_that_is_called_one_and_all_of_it_where_it_is_more(
+    body: object, urls: tuple[str, ...], more: bool
+) -> None:
+    kinds = tuple("video/mp4" for _ in urls)
+    result = Result(urls=urls, media_types=kinds, value=body if more else None, fileless=not urls)
     assert await fetched(body) == Observation(status="succeeded", raw_status="COMPLETED", result=result)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock
-from relay.testing.dialects.kling import ScriptedKling
+from relay.testing.scripted.kling import ScriptedKling
 from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
-from relay.upstreams.kling import Kling
+from relay.upstreams.dialects.kling import Kling
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from relay.clock import SystemClock
 from relay.testing import UpstreamBodies, check_upstream
 from relay.upstreams import ComfyUI, Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, Replicate, Runway, Sora, Veo
-from relay.upstreams.comfyui import QUEUE_LIMIT
-from relay.upstreams.lists import LIST_LIMIT
-from tests.upstreams.declarations import DECLARATIONS, declared
+from relay.upstreams.dialects.comfyui import QUEUE_LIMIT
+from relay.upstreams.reading.long_lists import LIST_LIMIT
+from tests.upstreams.declared.declarations import DECLARATIONS, declared
 
 URL = "https://files.example/a.mp4"
 MINIMAX_OK = {"status_code": 0, "status_msg": "success"}

@@ -6,7 +6,7 @@ import lumaai
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock, ScriptedLuma
 from relay.upstreams import Cancels, FetchesResults, Luma, Submits, Upstream
 from tests.upstreams.stub import Stub, reply
@@ -90,9 +90,9 @@ async def test_a_failure_is_said_with_its_kind_and_reason(generation: dict[str, 
         ({"state": None, "detail": "Try later."}, "refused", "the upstream tells of no generation: Try later."),
         ({"state": None}, "refused", "the upstream tells of no generation: no state"),
         (
-            {"state": "completed", "assets": ["canary-2"]},
+            {"state": ["canary-2"]},
             "malformed",
-            "the answer is not in this dialect: Expected `object | null`, got `array` - at `$.assets`",
+            "the answer is not in this dialect: expected a text, got a list - at `$.state`",
         ),
     ],
 )

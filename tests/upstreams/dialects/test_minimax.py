@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from relay.errors import UpstreamError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock
-from relay.testing.dialects.minimax import ScriptedMiniMax
+from relay.testing.scripted.minimax import ScriptedMiniMax
 from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
-from relay.upstreams.minimax import MiniMax
+from relay.upstreams.dialects.minimax import MiniMax
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ScriptedNewApi
 from relay.upstreams import Cancels, FetchesResults, NewApi, Submits, Upstream
 from tests.upstreams.stub import Stub, reply
@@ -42,7 +42,7 @@ def test_it_submits_and_neither_cancels_nor_keeps_results_elsewhere() -> None:
         ("-3%", 0, "parsed", "-3%"),
         (30, 30, "reported", None),
         ("", None, None, ""),
-        ("30", None, None, "30"),
+        ("30", 30, "parsed", "30"),
         (None, None, None, None),
     ],
 )
@@ -111,7 +111,7 @@ async def test_a_success_that_names_no_file_has_none() -> None:
         ),
         (
             {"status": "succeeded", "url": LINK, "error": {"message": "no"}},
-            Failure(kind="upstream", message='{"message": "no"}', retryable=True),
+            Failure(kind="upstream", message="no", retryable=True),
         ),
         ({"status": "cancelled"}, Failure(kind="cancelled", message="the upstream says 'cancelled'")),
     ],

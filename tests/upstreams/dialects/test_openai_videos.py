@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock, ScriptedOpenAIVideos
 from relay.upstreams import Cancels, FetchesResults, OpenAIVideos, Submits, Upstream
 from tests.upstreams.stub import Stub, reply
@@ -43,7 +43,7 @@ def test_it_submits_and_neither_cancels_nor_keeps_results_elsewhere() -> None:
         (0, 0, "reported", None),
         (1, 1, "reported", None),
         (42, 42, "reported", None),
-        (99.6, 100, "reported", None),
+        (99.6, 99, "reported", None),
         (100, 100, "reported", None),
         (170, 100, "reported", "170"),
         (-3, 0, "reported", "-3"),

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock
-from relay.testing.dialects.replicate import ScriptedReplicate
+from relay.testing.scripted.replicate import ScriptedReplicate
 from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
-from relay.upstreams.replicate import Replicate
+from relay.upstreams.dialects.replicate import Replicate
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 
@@ -90,22 +90,32 @@ async def test_a_log_comes_in_whole_lines_and_a_bar_is_one(logs: str, status: st
 
 
 @pytest.mark.parametrize(
-    ("output", "urls"),
+    ("output", "urls", "more"),
     [
-        ("https://r/a.mp4", ("https://r/a.mp4",)),
-        (["https://r/a.mp4", "https://r/b.mp4", "https://r/a.mp4"], ("https://r/a.mp4", "https://r/b.mp4")),
+        ("https://r/a.mp4", ("https://r/a.mp4",), False),
+        (["https://r/a.mp4", "https://r/b.mp4", "https://r/a.mp4"], ("https://r/a.mp4", "https://r/b.mp4"), False),
         (
             {"video": "https://r/a.mp4", "meta": {"mask": ["https://r/b.mp4", 7]}},
             ("https://r/a.mp4", "https://r/b.mp4"),
+            True,
         ),
-        (["a", "cat"], ()),
-        (None, ()),
+        (["a", "cat"], (), True),
+        ("data:image/png;base64,AAAA", (), True),
+        (None, (), False),
     ],
 )
-async def test_a_result_is_every_address_in_the_output(output: object, urls: tuple[str, ...]) -> None:
+async def test_a_result_is_every_address_in_the_output_and_the_output_where_it_is_more(
+    output: object, urls: tuple[str, ...], more: bool
+) -> None:
     answer = await observed(status="succeeded", output=output)
     media_types = tuple("video/mp4" for _ in urls)
-    assert answer.result == Result(urls=urls, media_types=media_types)
+    value = output if more else None
+    assert answer.result == Result(urls=urls, media_types=media_types, value=value, fileless=not urls)
+
+
+async def test_an_output_is_told_without_secrets() -> None:
+    answer = await observed(status="succeeded", output={"text": "made with canary-1", "token": "7"})
+    assert answer.result == Result(value={"text": "made with ***", "token": "***"}, fileless=True)
 
 
 @pytest.mark.parametrize(

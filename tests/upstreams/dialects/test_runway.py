@@ -8,7 +8,7 @@ from runwayml.types import task_retrieve_response as tasks
 
 from relay.errors import UpstreamError, UsageError
 from relay.events import Exchange
-from relay.observations import Failure, Observation, Result
+from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock, ScriptedRunway
 from relay.upstreams import Cancels, FetchesResults, Runway, Submits, Upstream
 from tests.upstreams.stub import Stub, reply
@@ -68,7 +68,7 @@ async def test_a_task_goes_on_with_a_figure_while_it_runs(
         (["file:///etc/passwd", None], Result(urls=())),
         ([], Result(urls=())),
         (None, Result(urls=())),
-        ("https://r/a.mp4", Result(urls=())),
+        ("https://r/a.mp4", Result(urls=("https://r/a.mp4",), media_types=("video/mp4",))),
     ],
 )
 async def test_a_result_is_every_link_of_the_output(output: object, result: Result) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from relay.errors import UpstreamError, UsageError
-from relay.observations import Failure, Observation, Result
+from relay.events import Done
+from relay.jobs.observations import Failure, Observation, Result
+from relay.jobs.outcome import outcome
 from relay.testing import ManualClock
-from relay.testing.dialects.veo import ScriptedVeo
+from relay.testing.scripted.veo import ScriptedVeo
 from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
-from relay.upstreams.http import HttpClient
-from relay.upstreams.veo import Veo
+from relay.upstreams.dialects.veo import Veo
+from relay.upstreams.http.client import HttpClient
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
 
@@ -47,8 +49,19 @@ async def test_an_operation_is_at_work_until_it_says_otherwise(operation: dict[s
 
 async def test_the_result_is_every_video_with_an_address() -> None:
     samples = [{"video": {"uri": "https://g/a:download?alt=media"}}, {"video": {}}, {}, {"video": {"uri": "gs://b/c"}}]
-    urls = ("https://g/a:download?alt=media",)
-    assert await made(generatedSamples=samples) == Observation(status="succeeded", result=Result(urls=urls))
+    assert await made(generatedSamples=samples) == Observation(
+        status="succeeded", result=Result(urls=("https://g/a:download?alt=media",), value="gs://b/c")
+    )
+
+
+async def test_videos_that_come_as_bytes_are_a_value_that_is_kept_with_their_size() -> None:
+    samples = [{"video": {"encodedVideo": "A" * 100_000, "encoding": "video/mp4"}}]
+    answer = await made(generatedSamples=samples)
+    assert isinstance(answer, Observation)
+    assert answer.result is not None
+    (end,) = outcome(answer.result)
+    left_out = "[base64 of 75,000 bytes, left out]"
+    assert end == Done(result={"generatedSamples": [{"video": {"encodedVideo": left_out, "encoding": "video/mp4"}}]})
 
 
 @pytest.mark.parametrize(

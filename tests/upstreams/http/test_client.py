@@ -16,9 +16,9 @@ import pytest
 from relay.errors import UpstreamError, UsageError
 from relay.events import Exchange
 from relay.testing import ManualClock
-from relay.upstreams import transport
-from relay.upstreams.http import BODY_LIMIT, HttpClient
-from relay.upstreams.wire import DEPTH_LIMIT
+from relay.upstreams.http import transport
+from relay.upstreams.http.client import BODY_LIMIT, HttpClient
+from relay.upstreams.reading.values import DEPTH_LIMIT
 from tests.upstreams.stub import Stub, reply
 
 CANARY = "canary-7Q/+=token"
@@ -354,7 +354,8 @@ async def test_input_that_json_cannot_hold_is_the_callers_error(value: object, w
 async def exchange_of(answer: bytes | None, **request: object) -> Exchange:
     heard: list[Exchange] = []
     async with Stub(answer) as stub:
-        client = HttpClient(stub.url, CANARY, upstream="test", timeout=0.05, clock=ManualClock())
+        patience = 0.05 if answer is None else 60.0
+        client = HttpClient(stub.url, CANARY, upstream="test", timeout=patience, clock=ManualClock())
         async with client as http:
             await outcome(http.request("POST", "jobs", jobs=["job-1"], json=request or None, on_exchange=heard.append))
     (exchange,) = heard
@@ -435,4 +436,4 @@ async def test_the_token_is_in_no_exception_and_no_exchange_whatever_is_answered
     ],
 )
 def test_what_signs_a_url_or_is_named_like_a_secret_is_masked(text: str, shown: str) -> None:
-    assert HttpClient("http://gateway", "unused-token", upstream="test").mask(text) == shown
+    assert HttpClient("http://gateway", "unused-token", upstream="test").redactor(text) == shown

@@ -13,11 +13,10 @@ from relay.cli.build import build_upstream
 from relay.errors import ConfigError, UsageError
 from relay.events import Exchange
 from relay.secret import Secret
-from relay.settings import KlingSettings
 from relay.testing import ManualClock
-from relay.testing.dialects.kling import ScriptedKling
-from relay.upstreams.kling import Kling
-from relay.upstreams.signed import SignedToken
+from relay.testing.scripted.kling import ScriptedKling
+from relay.upstreams.dialects.kling import Kling, KlingSettings
+from relay.upstreams.http.jwt import SignedToken
 
 START = 1767225600
 """2026-01-01 00:00 UTC, where the clock starts."""
@@ -95,10 +94,10 @@ async def test_kling_is_asked_with_a_token_of_the_hour_and_no_key_or_token_is_to
         async with upstream:
             upstream.on_exchange = heard.append
             task = await upstream.submit({"prompt": "[never-finishes] a cat"})
-            credential = upstream.credential()
+            token_version = upstream.token_version()
             await clock.advance(7200)
             answer = await upstream.observe([task])
-    assert (answer.listed, upstream.credential() != credential) == (1, True)
+    assert (answer.listed, upstream.token_version() != token_version) == (1, True)
     assert all(word not in repr(heard) for word in ("canary", "eyJ"))
 
 

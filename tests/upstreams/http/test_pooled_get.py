@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import UpstreamError
-from relay.upstreams import transport
-from relay.upstreams.http import HttpClient
-from relay.upstreams.quick import quick_gets
+from relay.upstreams.http import transport
+from relay.upstreams.http.client import HttpClient
+from relay.upstreams.http.pooled_get import quick_gets
 from tests.upstreams.stub import Stub, reply
 
 Serve = Callable[["Connection", bytes], None]

@@ -10,8 +10,8 @@ from relay.errors import ConfigError, UpstreamError, UsageError
 from relay.events import Exchange
 from relay.secret import Secret, read_secret
 from relay.testing import ManualClock
-from relay.upstreams.http import HttpClient
-from relay.upstreams.sora import Sora
+from relay.upstreams.dialects.sora import Sora
+from relay.upstreams.http.client import HttpClient
 from tests.upstreams.stub import Stub, reply
 
 OLD, NEW = "canary-old", "canary-new"
@@ -47,13 +47,13 @@ def test_the_credential_changes_with_the_token_and_tells_nothing_of_it() -> None
     tokens = [OLD, OLD, NEW, OLD]
     http = HttpClient("http://127.0.0.1", lambda: tokens.pop(0), upstream="test")
 
-    assert [http.credential() for _ in range(3)] == [1, 2, 3]
+    assert [http.token_version() for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_token_that_is_given_as_it_is_never_changes() -> None:
     http = HttpClient("http://127.0.0.1", OLD, upstream="test")
 
-    assert http.credential() == http.credential()
+    assert http.token_version() == http.token_version()
 
 
 def broken() -> str:

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import UpstreamError
-from relay.observations import Answer
+from relay.jobs.observations import Answer
 from relay.testing import ManualClock
 from relay.upstreams import Sora, Upstream
 from relay.upstreams.declared.expressions import Evaluation, Expression
-from relay.upstreams.lists import split
-from tests.upstreams.declarations import declared
+from relay.upstreams.reading.long_lists import split
+from tests.upstreams.declared.declarations import declared
 from tests.upstreams.stub import Stub, reply
 
 MANY = 5_000

@@ -11,11 +11,11 @@ from aiohttp.web import Application, AppRunner, Request, Response, TCPSite
 
 from relay import Relay
 from relay.cli.serving import serving
-from relay.journal import Keep, MemoryJournal
+from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
-from web.doorman import REQUEST_WITHIN, Doorman, doorman
+from web.middleware.idle_timeout import REQUEST_WITHIN, IdleConnectionReaper, StalledConnections, reap_idle_connections
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 LATEST = REQUEST_WITHIN * 1.25
@@ -26,7 +26,7 @@ LATEST = REQUEST_WITHIN * 1.25
 async def watched(clock: ManualClock, app: Application) -> AsyncGenerator[int]:
     """The port of *app*, with a doorman whose time stands still until *clock* is moved."""
     runner = AppRunner(app, access_log=None)
-    async with doorman(runner, clock=clock):
+    async with reap_idle_connections(runner, clock=clock):
         await runner.setup()
         await TCPSite(runner, "127.0.0.1", 0).start()
         try:
@@ -120,13 +120,13 @@ class Connection(asyncio.Transport):
 
 
 async def test_silence_counts_from_the_end_of_the_last_answer() -> None:
-    door, connection, others = Doorman(10), Connection(), Connection()
+    door, connection, others = IdleConnectionReaper(10), Connection(), Connection()
     answered = asyncio.Event()
 
     assert door.overdue([connection], 0) == []
     assert door.overdue([connection, others], 9) == []
     task = asyncio.create_task(answered.wait())
-    door.asked(connection, task)
+    door.request_started(connection, task)
     assert door.overdue([connection, others], 100) == [others]
     answered.set()
     await task
@@ -135,13 +135,44 @@ async def test_silence_counts_from_the_end_of_the_last_answer() -> None:
     assert door.overdue([connection], 111) == [connection]
 
 
+class Answering(asyncio.Transport):
+    """One that has so much left to be taken."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+
+def test_an_answer_of_which_nothing_is_taken_is_given_up_in_time() -> None:
+    stalled, still, moving, idle = StalledConnections(120, 1_000), Answering(100), Answering(100), Answering(0)
+
+    for now in range(0, 120, 10):
+        assert stalled.overdue([still, moving, idle], now) == []
+        moving.left -= 1
+    assert stalled.overdue([still, moving, idle], 120) == [still]
+
+
+def test_of_answers_of_which_nothing_is_taken_the_largest_give_way() -> None:
+    stalled = StalledConnections(120, 1_000)
+    small, middle, large, new = Answering(10), Answering(900), Answering(1_500), Answering(0)
+    everybody = [small, middle, large, new]
+
+    assert stalled.overdue(everybody, 0) == []
+    new.left = 5_000
+    assert stalled.overdue(everybody, 1) == [large]
+    assert stalled.overdue([small, middle, new], 2) == [new]
+    assert stalled.overdue([small, middle], 3) == []
+
+
 @pytest.mark.parametrize(("jobs", "status"), [(1_000, 200), (1_001, 413), (10_001, 413)])
 async def test_a_stream_names_a_thousand_jobs_and_more_are_refused_in_a_sentence(jobs: int, status: int) -> None:
     clock = ManualClock()
-    journal = MemoryJournal(Keep(records=2_000))
+    journal = MemoryJournal(Retention(records=2_000))
     relay = Relay([OneStep(story({"t": RUNNING}))], clock=clock, journal=journal, max_running=1_000)
     async with serving(create_app(relay), "127.0.0.1", 0) as address, ClientSession() as client:
-        known = [relay._admit().id for _ in range(1_000)]
+        known = [relay.registry.admit().id for _ in range(1_000)]
         ids = [*known, *(f"job_{number:016x}" for number in range(jobs - len(known)))]
         async with client.get(f"{address}/v1/events?{'&'.join(f'job={id}' for id in ids)}") as response:
             assert response.status == status

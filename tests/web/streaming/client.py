@@ -88,16 +88,9 @@ class Client:
     def is_given(self, *, state: bool) -> None:
         """Whether the *state* of the jobs is said first."""
         assert state or not self.opening, "a hole is not told of"
-        assert self.opening or not state or self.may_be_given_the_state, "nothing is missing"
-        self.opening = state
+        assert self.opening or not state, "nothing is missing"
         if state:
             self.awaits = "gap" if self.named else "snapshot"
-
-    @property
-    def may_be_given_the_state(self) -> bool:
-        """Of a job of which nothing is kept, a journal need not know since when."""
-        kept = {record.job for record in self.story.records[self.story.trimmed_to :]}
-        return self.jobs is not None and not self.jobs <= kept and self.story.trimmed_to > self.at
 
     @property
     def has_all(self) -> bool:

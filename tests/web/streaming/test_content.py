@@ -10,11 +10,12 @@ from relay import Relay
 from relay.errors import JournalError
 from relay.events import Done, Log, Position, Progress
 from relay.jobs import Job
-from relay.journal import Keep, MemoryJournal
+from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
-from web.cursor import open_at
-from web.telling import SNAPSHOT_JOBS, Telling
-from web.wire import SSE
+from web.streaming.content import SNAPSHOT_JOBS, StreamContent
+from web.streaming.resume import start_stream
+from web.streaming.selection import Selection
+from web.streaming.wire import SSE
 
 
 class Block(NamedTuple):
@@ -31,41 +32,41 @@ def blocks(page: bytes) -> list[Block]:
 @pytest.fixture
 async def relay() -> AsyncIterator[Relay]:
     """A relay that keeps ten records."""
-    async with Relay([], journal=MemoryJournal(Keep(records=10), epoch="e"), clock=ManualClock()) as relay:
+    async with Relay([], journal=MemoryJournal(Retention(records=10), epoch="e"), clock=ManualClock()) as relay:
         yield relay
 
 
 def job_of(relay: Relay, records: int) -> Job:
-    job = relay._admit()
+    job = relay.registry.admit()
     for number in range(records):
         relay.bus.publish(job, Log(line=f"line {number}"))
     return job
 
 
-def telling(relay: Relay, last_event_id: str | None, jobs: list[Job] | None = None) -> Telling:
-    return Telling(relay, SSE, jobs, open_at(relay.bus, jobs, last_event_id))
+def content(relay: Relay, last_event_id: str | None, jobs: list[Job] | None = None) -> StreamContent:
+    return StreamContent(relay, SSE, start_stream(relay.bus, Selection(jobs), last_event_id))
 
 
 def test_a_client_cut_off_between_gap_and_snapshot_is_told_both_again(relay: Relay) -> None:
     job_of(relay, 30)
 
-    (gap,) = blocks(telling(relay, "e-5").take())
-    again = telling(relay, gap.id)
-    told = blocks(again.take() + again.take())
+    (gap,) = blocks(content(relay, "e-5").next_page())
+    again = content(relay, gap.id)
+    told = blocks(again.next_page() + again.next_page())
 
     assert gap == ("e-5", "gap", {"from": "e-5", "to": "e-30", "missed": 25})
     assert [(block.event, block.id) for block in told] == [("gap", "e-5"), ("snapshot", "e-30")]
-    assert again.take() == b""
+    assert again.next_page() == b""
 
 
 @pytest.mark.parametrize("named", ["nonsense", "other-7", "e-999", None])
 def test_a_client_cut_off_within_a_long_snapshot_is_given_it_again(relay: Relay, named: str | None) -> None:
     for _ in range(SNAPSHOT_JOBS + 1):
         job_of(relay, 1)
-    first = telling(relay, named)
-    parts = blocks(b"".join(iter(first.take, b"")))
+    first = content(relay, named)
+    parts = blocks(b"".join(iter(first.next_page, b"")))
 
-    again = [blocks(b"".join(iter(telling(relay, part.id).take, b""))) for part in parts]
+    again = [blocks(b"".join(iter(content(relay, part.id).next_page, b""))) for part in parts]
 
     here = f"e-{SNAPSHOT_JOBS + 1}"
     assert [part.event for part in parts] == ["gap", "snapshot", "snapshot"][named is None :]
@@ -75,14 +76,14 @@ def test_a_client_cut_off_within_a_long_snapshot_is_given_it_again(relay: Relay,
 
 def test_what_is_forgotten_while_a_gap_is_told_is_a_gap_of_its_own(relay: Relay) -> None:
     job = job_of(relay, 30)
-    told = telling(relay, "e-5")
+    told = content(relay, "e-5")
 
-    heard = blocks(told.take())
+    heard = blocks(told.next_page())
     for _ in range(30):
         relay.bus.publish(job, Log(line="meanwhile"))
-    heard += blocks(told.take() + told.take() + told.take())
+    heard += blocks(told.next_page() + told.next_page() + told.next_page())
     relay.bus.publish(job, Log(line="after"))
-    heard += blocks(told.take())
+    heard += blocks(told.next_page())
 
     assert [(block.event, block.id) for block in heard] == [
         ("gap", "e-5"),
@@ -98,13 +99,13 @@ def test_what_is_skipped_is_said_before_it_is_skipped_so_that_no_cut_can_hide_it
     """Cut off behind the notice, a client comes back to where it was. Behind the records, it would have a hole."""
     relay = Relay([], journal=MemoryJournal(epoch="e"), clock=ManualClock())
     job = job_of(relay, 3)
-    told = telling(relay, None)
-    while told.take():
+    told = content(relay, None)
+    while told.next_page():
         pass
     for percent in range(100):
         relay.bus.publish(job, Progress(percent=percent, status="running"))
 
-    page = blocks(told.take(slow=True))
+    page = blocks(told.next_page(slow=True))
 
     assert [(block.event, block.id) for block in page] == [("skipped", "e-3"), ("progress", "e-103")]
     assert page[0].data == {"missed": 99}
@@ -124,34 +125,34 @@ class Full(MemoryJournal):
 
 def test_while_the_journal_cannot_be_written_nobody_is_told_that_a_job_has_ended(relay: Relay) -> None:
     """Least of all by 204: the end is still to be said."""
-    journal = Full(Keep(records=2), epoch="e")
+    journal = Full(Retention(records=2), epoch="e")
     journal.full = False
     relay = Relay([], journal=journal, clock=ManualClock(), notify=lambda _: None)
-    job = job_of(relay, 4)
+    job, other = job_of(relay, 4), relay.registry.admit()
     journal.full = True
     relay.bus.publish(job, Done(urls=("https://a/b",)))
 
-    resumed, new = telling(relay, "e-4", [job]), telling(relay, None, [job])
-    (snapshot,) = blocks(new.take())
-    assert not open_at(relay.bus, [job], "e-4").finished
-    assert (resumed.take(), resumed.ended) == (b"", False)
+    resumed, new = content(relay, "e-4", [job]), content(relay, None, [job])
+    (snapshot,) = blocks(new.next_page())
+    assert not start_stream(relay.bus, Selection([job]), "e-4").finished
+    assert (resumed.next_page(), resumed.ended) == (b"", False)
     assert [(stand["seq"], stand["status"]) for stand in snapshot.data["jobs"]] == [(4, "queued")]
 
     journal.full = False
-    relay.bus.publish(Job("job_2"), Log(line="there is room again"))
-    assert [block.event for block in blocks(resumed.take() + new.take())] == ["done", "done"]
+    relay.bus.publish(other, Log(line="there is room again"))
+    assert [block.event for block in blocks(resumed.next_page() + new.next_page())] == ["done", "done"]
     assert (resumed.ended, new.ended) == (True, True)
 
 
 def test_who_was_told_of_a_jobs_end_is_told_of_no_gap_when_the_journal_forgets_that_job(relay: Relay) -> None:
     ended, running, other = job_of(relay, 1), job_of(relay, 1), job_of(relay, 1)
-    told = telling(relay, None, [ended, running])
+    told = content(relay, None, [ended, running])
     relay.bus.publish(ended, Done(urls=("https://a/b",)))
-    while told.take():
+    while told.next_page():
         pass
     for number in range(9):
         relay.bus.publish(other, Log(line=f"elsewhere {number}"))
     relay.bus.publish(running, Log(line="still here"))
 
     assert not relay.journal.keeps(ended.id)
-    assert [block.event for block in blocks(told.take())] == ["log"]
+    assert [block.event for block in blocks(told.next_page())] == ["log"]

@@ -34,12 +34,13 @@ from relay.events import (
     Status,
 )
 from relay.jobs import Job
-from relay.journal import Journal, Keep, MemoryJournal, SqliteJournal
+from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
 from relay.testing import ManualClock
-from tests.delivery.client import Client, Story
-from web.cursor import open_at, resumed_at
-from web.telling import Telling
-from web.wire import SSE
+from tests.web.streaming.client import Client, Story
+from web.streaming.content import StreamContent
+from web.streaming.resume import resume_stream, start_stream
+from web.streaming.selection import Selection
+from web.streaming.wire import SSE
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
 
@@ -87,7 +88,7 @@ class Served:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.jobs: list[Job] | None = None
-        self.telling: Telling | None = None
+        self.content: StreamContent | None = None
         self.live = False
 
 
@@ -108,7 +109,7 @@ class Delivery(RuleBasedStateMachine):
 
     @initialize(bound=st.sampled_from([1, 6, 40, 150, 100_000]))
     def first(self, bound: int) -> None:
-        self.keep = Keep(records=bound, bytes=10**12)
+        self.keep = Retention(records=bound, bytes=10**12)
         self.open(self.begin())
         self.story = Story(self.journal.epoch, bound)
         self.follow(3)
@@ -125,7 +126,7 @@ class Delivery(RuleBasedStateMachine):
 
     def jobs(self, which: list[int]) -> list[Job]:
         """Some of those that are running."""
-        running = [job for job in self.relay.jobs() if not job.ended]
+        running = [job for job in self.relay.jobs() if not self.relay.bus.pending(job).ended]
         return [running[number % len(running)] for number in which] if running else []
 
     def publish(self, told: list[tuple[Job, Event]], *, batch: bool) -> None:
@@ -133,7 +134,7 @@ class Delivery(RuleBasedStateMachine):
             if batch:
                 stack.enter_context(self.relay.bus.batch())
             for job, event in told:
-                if not job.ended:
+                if not self.relay.bus.pending(job).ended:
                     self.relay.bus.publish(job, event)
         self.pass_on()
 
@@ -148,8 +149,10 @@ class Delivery(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from([1, 1, 1, 3, 101]))
     def follow(self, count: int) -> None:
-        if len(self.relay.jobs()) < 300:
-            self.publish([(self.relay._admit(), Accepted(upstream="u", task="t")) for _ in range(count)], batch=True)
+        if len(self.relay.jobs()) < 300 and not self.relay.bus.write_blocked.is_set():  # then it takes no new work
+            self.publish(
+                [(self.relay.registry.admit(), Accepted(upstream="u", task="t")) for _ in range(count)], batch=True
+            )
 
     @rule(said=st.lists(st.tuples(picks, events), max_size=12), batch=st.booleans())
     def say(self, said: list[tuple[int, Event]], batch: bool) -> None:
@@ -219,37 +222,37 @@ class Delivery(RuleBasedStateMachine):
             return  # it is told that they are gone
         jobs = None if client.jobs is None else [known[id] for id in sorted(client.jobs)]
         client.comes(self.story, named, known)
-        opening = open_at(self.relay.bus, jobs, named)
-        assert opening.finished == client.has_all
-        client.is_given(state=opening.snapshot)
-        if not opening.finished:
+        start = start_stream(self.relay.bus, Selection(jobs), named)
+        assert start.finished == client.has_all
+        client.is_given(state=start.snapshot)
+        if not start.finished:
             served.jobs = jobs
-            served.telling = Telling(self.relay, SSE, jobs, opening, level=client.level)
+            served.content = StreamContent(self.relay, SSE, start, level=client.level)
 
     @rule(served=served, slow=st.booleans(), cut=st.none() | st.floats(0, 1))
     def read(self, served: Served, slow: bool, cut: float | None) -> None:
         """A page; cut off in the middle of it, the client is gone."""
-        if served.telling is not None and not served.live and not served.telling.ended:
-            self.take(served, served.telling, slow=slow, cut=cut)
+        if served.content is not None and not served.live and not served.content.ended:
+            self.take(served, served.content, slow=slow, cut=cut)
 
     @rule(served=served)
     def read_all(self, served: Served) -> None:
-        if served.telling is None or served.live:
+        if served.content is None or served.live:
             return
-        while not served.telling.ended and self.take(served, served.telling):
+        while not served.content.ended and self.take(served, served.content):
             pass
         jobs = served.client.jobs
-        assert served.telling.ended == (jobs is not None and self.story.ended(jobs, self.story.head))
+        assert served.content.ended == (jobs is not None and self.story.ended(jobs, self.story.head))
 
-    def take(self, served: Served, telling: Telling, *, slow: bool = False, cut: float | None = None) -> bytes:
+    def take(self, served: Served, content: StreamContent, *, slow: bool = False, cut: float | None = None) -> bytes:
         client = served.client
-        page = telling.take(slow=slow)
+        page = content.next_page(slow=slow)
         client.hears(page if cut is None else page[: int(len(page) * cut)], map(_id, self.relay.jobs()), slow=slow)
         if cut is not None:
             self.cut_off(served)
             return page
         assert client.skipped == 0, "more was said to be left out than was"
-        client.claims(str(telling.position))
+        client.claims(str(content.position))
         assert page or (client.awaits, client.lacks(self.story.head)) == (None, [])
         return page
 
@@ -262,18 +265,18 @@ class Delivery(RuleBasedStateMachine):
     @rule(served=served)
     def hear_with_the_others(self, served: Served) -> None:
         self.read_all(served)
-        served.live = served.telling is not None and not served.telling.ended
+        served.live = served.content is not None and not served.content.ended
 
     @rule(served=served)
     def hear_alone(self, served: Served) -> None:
-        if served.live and served.telling is not None:
+        if served.live and served.content is not None:
             served.live = False
-            opening = resumed_at(self.relay.bus, served.jobs, self.story.head)
-            served.telling = Telling(self.relay, SSE, served.jobs, opening, level=served.client.level, caught_up=True)
+            start = resume_stream(self.relay.bus, Selection(served.jobs), self.story.head)
+            served.content = StreamContent(self.relay, SSE, start, level=served.client.level, caught_up=True)
             self.read_all(served)
 
     def cut_off(self, served: Served) -> None:
-        served.telling, served.live = None, False
+        served.content, served.live = None, False
 
     # Beginnings and ends
 
@@ -292,7 +295,7 @@ class Delivery(RuleBasedStateMachine):
                 return
             self.room()
             for served in self.all:
-                if served.telling is None:
+                if served.content is None:
                     self.connect(served, served.client.last_id)
                 self.hear_alone(served)
                 self.read_all(served)
@@ -319,7 +322,7 @@ class SqliteDelivery(Delivery):
         self.open(FullSqlite(self.folder / f"{self.epochs}.db", self.keep, notify=lambda _: None))
         assert (self.journal.epoch, self.journal.head) == (self.story.epoch, self.story.head)
         for stored in self.journal.recover():
-            self.relay._jobs[stored.id] = Job(stored.id, stored.state)
+            self.relay.registry.add(Job(stored.id, stored.state))
 
 
 def _id(job: Job) -> str:

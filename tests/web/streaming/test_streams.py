@@ -16,17 +16,17 @@ from aiohttp.web import Application, AppRunner, Request, StreamResponse, TCPSite
 from relay import Relay
 from relay.events import Done, Exchange, Failed, Log, Position
 from relay.jobs import Job
-from relay.journal import Keep, MemoryJournal
+from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
 from sinks.sse import frame
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 from tests.web.serving import serve, serve_app
 from web import create_app
-from web.delivery import Delivery
-from web.doorman import doorman
-from web.keys import STREAMS
-from web.links import Link
-from web.problems import Handler
+from web.middleware.idle_timeout import reap_idle_connections
+from web.middleware.problems import Handler
+from web.streaming.connections import StreamConnection
+from web.streaming.delivery import StreamSession
+from web.streaming.keys import STREAMS
 
 pytestmark = pytest.mark.usefixtures("take_over")
 
@@ -40,17 +40,17 @@ async def relay() -> AsyncIterator[Relay]:
 
 def job_of(relay: Relay, records: int = 1) -> Job:
     """A job with that many records, and no poller at work on it."""
-    job = relay._admit()
+    job = relay.registry.admit()
     for number in range(records):
         relay.bus.publish(job, Log(line=f"line {number + 1}"))
     return job
 
 
-def served(app: Application) -> Link:
+def served(app: Application) -> StreamConnection:
     """The connection of the only stream that is open."""
     (stream,) = app[STREAMS]
-    assert isinstance(stream, Delivery)
-    return stream.link
+    assert isinstance(stream, StreamSession)
+    return stream.connection
 
 
 async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
@@ -160,7 +160,7 @@ async def test_a_cursor_that_cannot_be_continued_is_told_of_the_gap_and_given_th
 
 
 async def test_a_cursor_older_than_the_journal_is_told_how_many_records_it_missed() -> None:
-    journal = MemoryJournal(Keep(records=10))
+    journal = MemoryJournal(Retention(records=10))
     async with Relay([], journal=journal, clock=ManualClock()) as relay, serve(relay) as client:
         job_of(relay, 30)
         headers = {"Last-Event-ID": f"{journal.epoch}-5"}
@@ -171,7 +171,7 @@ async def test_a_cursor_older_than_the_journal_is_told_how_many_records_it_misse
 
 
 async def test_a_new_reader_of_a_story_that_cannot_be_told_whole_is_given_the_state_and_no_gap() -> None:
-    journal = MemoryJournal(Keep(records=10))
+    journal = MemoryJournal(Retention(records=10))
     async with Relay([], journal=journal, clock=ManualClock()) as relay, serve(relay) as client:
         job_of(relay, 30)
         async with client.get("/v1/events") as response:
@@ -310,15 +310,25 @@ def flood(relay: Relay) -> Job:
     return job
 
 
-async def test_a_client_that_takes_nothing_is_cut_off_and_costs_the_others_nothing(relay: Relay) -> None:
+async def test_a_client_that_takes_nothing_is_cut_off(relay: Relay) -> None:
     app = create_app(relay, send_timeout=0.2)
+    async with serve_app(app) as client, Mute(client):
+        (stuck,) = app[STREAMS]
+        flood(relay)
+        await stuck.done.wait()
+
+        assert len(app[STREAMS]) == 0
+
+
+async def test_a_client_that_takes_nothing_costs_the_others_nothing(relay: Relay) -> None:
+    app = create_app(relay, send_timeout=3_600)
     async with serve_app(app) as client, Mute(client):
         (stuck,) = app[STREAMS]
         job = flood(relay)
         async with client.get(f"/v1/jobs/{job.id}/events", headers={"Accept": "application/x-ndjson"}) as response:
             relay.bus.publish(job, Done(urls=("https://a/b",)))
             lines = [json.loads(line) async for line in response.content if line.strip()]
-        await stuck.done.wait()
+        assert stuck in app[STREAMS]
 
     assert [line["seq"] for line in lines] == list(range(1, 1_503))
 
@@ -360,7 +370,7 @@ async def test_a_relay_on_its_way_out_turns_new_streams_away_with_a_goodbye(rela
 
 
 async def test_a_reader_slower_than_the_journal_is_told_of_the_gap_in_its_stream() -> None:
-    journal = MemoryJournal(Keep(records=20))
+    journal = MemoryJournal(Retention(records=20))
     async with Relay([], journal=journal, clock=ManualClock()) as relay, serve(relay) as client:
         job = job_of(relay)
         async with client.get("/v1/events") as response, aclosing(read_blocks(response)) as blocks:
@@ -443,7 +453,7 @@ async def test_the_kernel_is_told_to_notice_a_dead_peer_and_a_stalled_one(relay:
 
 
 async def test_a_snapshot_is_less_than_a_kilobyte_a_job_and_never_a_block_over_256_kibibytes() -> None:
-    journal = MemoryJournal(Keep(records=10))
+    journal = MemoryJournal(Retention(records=10))
     async with Relay([], journal=journal, clock=ManualClock()) as relay, serve(relay) as client:
         for _ in range(450):
             relay.bus.publish(job_of(relay), Failed(kind="upstream", message="\U0001f600" * 5_000))
@@ -581,15 +591,19 @@ async def test_no_last_event_id_however_odd_is_the_relays_failure(relay: Relay, 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /v1/eve", b"GET /v1/events HTTP/1.1\r\nHost:"])
 async def test_a_connection_that_asks_for_nothing_is_cut_off(relay: Relay, sent: bytes) -> None:
+    clock = ManualClock()
     runner = AppRunner(create_app(relay), access_log=None)
-    async with doorman(runner, patience=0.05):
+    async with reap_idle_connections(runner, clock=clock):
         await runner.setup()
         await TCPSite(runner, "127.0.0.1", 0).start()
         async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
-            reader, writer = await raw(client, sent)
             async with client.get("/v1/events") as patient:
+                reader, writer = await raw(client, sent)
+                cut = asyncio.create_task(reader.read())
+                while not cut.done():
+                    await clock.advance(1)
                 with contextlib.suppress(ConnectionResetError):
-                    assert await reader.read() == b""
+                    assert await cut == b""
                 job_of(relay)
                 assert (await anext(read_blocks(patient)))["event"] == "log"
             writer.close()

@@ -26,16 +26,17 @@ from aiohttp.web import (
 
 from relay import Relay
 from relay.events import Done, Log
-from relay.testing import ManualClock
-from sinks.sse import frame
+from relay.testing import ManualClock, ScriptedUpstream
+from relay.upstreams import Sora
+from sinks.sse import PAGE_BYTES, frame
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
-from web.delivery import Delivery
-from web.doorman import doorman
-from web.keys import STREAMS
-from web.links import HandlerLink
-from web.problems import Handler
-from web.takeover import IGNORED_BYTES, TakenOver
+from web.middleware.idle_timeout import reap_idle_connections
+from web.middleware.problems import Handler
+from web.streaming.connections import CHUNK, HandlerConnection
+from web.streaming.delivery import StreamSession
+from web.streaming.keys import STREAMS
+from web.streaming.takeover import IGNORED_BYTES, TakenOverConnection
 
 HELLO = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -90,8 +91,8 @@ class House:
         self.port = port
 
     @property
-    def streams(self) -> list[Delivery]:
-        return [stream for stream in self.app[STREAMS] if isinstance(stream, Delivery)]
+    def streams(self) -> list[StreamSession]:
+        return [stream for stream in self.app[STREAMS] if isinstance(stream, StreamSession)]
 
     @property
     def connections(self) -> list[RequestHandler]:
@@ -115,7 +116,7 @@ class House:
         async with self.client() as client:
             await client.ask()
             await client.chunk()
-            assert [type(stream.link) for stream in {*self.streams} - known] == [TakenOver]
+            assert [type(stream.connection) for stream in {*self.streams} - known] == [TakenOverConnection]
             del known
             yield client
 
@@ -150,13 +151,55 @@ def alive(*kinds: type) -> dict[int, str]:
     return {id(thing): type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds)}
 
 
+async def test_a_stream_is_not_ended_before_its_client_has_taken_all_of_it(relay: Relay) -> None:
+    data = b":" + b"x" * 8_000_000 + b"\n"
+    async with house(create_app(relay, heartbeat=3_600)) as here, here.watching() as client:
+        (stream,) = here.streams
+        client.stop_reading()
+        stream.connection.writer.write(CHUNK % (len(data), data))
+        assert stream.slow
+
+        stream.close()
+        assert here.streams == [stream], "it is asked to end, and has something left to say"
+        cast(asyncio.Transport, client.writer.transport).resume_reading()
+        said = [await client.chunk() for _ in range(3)]
+        await stream.done.wait()
+
+    assert (said[0] == data, b"event: bye\n" in said[1], said[2]) == (True, True, b"")
+
+
+async def test_a_reader_that_takes_nothing_holds_no_more_than_a_page_in_memory(relay: Relay) -> None:
+    """Both of what it is written with others, and of what it is behind with when it comes."""
+    job = relay.registry.admit()
+    async with house(create_app(relay, heartbeat=3_600, send_timeout=3_600)) as here, here.watching() as client:
+        client.stop_reading()
+        (stream,) = here.streams
+        while not stream.slow:
+            for _ in range(500):
+                relay.bus.publish(job, Log(line="x" * 1_000))
+            await asyncio.sleep(0)
+        seated = held(stream)
+        async with here.client() as late:
+            late.stop_reading()
+            late.writer.write(HELLO)
+            while not (behind := sum(held(one) for one in here.streams if one is not stream)):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+    assert 0 < seated <= PAGE_BYTES + 2_000
+    assert 0 < behind <= PAGE_BYTES + 2_000
+
+
+def held(stream: StreamSession) -> int:
+    return stream.connection.transport.get_write_buffer_size()
+
+
 async def test_nothing_of_aiohttp_is_left_of_a_stream_that_is_up_to_date(relay: Relay) -> None:
     kinds = (RequestHandler, BaseRequest, StreamResponse)
     async with house(create_app(relay)) as here:
         with without_collector():
             others, tasks = alive(*kinds), asyncio.all_tasks()
             async with here.watching() as one, here.watching() as another:
-                relay.bus.publish(relay._admit(), Log(line="by now the handlers have ended"))
+                relay.bus.publish(relay.registry.admit(), Log(line="by now the handlers have ended"))
                 await one.chunk()
                 await another.chunk()
 
@@ -168,7 +211,7 @@ async def test_nothing_of_aiohttp_is_left_of_a_stream_that_is_up_to_date(relay: 
 async def test_a_client_that_leaves_is_freed_at_once_and_without_the_collector(relay: Relay, how: str) -> None:
     async with house(create_app(relay, heartbeat=3_600)) as here:
         with without_collector():
-            others = alive(Delivery, TakenOver)
+            others = alive(StreamSession, TakenOverConnection)
             async with here.watching() as client:
                 done = here.streams[0].done
                 match how:
@@ -180,12 +223,12 @@ async def test_a_client_that_leaves_is_freed_at_once_and_without_the_collector(r
                         client.writer.write_eof()
                 await done.wait()
 
-                assert alive(Delivery, TakenOver).items() - others.items() == set()
+                assert alive(StreamSession, TakenOverConnection).items() - others.items() == set()
                 assert not relay.bus._everyone.subscriptions
 
 
 async def test_what_is_told_after_the_takeover_is_what_would_be_told_before(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     relay.bus.publish(job, Log(line="before"))
     async with house(create_app(relay)) as here, here.watching() as client:
         relay.bus.publish(job, Log(line="after"))
@@ -196,7 +239,7 @@ async def test_what_is_told_after_the_takeover_is_what_would_be_told_before(rela
 
 
 async def test_a_stream_that_ends_after_the_takeover_ends_in_order_and_its_connection_with_it(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     async with house(create_app(relay)) as here, here.client() as client:
         head = await client.ask(HELLO.replace(b"/v1/events", f"/v1/jobs/{job.id}/events".encode()))
         await client.chunk()
@@ -209,8 +252,65 @@ async def test_a_stream_that_ends_after_the_takeover_ends_in_order_and_its_conne
         assert await client.gone()
 
 
+CHAT = b'{"model": "sora", "stream": true, "messages": [{"role": "user", "content": "a cat"}]}'
+POST = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"X-Relay-Level: debug\r\nContent-Length: %d\r\n\r\n" % len(CHAT)
+)
+
+
+@asynccontextmanager
+async def chatting(*pieces: bytes) -> AsyncIterator[tuple[House, Client, Relay]]:
+    """A chat that is up to date, and whose request came in these *pieces*, one after the other."""
+    clock = ManualClock()
+    async with ScriptedUpstream(clock=clock) as upstream:
+        relay = Relay([Sora(upstream.url, upstream.token, clock=clock)], clock=clock)
+        async with house(create_app(relay, heartbeat=3_600)) as here, here.client() as client:
+            for piece in pieces[:-1]:
+                client.writer.write(piece)
+                await client.writer.drain()
+                await asyncio.sleep(0)
+            await client.ask(pieces[-1])
+            while b"checking (1 of" not in await client.chunk():
+                pass
+            yield here, client, relay
+
+
+@pytest.mark.parametrize(
+    "pieces", [(POST + CHAT,), (POST, CHAT), (POST + CHAT[:9], CHAT[9:])], ids=["at-once", "apart", "cut"]
+)
+async def test_a_stream_whose_request_had_a_body_is_taken_over_once_that_is_read(pieces: tuple[bytes, ...]) -> None:
+    async with chatting(*pieces) as (here, client, relay):
+        (stream,) = here.streams
+        (job,) = relay.jobs()
+        relay.bus.publish(job, Log(line="by now the handler has ended"))
+        while b"by now" not in await client.chunk():
+            pass
+        assert isinstance(stream.connection, TakenOverConnection)
+        assert here.connections == []
+
+        relay.bus.publish(job, Done(urls=("https://a/b",)))
+        last = b""
+        while chunk := await client.chunk():
+            last = chunk
+        assert last.endswith(b"data: [DONE]\n\n")
+        assert await client.gone()
+
+
+async def test_the_request_of_a_chat_is_freed_at_once_and_without_the_collector() -> None:
+    with without_collector():
+        async with chatting(POST + CHAT) as (here, client, relay):
+            (job,) = relay.jobs()
+            relay.bus.publish(job, Log(line="by now the handler has ended"))
+            while b"by now" not in await client.chunk():
+                pass
+            requests = [one for one in gc.get_objects() if isinstance(one, BaseRequest)]
+            assert [one.path for one in requests if one.path.startswith("/v1")] == []
+            assert here.connections == []
+
+
 async def test_a_story_that_has_ended_is_told_by_aiohttp_and_leaves_the_connection_open(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     relay.bus.publish(job, Done(urls=("https://a/b",)))
     async with house(create_app(relay)) as here, here.client() as client:
         for _ in range(2):
@@ -223,7 +323,7 @@ async def test_a_story_that_has_ended_is_told_by_aiohttp_and_leaves_the_connecti
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
 async def test_an_http_1_0_client_is_taken_over_too_and_reads_no_chunks(relay: Relay, connection: str) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     async with house(create_app(relay)) as here, here.client() as client:
         await client.ask(f"GET /v1/jobs/{job.id}/events HTTP/1.0\r\nConnection: {connection}\r\n\r\n".encode())
         assert await client.reader.readline() == b":\n"
@@ -233,7 +333,7 @@ async def test_an_http_1_0_client_is_taken_over_too_and_reads_no_chunks(relay: R
 
 
 async def test_what_a_client_sends_behind_its_request_is_not_answered_and_has_a_limit(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     async with house(create_app(relay)) as here, here.watching() as client:
         client.writer.write(HELLO)
         relay.bus.publish(job, Log(line="unmoved"))
@@ -247,14 +347,14 @@ async def test_a_request_sent_with_the_first_is_not_answered_either(relay: Relay
     async with house(create_app(relay)) as here, here.client() as client:
         await client.ask(HELLO * 3)
         assert await client.chunk() == b":\n"
-        relay.bus.publish(relay._admit(), Log(line="once"))
+        relay.bus.publish(relay.registry.admit(), Log(line="once"))
         assert b"once" in await client.chunk()
 
         assert (len(here.streams), here.connections) == (1, [])
 
 
 async def test_a_slow_client_catches_up_by_itself_and_is_up_to_date_again(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     async with house(create_app(relay)) as here, here.watching() as client:
         for number in range(400):
             relay.bus.publish(job, Log(line=f"{number} " + "x" * 8_000))
@@ -293,7 +393,7 @@ async def test_a_middleware_sees_the_response_and_is_left_to_end_in_peace(
         await client.ask(HELLO.replace(b"/v1", b"/relay/v1"))
         await client.chunk()
         assert await seen.get() == 200
-        job = relay._admit()
+        job = relay.registry.admit()
         relay.bus.publish(job, Log(line="after"))
         assert b"after" in await client.chunk()
 
@@ -311,7 +411,7 @@ async def test_a_middleware_that_fails_afterwards_costs_the_stream_nothing(relay
     async with house(app) as here, here.client() as client:
         await client.ask()
         await client.chunk()
-        job = relay._admit()
+        job = relay.registry.admit()
         relay.bus.publish(job, Log(line="after"))
 
         assert b"after" in await client.chunk()
@@ -336,7 +436,7 @@ async def test_an_access_log_has_the_line_of_a_stream_once_and_when_it_is_taken_
     async with house(app, access_log=log, access_log_format='"%r" %s %{Content-Type}o') as here:
         async with here.watching() as client:
             while_it_goes_on = await lines.written.get()
-            relay.bus.publish(relay._admit(), Log(line="it goes on"))
+            relay.bus.publish(relay.registry.admit(), Log(line="it goes on"))
             await client.chunk()
             (stream,) = here.streams
         await stream.done.wait()
@@ -348,13 +448,13 @@ async def test_an_access_log_has_the_line_of_a_stream_once_and_when_it_is_taken_
 async def test_the_doorman_leaves_a_stream_alone(relay: Relay) -> None:
     app = create_app(relay, heartbeat=3_600)
     runner = AppRunner(app, access_log=None)
-    async with doorman(runner, patience=0.02):
+    async with reap_idle_connections(runner, patience=0.02):
         await runner.setup()
         await TCPSite(runner, "127.0.0.1", 0).start()
         here = House(app, runner, runner.addresses[0][1])
         async with here.watching() as client, here.client() as silent:
             assert await silent.gone(), "by now the doorman has gone round"
-            relay.bus.publish(relay._admit(), Log(line="still here"))
+            relay.bus.publish(relay.registry.admit(), Log(line="still here"))
             assert b"still here" in await client.chunk()
         await runner.cleanup()
 
@@ -369,8 +469,8 @@ async def test_over_tls_a_stream_is_taken_over_too(relay: Relay) -> None:
         await client.ask()
         await client.chunk()
         (stream,) = here.streams
-        assert isinstance(stream.link, TakenOver)
-        job = relay._admit()
+        assert isinstance(stream.connection, TakenOverConnection)
+        job = relay.registry.admit()
         for number in range(3):
             relay.bus.publish(job, Log(line=f"live {number}"))
             assert f"live {number}".encode() in await client.chunk()
@@ -408,8 +508,8 @@ async def test_a_connection_that_is_not_as_expected_stays_with_aiohttp(relay: Re
         await client.ask(asked)
         await client.chunk()
 
-        assert [type(stream.link) for stream in here.streams] == [HandlerLink]
-        job = relay._admit()
+        assert [type(stream.connection) for stream in here.streams] == [HandlerConnection]
+        job = relay.registry.admit()
         relay.bus.publish(job, Log(line="all the same"))
         assert b"all the same" in await client.chunk()
 
@@ -418,7 +518,7 @@ async def test_a_client_that_takes_nothing_after_the_takeover_is_cut_off(relay: 
     async with house(create_app(relay, send_timeout=0.1)) as here, here.watching() as client:
         (stream,) = here.streams
         client.stop_reading()
-        job = relay._admit()
+        job = relay.registry.admit()
         for _ in range(1_500):
             relay.bus.publish(job, Log(line="x" * 8_000))
         await stream.done.wait()
@@ -430,7 +530,7 @@ async def test_shutting_down_cuts_who_takes_nothing_and_leaves_no_task(relay: Re
     before = asyncio.all_tasks()
     async with house(create_app(relay, send_timeout=3_600)) as here, here.watching() as stuck, here.watching():
         stuck.stop_reading()
-        job = relay._admit()
+        job = relay.registry.admit()
         for _ in range(1_500):
             relay.bus.publish(job, Log(line="x" * 8_000))
         async with asyncio.timeout(30):
@@ -455,7 +555,7 @@ async def test_a_session_of_aiohttp_reads_a_taken_stream_to_its_orderly_end(rela
 
 async def test_a_stream_of_two_jobs_whose_ends_come_in_one_long_batch_has_both(relay: Relay) -> None:
     """More than is written at once lies between the first end and the second."""
-    jobs = [relay._admit(), relay._admit()]
+    jobs = [relay.registry.admit(), relay.registry.admit()]
     async with house(create_app(relay)) as here, here.client() as client:
         await client.ask(HELLO.replace(b"events", f"events?job={jobs[0].id}&job={jobs[1].id}".encode()))
         await client.chunk()
@@ -472,7 +572,7 @@ async def test_a_stream_of_two_jobs_whose_ends_come_in_one_long_batch_has_both(r
 
 
 async def test_shutting_down_says_goodbye_to_a_hundred_streams_without_a_task_for_any(relay: Relay) -> None:
-    job = relay._admit()
+    job = relay.registry.admit()
     app = create_app(relay)
     async with house(app) as here, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(here.watching()) for _ in range(100)]

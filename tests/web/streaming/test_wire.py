@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sseclient import SSEClient
 
-from relay.codec import stamp
 from relay.events import (
     EVENTS,
     Checking,
@@ -28,9 +27,12 @@ from relay.events import (
     Record,
     Retrying,
     Status,
+    rank,
 )
 from relay.testing import sample_records
-from sinks.sse import HEARTBEAT, PAGE_BYTES, THIN_OVER, SseSink, frame, notice_frame, thinned
+from relay.wire.record_json import stamp
+from sinks.sse import HEARTBEAT, PAGE_BYTES, frame, notice_frame
+from web.streaming.journal_cursor import THIN_OVER, JournalCursor, thinned
 
 SAMPLES = sample_records()
 BLOCK = re.compile(rb"(retry: [1-9][0-9]*\n)?event: [a-z-]+\ndata: [\x20-\x7e]+\nid: [A-Za-z0-9]+-[0-9]+\n\n")
@@ -126,24 +128,24 @@ def test_no_text_from_outside_can_end_a_block_or_begin_another(said: str) -> Non
     assert [(block.event, json.loads(block.data)["message"]) for block in blocks] == [("failed", said)]
 
 
-def journal(records: list[Record]) -> SseSink:
+def journal(records: list[Record]) -> JournalCursor:
     def read(after: int) -> list[Record]:
         return [record for record in records if record.position.offset > after][:3]
 
-    return SseSink(read, lambda: None)
+    return JournalCursor(read)
 
 
 def test_a_reader_takes_every_record_once_page_by_page_and_then_rests() -> None:
     records = list(SAMPLES[:8])
     reader = journal(records)
 
-    pages = [reader.take() for _ in range(4)]
+    pages = [reader.next_page() for _ in range(4)]
     records.append(SAMPLES[8])
 
     assert parsed(*pages) == expected(SAMPLES[:8])
     assert pages[3] == b""
-    assert parsed(reader.take()) == expected([SAMPLES[8]])
-    assert reader.cursor == SAMPLES[8].position.offset
+    assert parsed(reader.next_page()) == expected([SAMPLES[8]])
+    assert reader.offset == SAMPLES[8].position.offset
     assert not reader.ended
 
 
@@ -152,18 +154,21 @@ def told(*events: Event) -> list[Record]:
     return [stamp("j", seq, at, event, Position("e", seq)) for seq, event in enumerate(events, 1)]
 
 
-def test_a_reader_of_higher_levels_skips_the_rest_but_never_the_end() -> None:
+def test_a_readers_cursor_passes_over_what_is_not_for_it_once_it_has_all_that_is() -> None:
     checks = [Checking(attempt=number, of=600) for number in range(1, 50)]
     records = told(*checks, Log(line="careful", severity="warning"), *checks, Done(urls=("https://a/b",)))
 
     def read(after: int) -> list[Record]:
-        return records[after : after + 10]
+        return [record for record in records[after:] if rank(record) >= 2][:1]
 
-    reader = SseSink(read, lambda: None, level="warning", until=["j"])
-    pages = iter(reader.take, b"")
+    reader = JournalCursor(read, head=lambda: len(records))
+    pages = []
+    for _ in range(2):
+        pages.append((reader.next_page(), reader.offset))
+    records += told(*[record.event for record in records], *checks)[len(records) :]
 
-    assert [event for _, event, _ in parsed(*pages)] == ["log", "done"]
-    assert reader.ended
+    assert [(parsed(page)[0][1], cursor) for page, cursor in pages] == [("log", 50), ("done", 100)]
+    assert (reader.offset, reader.next_page(), reader.offset) == (100, b"", 149)
 
 
 def progress(percent: int, status: Status = "running") -> Progress:
@@ -235,17 +240,17 @@ def test_only_a_slow_reader_that_was_up_to_date_once_is_given_the_latest_instead
     def read(after: int) -> list[Record]:
         return records[after:]
 
-    new = SseSink(read, lambda: None)
-    assert len(parsed(new.take(slow=True))) == THIN_OVER + 1, "who is new is told the whole story"
-    assert new.take() == b""
+    new = JournalCursor(read)
+    assert len(parsed(new.next_page(slow=True))) == THIN_OVER + 1, "who is new is told the whole story"
+    assert new.next_page() == b""
 
     burst = [progress(2) for _ in range(THIN_OVER + 1)]
     records += told(*[progress(1) for _ in records], *burst)[len(records) :]
     fast, slow = copy(new), copy(new)
 
-    assert (len(parsed(fast.take())), fast.skipped) == (THIN_OVER + 1, 0)
-    assert (len(parsed(slow.take(slow=True))), slow.skipped) == (1, THIN_OVER)
-    assert fast.cursor == slow.cursor == records[-1].position.offset
+    assert (len(parsed(fast.next_page())), fast.skipped) == (THIN_OVER + 1, 0)
+    assert (len(parsed(slow.next_page(slow=True))), slow.skipped) == (1, THIN_OVER)
+    assert fast.offset == slow.offset == records[-1].position.offset
 
 
 def test_a_page_is_bounded_in_bytes_and_holds_one_record_at_least() -> None:
@@ -254,8 +259,8 @@ def test_a_page_is_bounded_in_bytes_and_holds_one_record_at_least() -> None:
     def read(after: int) -> list[Record]:
         return records[after:]
 
-    reader = SseSink(read, lambda: None)
-    pages = list(iter(reader.take, b""))
+    reader = JournalCursor(read)
+    pages = list(iter(reader.next_page, b""))
 
     assert len(pages) == 20
     assert max(map(len, pages)) < PAGE_BYTES + 256 * 1024

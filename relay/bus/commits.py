@@ -1,0 +1,138 @@
+"""When pending records are committed: at once, at the end of a batch, or together with those of later batches."""
+
+import asyncio
+from collections.abc import Callable, Sized
+from typing import Final, Protocol
+
+from relay.clock import Clock
+
+__all__ = ["SLICE", "CommitScheduler", "Loop", "Writes"]
+
+SLICE: Final = 128
+"""How many records are committed and sent in one turn of the loop, once records had to wait for the journal."""
+
+
+class Writes(Protocol):
+    """A writer of pending records."""
+
+    committed_at: float
+    problem: str | None
+
+    @property
+    def pending(self) -> Sized: ...
+
+    @property
+    def commit_delay(self) -> float: ...
+
+    def write(self, count: int, /) -> bool: ...
+
+    def recovered(self) -> None: ...
+
+
+class Scheduled(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """The part of an event loop that the scheduler uses."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> Scheduled: ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Scheduled: ...
+
+
+def _running_loop() -> Loop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class CommitScheduler:
+    """Decides when *writer* commits; it neither knows the records nor does I/O.
+
+    Outside of a batch each record is committed at once. A batch is one commit. A deferrable batch waits, until
+    `commit_delay` seconds after the last commit, and shares its commit with those that come meanwhile. While the
+    journal cannot be written, each batch is another try; afterwards what had to wait is committed SLICE records at a
+    time, one slice in each turn of the loop.
+
+    A commit is synchronous. A journal whose commit is awaited fits in at one place, `_write_pending`: it would start a
+    task that awaits the writer in place of calling it, and `_writing` would stay set until the task is done. Records
+    that are appended meanwhile are the next commit, which the task begins before it ends. `Bus.publish` would not
+    change, as no record is sent before its commit; only `Bus.publish_first`, which returns after it, would be awaited.
+    """
+
+    def __init__(self, writer: Writes, clock: Clock, running_loop: Callable[[], Loop | None] = _running_loop) -> None:
+        """Without a running loop nothing is deferred, and nothing sliced."""
+        self._writer = writer
+        self._clock = clock
+        self._running_loop = running_loop
+        self._batches = 0
+        self._urgent = False
+        self._writing = False
+        self._timer: Scheduled | None = None
+        self._next_slice: Scheduled | None = None
+        self.at_rest: asyncio.Event = asyncio.Event()
+        """Set unless records that had to wait are being committed, a slice in each turn of the loop."""
+        self.at_rest.set()
+
+    def begin(self) -> None:
+        """Hold commits back until `end`."""
+        self._batches += 1
+
+    def end(self, *, deferrable: bool) -> None:
+        """End a batch: once the outermost has ended, commit, or defer that if every batch in it is *deferrable*."""
+        self._batches -= 1
+        self._urgent = self._urgent or not deferrable
+        if not self._batches:
+            self.flush() if self._urgent else self._defer()
+
+    def appended(self) -> None:
+        """A record is pending: commit it, unless within a batch."""
+        if not self._batches:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is pending, also within a batch; while the journal cannot be written, this is another try."""
+        self._urgent = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing or self._next_slice is not None or not (self._writer.pending or self._writer.problem):
+            return
+        self._writing = True
+        try:
+            self._write_pending()
+        finally:
+            self._writing = False
+
+    def _defer(self) -> None:
+        rest = self._writer.committed_at + self._writer.commit_delay - self._clock.monotonic()
+        if rest <= 0 or (loop := self._running_loop()) is None:
+            self.flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(rest, self.flush)
+
+    def _write_pending(self) -> None:
+        """Commit all at once in ordinary times, and in slices once records had to wait."""
+        writer = self._writer
+        while True:
+            count = len(writer.pending) if writer.problem is None else SLICE
+            if not writer.write(count):
+                return
+            if not writer.pending:
+                return writer.recovered()
+            if (loop := self._running_loop()) is not None:
+                self._next_slice = loop.call_soon(self._write_slice)
+                self.at_rest.clear()
+                return
+
+    def _write_slice(self) -> None:
+        self._next_slice = None
+        try:
+            self.flush()
+        finally:
+            if self._next_slice is None:
+                self.at_rest.set()

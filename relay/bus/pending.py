@@ -1,0 +1,97 @@
+"""The records that are stamped and not committed yet, and the states that they add up to. No I/O, no clock."""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Final, NamedTuple
+
+from relay.events import Event, Position, Record
+from relay.jobs.state import Job, JobState, evolve
+from relay.wire.record_json import stamp
+
+__all__ = ["MOST_BYTES", "MOST_RECORDS", "Key", "PendingRecord", "PendingRecords"]
+
+Key = tuple[str, bytes]
+"""The key that a job was submitted with, and the digest of its input."""
+
+MOST_RECORDS: Final = 10_000
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""How much may be pending before polling pauses; the records of polls that are under way then are extra."""
+
+
+class PendingRecord(NamedTuple):
+    """A record that is not committed, and the state of its job after it; *key* comes with the *first* of a job."""
+
+    job: Job
+    record: Record
+    state: JobState
+    key: Key | None = None
+    first: bool = False
+
+
+class PendingRecords:
+    """Records in the order of their offsets, and for each of their jobs the state after the last of them."""
+
+    def __init__(self) -> None:
+        self._records: deque[PendingRecord] = deque()
+        self._states: dict[Job, JobState] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is pending as may be."""
+        return len(self._records) >= MOST_RECORDS or self._bytes >= MOST_BYTES
+
+    def state(self, job: Job) -> JobState:
+        """The state of *job* once all its records are committed."""
+        return self._states.get(job, job.state)
+
+    def oldest(self, count: int) -> list[PendingRecord]:
+        """The *count* oldest records, or all if there are fewer."""
+        return list(islice(self._records, count))
+
+    def append(
+        self, job: Job, event: Event, position: Position, at: datetime, *, key: Key | None = None, first: bool = False
+    ) -> Record:
+        """Make *event* the next record of *job*, at *position*; raises UsageError if no record can hold it."""
+        state = self.state(job)
+        record = stamp(job.id, state.seq + 1, at, event, position)
+        self._states[job] = state = evolve(state, record)
+        self._records.append(PendingRecord(job, record, state, key, first))
+        self._bytes += len(record.json)
+        return record
+
+    def withdraw(self, job: Job) -> bool:
+        """Remove the newest record if it is one of *job*; return whether it was."""
+        if not self._records or self._records[-1].job is not job:
+            return False
+        self._bytes -= len(self._records.pop().record.json)
+        del self._states[job]
+        return True
+
+    def remove(self, committed: Iterable[PendingRecord]) -> None:
+        """Remove the oldest records, which are *committed*: the state of each job is what they made of it."""
+        for pending in committed:
+            self._records.popleft()
+            self._bytes -= len(pending.record.json)
+            pending.job.state = pending.state
+        if not self._records:
+            self._states.clear()
+
+    def with_oldest_replaced(self, substitute: Event | None) -> "PendingRecords":
+        """The same records with *substitute*, or nothing, in place of the oldest, numbered without a hole.
+
+        If *substitute* ends a job, the records that follow in that job are left out.
+        """
+        replaced = PendingRecords()
+        epoch, offset = self._records[0].record.position.epoch, self._records[0].record.position.offset
+        for number, pending in enumerate(self._records):
+            event, key = (pending.record.event, pending.key) if number else (substitute, None)
+            if event is not None and not replaced.state(pending.job).ended:
+                position = Position(epoch, offset + len(replaced))
+                replaced.append(pending.job, event, position, pending.record.at, key=key, first=pending.first)
+        return replaced

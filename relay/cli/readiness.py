@@ -1,0 +1,162 @@
+"""Whether `relay serve` could begin here: what `relay doctor` examines before it turns to the upstreams."""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from relay import ConfigError, JournalError, UsageError
+from relay.cli.build import build_sink, build_upstream, build_webhooks, secrets_in
+from relay.cli.fd_limit import fd_shortage
+from relay.cli.packages import shared_packages
+from relay.cli.report import Report, counted
+from relay.cli.serving import listening
+from relay.clock import SystemClock
+from relay.config.settings import JournalSettings, ServerSettings, Settings
+from web.gateway.models import ModelTable
+
+__all__ = ["examine"]
+
+LITTLE_ROOM: Final = 64 * 1024 * 1024
+"""How many bytes of a disk are little: what a journal takes by default."""
+
+
+def examine(report: Report, settings: Settings) -> None:
+    """A row for the journal and for the descriptors, and one for each thing that would keep the relay from its work.
+
+    Nothing is left behind. Sinks and upstreams are made as `relay serve` makes them, which runs their code.
+    """
+    _examine_journal(report, settings.journal)
+    _examine_descriptors(report, settings)
+    _examine_port(report, settings.server)
+    _examine_sinks(report, settings)
+    _examine_webhooks(report, settings)
+    _examine_models(report, settings)
+    for shared in shared_packages():
+        report.problem("packages", shared)
+    for path in _private_files(settings):
+        _examine_mode(report, path)
+
+
+def _examine_journal(report: Report, journal: JournalSettings) -> None:
+    if journal.scheme != "sqlite":
+        report.row("journal", "in memory; a relay that ends forgets its jobs")
+        return
+    path = Path(journal.path)
+    problems = list(_problems_of_journal(path))
+    for problem in problems:
+        report.problem("journal", problem)
+    if not problems:
+        report.row("journal", f"{path} can be read" if path.exists() else f"{path} is not there yet, and will be made")
+
+
+def _problems_of_journal(path: Path) -> Iterator[str]:
+    from relay.journal.sqlite import in_use, stored_records
+
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        yield f"{path} cannot be made: there is no folder {folder}; make it"
+        return
+    try:
+        # A file without a name: SQLite writes others beside the journal, so the folder has to take new ones.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0")
+    except OSError as error:
+        yield f"{path} cannot be written: {folder} takes no files ({error.strerror}); let this user write there"
+    else:
+        if (free := shutil.disk_usage(folder).free) < LITTLE_ROOM:
+            left = f"{free / 2**20:,.1f} MiB"
+            yield f"the disk of {path} has {left} left; make room: while it is full, new work is refused"
+    if not path.exists():
+        return
+    try:
+        with path.open("r+b"):
+            pass
+        with closing(stored_records(path, None, notify=lambda _: None)) as records:
+            next(records, None)
+    except OSError as error:
+        yield f"{path} cannot be written: {error.strerror}; let this user write it, or name another file"
+    except JournalError as error:
+        yield str(error)
+    if in_use(path):
+        yield f"{path} is in use by another relay; stop that one before another is started, or name another file"
+
+
+def _examine_descriptors(report: Report, settings: Settings) -> None:
+    streams = settings.server.max_streams
+    if (problem := fd_shortage(streams, len(settings.upstreams))) is not None:
+        report.problem("descriptors", problem)
+    else:
+        report.row("descriptors", f"enough for {counted(streams, 'stream')} (max_streams)")
+
+
+def _examine_port(report: Report, server: ServerSettings) -> None:
+    try:
+        with listening(server.host, server.port):
+            pass
+    except UsageError as error:
+        report.problem("port", str(error))
+
+
+def _examine_sinks(report: Report, settings: Settings) -> None:
+    for sink in settings.sinks:
+        try:
+            build_sink(sink)
+        except ConfigError as error:
+            report.problem("sink", str(error))
+
+
+def _examine_webhooks(report: Report, settings: Settings) -> None:
+    try:
+        webhooks = build_webhooks(settings, SystemClock())
+    except ConfigError as error:
+        report.problem("webhooks", str(error))
+        return
+    public = settings.server.public_url
+    if webhooks is not None and public is not None and _is_local(public):
+        report.problem(
+            "webhooks", f"upstreams are to call {public}, which is this machine to each of them; see public_url"
+        )
+
+
+def _examine_models(report: Report, settings: Settings) -> None:
+    upstreams = {one.name: build_upstream(one, SystemClock()) for one in settings.upstreams}
+    try:
+        models = ModelTable(upstreams, settings.gateway)
+    except ConfigError as error:
+        report.problem("models", str(error))
+        return
+    served = ", ".join(f"{model.name} ({model.upstream})" for model in models)
+    if upstreams:
+        report.row("models", served or "none, since no upstream accepts submissions")
+
+
+def _is_local(url: str) -> bool:
+    """Whether *url* leads a client to the client's own machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _private_files(settings: Settings) -> Iterator[Path]:
+    if settings.journal.scheme == "sqlite":
+        yield Path(settings.journal.path)
+    yield from sorted({secret.file for secret in secrets_in(settings) if secret.file is not None})
+
+
+def _examine_mode(report: Report, path: Path) -> None:
+    """Say where *path* can be read by everybody: it holds a secret, or addresses that are as good as one."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if os.name == "posix" and mode & stat.S_IROTH:
+        report.row("notice", f"{path} can be read by every user of this machine; chmod o-rwx {path}")

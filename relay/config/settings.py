@@ -1,0 +1,141 @@
+"""The configuration as frozen data. `relay.config` reads it from `relay.toml` and the environment."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from relay.events import LEVELS, Level
+from relay.journal.base import Retention
+from relay.upstreams.settings import Flag, HttpUrl, Name, Seconds, UpstreamSettings
+
+__all__ = [
+    "CustomSinkSettings",
+    "GatewayModel",
+    "GatewaySettings",
+    "JournalSettings",
+    "LevelSettings",
+    "Reasoning",
+    "ServerSettings",
+    "Settings",
+]
+
+_Port = Annotated[int, Meta(ge=0, le=65535, description="a port number from 0 to 65535")]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """Where and how the relay serves; times are in seconds. *public_url* is how users reach it.
+
+    The rest is as in `web.create_app`.
+    """
+
+    host: Annotated[str, Meta(description="an address of this machine")] = "127.0.0.1"
+    port: _Port = 8080
+    heartbeat: Seconds = 15.0
+    send_timeout: Seconds = 10.0
+    slow_after: Seconds = 2.0
+    max_age: Seconds = 3_600.0
+    max_streams: Annotated[int, Meta(ge=1, description="a number of streams, 1 or more")] = 10_000
+    max_streams_per_client: Annotated[int, Meta(ge=0, description="a number of streams, 0 for any number")] = 0
+    max_jobs: Annotated[int, Meta(ge=1, description="a number of jobs, 1 or more")] = 10_000
+    max_jobs_per_client: Annotated[int, Meta(ge=0, description="a number of jobs, 0 for any number")] = 5_000
+    new_jobs_per_minute: Annotated[int, Meta(ge=0, description="a number of jobs, 0 for any number")] = 3_000
+    debug: Flag = False
+    public_url: HttpUrl | None = None
+
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """Where records are kept, and how many. A path in *url* is relative to the current directory."""
+
+    url: Annotated[str, Meta(description='"sqlite:PATH" or "memory:"')] = "sqlite:relay.db"
+    keep: Retention = Retention()
+
+    @property
+    def scheme(self) -> str:
+        """The part of *url* before the colon: one of JOURNALS."""
+        return self.url.partition(":")[0]
+
+    @property
+    def path(self) -> str:
+        """The part of *url* after the colon: for `sqlite`, the file."""
+        return self.url.partition(":")[2]
+
+
+class LevelSettings(Struct, frozen=True, kw_only=True):
+    """The key that every sink has: the least level of records that it receives."""
+
+    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+
+
+class CustomSinkSettings(Struct, frozen=True, kw_only=True):
+    """A sink of anybody's own: *target* is `package.module:Name`, *options* are what a class is made with.
+
+    A text of *options*, at any depth, that was a reference to a secret is that `Secret`.
+    """
+
+    target: str
+    level: Level = "debug"
+    options: Mapping[str, Any] = {}
+
+
+Reasoning = Annotated[
+    Literal["both", "reasoning_content", "content"], Meta(description='"both", "reasoning_content" or "content"')
+]
+_Path = Annotated[
+    str, Meta(pattern=r"^[^.]+([.][^.]+)*$", description='a key, or keys with dots such as "input.prompt"')
+]
+
+_Wait = Annotated[
+    float,
+    Meta(
+        ge=1,
+        le=290,
+        description='seconds, or text like "90s" or "4m", from 1 s to 290 s: clients repeat a request'
+        " that has no answer after 300 s",
+    ),
+]
+
+
+class GatewayModel(Struct, frozen=True, kw_only=True):
+    """A model that chat clients may name: an upstream, and the *input* that each of its submissions begins with.
+
+    *prompt* and *image* are the keys of the input that the prompt and the image of a request are put at; by default
+    those of the upstream's adapter. *reasoning* is as in GatewaySettings, for this model.
+    """
+
+    upstream: Name
+    input: Annotated[Mapping[str, Any], Meta(description="a table")] = {}
+    prompt: _Path | None = None
+    image: _Path | None = None
+    reasoning: Reasoning | None = None
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    """The dialect of OpenAI-style clients: `/v1/chat/completions`, `/v1/videos` and `/v1/responses`.
+
+    *models*: by name; without any, each upstream that accepts submissions is a model under its own name. *wait*: the
+    seconds that a request without `stream` waits for the job's end; SDKs repeat a request after 300. *level*: the least
+    level of the records in a chat stream. *reasoning*: the fields of a chunk that hold the text of a record.
+    *cancel_on_disconnect*: whether a job is cancelled once the client that submitted it leaves.
+    *content*: whether `/v1/videos/{id}/content` passes the file on, or redirects to it; *content_bytes* is the most it
+    passes on. *allow_private*: whether files at private addresses are passed on.
+    """
+
+    models: Mapping[str, GatewayModel] = {}
+    wait: _Wait = 240.0
+    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "info"
+    reasoning: Reasoning = "both"
+    cancel_on_disconnect: Flag = False
+    content: Annotated[Literal["proxy", "redirect"], Meta(description='"proxy" or "redirect"')] = "proxy"
+    content_bytes: Annotated[int, Meta(ge=1, description="a number of bytes, 1 or more")] = 1024 * 1024 * 1024
+    allow_private: Flag = False
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that is configured. Each sink is of the settings of its kind, or CustomSinkSettings."""
+
+    server: ServerSettings = ServerSettings()
+    journal: JournalSettings = JournalSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    upstreams: tuple[UpstreamSettings, ...] = ()
+    sinks: tuple[Struct, ...] = ()

@@ -1,0 +1,111 @@
+"""Which jobs a relay has: by id, by the task that each one follows, and by the key that it was submitted with."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from relay.errors import BusyError, ConflictError, UnknownJobError
+from relay.jobs.state import Job
+
+__all__ = ["MAX_RUNNING", "JobRegistry", "new_job_id"]
+
+MAX_RUNNING: Final = 10_000
+SWEEP_FROM: Final = 1_024
+
+
+def new_job_id() -> str:
+    """An id that nobody can guess."""
+    return f"job_{secrets.token_hex(8)}"
+
+
+class JobRegistry:
+    """All jobs that are running, and those that have ended while the journal still keeps records of them.
+
+    It does no I/O and publishes nothing. *keeps* says whether the journal keeps any record of the job with an id.
+    """
+
+    def __init__(
+        self,
+        keeps: Callable[[str], bool],
+        *,
+        max_running: int = MAX_RUNNING,
+        new_id: Callable[[], str] = new_job_id,
+    ) -> None:
+        self._keeps = keeps
+        self._max_running = max_running
+        self._new_id = new_id
+        self._jobs: dict[str, Job] = {}
+        self._by_task: dict[tuple[str, str], Job] = {}
+        self._by_key: dict[str, tuple[Job, bytes]] = {}
+        self._sweep_at = SWEEP_FROM
+
+    def __iter__(self) -> Iterator[Job]:
+        """The jobs, oldest first."""
+        return iter(self._jobs.values())
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, job: object) -> bool:
+        """Whether *job* itself is registered; another object with the same id is not."""
+        return isinstance(job, Job) and self._jobs.get(job.id) is job
+
+    def get(self, job_id: str) -> Job:
+        """The job with this id. Raises UnknownJobError."""
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise UnknownJobError(job_id) from None
+
+    def by_task(self, upstream: str, task: str) -> Job | None:
+        """The job that follows *task* of *upstream*, if there is one."""
+        return self._by_task.get((upstream, task))
+
+    def by_key(self, key: str) -> Job | None:
+        """The job that was submitted with *key*, if there is one."""
+        job, _ = self._by_key.get(key, (None, b""))
+        return job
+
+    def submitted_again(self, key: str, digest: bytes) -> Job | None:
+        """The job that was submitted with *key*, if there is one. Raises ConflictError if its digest was another."""
+        job, known = self._by_key.get(key, (None, digest))
+        if known != digest:
+            raise ConflictError(f"the key {key!r} was used for another request; use a new key for a new request")
+        return job
+
+    def admit(self) -> Job:
+        """Register a new job, without task or key. Raises BusyError if as many are running as there may be."""
+        if len(self._jobs) >= self._sweep_at:
+            self._sweep()
+        if len(self._jobs) >= self._max_running <= sum(not job.ended for job in self._jobs.values()):
+            raise BusyError(f"{self._max_running:,} jobs are running, the most there may be; try again when some ended")
+        return self.add(Job(self._new_id()))
+
+    def add(self, job: Job) -> Job:
+        """Register *job*, which exists already, whatever the limit; return it."""
+        self._jobs[job.id] = job
+        return job
+
+    def withdraw(self, job: Job) -> None:
+        """Remove a job that was admitted and could not begin."""
+        del self._jobs[job.id]
+
+    def bind_task(self, job: Job, upstream: str, task: str) -> None:
+        """Record that *job* follows *task* of *upstream*."""
+        self._by_task[upstream, task] = job
+
+    def bind_key(self, job: Job, key: str, digest: bytes) -> None:
+        """Record that *job* was submitted with *key*, and with an input of this *digest*."""
+        self._by_key[key] = (job, digest)
+
+    def release_key(self, key: str) -> Job | None:
+        """Forget the job that was submitted with *key*, and return it, if there is one."""
+        job, _ = self._by_key.pop(key, (None, b""))
+        return job
+
+    def _sweep(self) -> None:
+        """Remove ended jobs that the journal no longer keeps; the next sweep is when the number of jobs has doubled."""
+        self._jobs = {id: job for id, job in self._jobs.items() if not job.ended or self._keeps(id)}
+        self._by_task = {task: job for task, job in self._by_task.items() if job.id in self._jobs}
+        self._by_key = {key: known for key, known in self._by_key.items() if known[0].id in self._jobs}
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._jobs))

@@ -1,0 +1,1 @@
+"""Upstreams that play a scenario over real HTTP, one file a dialect."""

@@ -1,0 +1,1 @@
+"""Records as JSON, and a parser of event streams. No I/O."""

@@ -1,0 +1,94 @@
+"""Which jobs a relay has, without a relay, a bus or an event loop."""
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+
+from relay.errors import BusyError, ConflictError, UnknownJobError
+from relay.events import Done
+from relay.jobs import Job, JobState
+from relay.jobs.registry import SWEEP_FROM, JobRegistry
+
+ENDED = JobState(terminal=Done())
+
+
+def registry(keeps: Callable[[str], bool] = lambda _: True, max_running: int = 10_000) -> JobRegistry:
+    numbers = count(1)
+    return JobRegistry(keeps, max_running=max_running, new_id=lambda: f"job_{next(numbers)}")
+
+
+def test_a_job_is_found_by_its_id_its_task_and_its_key() -> None:
+    jobs = registry()
+    first, second = jobs.admit(), jobs.admit()
+    jobs.bind_task(first, "sora", "task_1")
+    jobs.bind_key(second, "k", b"digest")
+
+    assert (list(jobs), len(jobs)) == ([first, second], 2)
+    assert (jobs.get("job_1"), jobs.by_task("sora", "task_1"), jobs.by_key("k")) == (first, first, second)
+    assert (jobs.by_task("luma", "task_1"), jobs.by_key("other")) == (None, None)
+    with pytest.raises(UnknownJobError, match="'job_3'"):
+        jobs.get("job_3")
+
+
+def test_only_the_registered_object_is_a_job_of_the_registry() -> None:
+    jobs = registry()
+    job = jobs.admit()
+
+    assert (job in jobs, Job(job.id) in jobs, "job_1" in jobs) == (True, False, False)
+
+
+def test_a_key_that_comes_again_with_another_input_is_a_conflict() -> None:
+    jobs = registry()
+    job = jobs.admit()
+    jobs.bind_key(job, "k", b"one")
+
+    assert (jobs.submitted_again("k", b"one"), jobs.submitted_again("new", b"two")) == (job, None)
+    with pytest.raises(ConflictError, match="the key 'k' was used for another request"):
+        jobs.submitted_again("k", b"two")
+
+
+def test_a_job_that_could_not_begin_leaves_nothing_behind() -> None:
+    jobs = registry()
+    job = jobs.admit()
+    jobs.withdraw(job)
+
+    assert (list(jobs), job in jobs) == ([], False)
+
+
+def test_no_more_jobs_run_than_may_and_those_that_ended_do_not_count() -> None:
+    jobs = registry(max_running=2)
+    first, _ = jobs.admit(), jobs.admit()
+    with pytest.raises(BusyError, match="2 jobs are running"):
+        jobs.admit()
+
+    first.state = ENDED
+
+    assert jobs.admit().id == "job_3"
+
+
+def test_jobs_of_an_earlier_process_are_added_beyond_the_limit() -> None:
+    jobs = registry(max_running=1)
+    earlier = [jobs.add(Job(name)) for name in ("a", "b")]
+
+    assert list(jobs) == earlier
+    with pytest.raises(BusyError):
+        jobs.admit()
+
+
+def test_a_sweep_removes_ended_jobs_that_the_journal_has_dropped_with_their_tasks_and_keys() -> None:
+    kept = {"job_1"}
+    jobs = registry(kept.__contains__)
+    known, dropped, running = jobs.admit(), jobs.admit(), jobs.admit()
+    for job in (known, dropped, running):
+        jobs.bind_task(job, "sora", f"task of {job.id}")
+        jobs.bind_key(job, f"key of {job.id}", b"")
+    known.state = dropped.state = ENDED
+    while len(jobs) < SWEEP_FROM:
+        jobs.admit().state = ENDED
+
+    last = jobs.admit()
+
+    assert list(jobs) == [known, running, last]
+    assert [jobs.by_task("sora", f"task of job_{n}") for n in (1, 2, 3)] == [known, None, running]
+    assert [jobs.by_key(f"key of job_{n}") for n in (1, 2, 3)] == [known, None, running]

@@ -1,0 +1,1 @@
+"""The checks that every request passes on its way to a handler."""

@@ -1,0 +1,108 @@
+"""Limits of one client, so that no client uses up the resources of all. The time is passed in."""
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+from aiohttp.web import AppKey, Request
+
+from relay import Relay, UnknownJobError
+from web.middleware.problems import RequestError
+
+__all__ = ["LIMITS", "ClientLimits", "client_of"]
+
+KNOWN_CLIENTS: Final = 10_000
+"""How many clients' recent starts are kept; the client that has started no job for longest is dropped first."""
+
+RETRY_AFTER: Final = 30
+"""Seconds after which a client with too many running jobs may retry."""
+
+SWEEP_FROM: Final = 1_024
+
+_PREFIX: Final = 64
+"""[spec] RFC 4291, 2.5.1: the network of one IPv6 client, whose addresses it can change at will."""
+
+
+def client_of(request: Request) -> str:
+    """The address that counts as one client: an IPv4 address or an IPv6 network. Behind a proxy it is the proxy's."""
+    try:
+        address = ip_address((request.remote or "").partition("%")[0])
+    except ValueError:
+        return request.remote or ""
+    if address.version == 4:
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else str(ip_network((address, _PREFIX), strict=False))
+
+
+class ClientLimits:
+    """Limits the running jobs of each client, and the jobs that it starts in a minute; 0 for no limit."""
+
+    def __init__(self, relay: Relay, *, running: int, a_minute: int, now: Callable[[], float]) -> None:
+        self._relay = relay
+        self._most_running = running
+        self._a_minute = a_minute
+        self._now = now
+        self._jobs: dict[str, set[str]] = {}
+        self._sweep_at = SWEEP_FROM
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def check(self, client: str) -> None:
+        """Raises RequestError (429) if *client* may not start another job now."""
+        if self._most_running and len(self._running(client)) >= self._most_running:
+            raise _too_many(
+                f"{self._most_running:,} jobs of this client are running, the most it may have"
+                " (`max_jobs_per_client`); try again when some have ended",
+                RETRY_AFTER,
+            )
+        if self._a_minute and (left := self._tokens(client)) < 1.0:
+            raise _too_many(
+                f"this client has begun {self._a_minute:,} jobs within a minute, the most it may"
+                " (`new_jobs_per_minute`); try again a little later",
+                math.ceil((1.0 - left) * 60 / self._a_minute),
+            )
+
+    def record_start(self, client: str, job: str) -> None:
+        """Count *job*, which *client* has started."""
+        if self._most_running:
+            self._jobs.setdefault(client, set()).add(job)
+            if sum(map(len, self._jobs.values())) >= self._sweep_at:
+                self._sweep()
+        if self._a_minute:
+            left = self._tokens(client)
+            self._left.pop(client, None)
+            if len(self._left) >= KNOWN_CLIENTS:
+                del self._left[next(iter(self._left))]
+            self._left[client] = (left - 1.0, self._now())
+
+    def _tokens(self, client: str) -> float:
+        """How many jobs *client* may start at once: at most those of one minute."""
+        left, at = self._left.get(client, (float(self._a_minute), 0.0))
+        return min(float(self._a_minute), left + (self._now() - at) * self._a_minute / 60)
+
+    def _running(self, client: str) -> set[str]:
+        jobs = self._jobs.get(client, set())
+        if len(jobs) >= self._most_running:
+            jobs.difference_update([job for job in jobs if not self._runs(job)])
+        return jobs
+
+    def _sweep(self) -> None:
+        """Drop jobs that have ended; called once the number of jobs has doubled since the last time."""
+        running = {client: set(filter(self._runs, jobs)) for client, jobs in self._jobs.items()}
+        self._jobs = {client: jobs for client, jobs in running.items() if jobs}
+        self._sweep_at = max(SWEEP_FROM, 2 * sum(map(len, self._jobs.values())))
+
+    def _runs(self, job: str) -> bool:
+        try:
+            return not self._relay.job(job).ended
+        except UnknownJobError:
+            return False
+
+
+def _too_many(detail: str, seconds: int) -> RequestError:
+    return RequestError(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(max(1, seconds))})
+
+
+LIMITS: Final = AppKey("limits", ClientLimits)

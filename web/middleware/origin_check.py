@@ -1,0 +1,81 @@
+"""Refuses requests for foreign host names, and requests of pages of other origins."""
+
+from collections.abc import Collection
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Final
+
+from aiohttp.web import Request, StreamResponse, middleware
+
+from web.app_keys import OPTIONS
+from web.middleware.problems import Handler, RequestError
+
+__all__ = ["ANY_HOST", "check_origin", "normal_host"]
+
+ANY_HOST: Final = "*"
+
+
+@middleware
+async def check_origin(request: Request, handler: Handler) -> StreamResponse:
+    """Refuse a foreign host name (DNS rebinding), and a request of another site's page (CSRF)."""
+    options = request.app[OPTIONS]
+    # aiohttp fills in a host of its own for a request that names none.
+    host = request.host if "Host" in request.headers else ""
+    if not _answers_to(host, options.hosts):
+        raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, _NOT_OURS if options.hosts is not None else _NOT_NAMED)
+    if _of_another_site(request, host, options.origins):
+        raise RequestError(HTTPStatus.FORBIDDEN, "pages of this origin may not use this relay")
+    return await handler(request)
+
+
+_NOT_OURS: Final = "this relay does not answer to that host name"
+_NOT_NAMED: Final = f"{_NOT_OURS}; the application names those it answers to with `hosts` of create_app"
+
+
+def normal_host(host: str) -> str:
+    """The name in a Host header: without port and trailing dot, an address in its canonical form."""
+    name, colon, port = host.strip().lower().rpartition(":")
+    if not (colon and (port.isdecimal() or not port)):
+        name = host.strip().lower()
+    address = _address(name)
+    return address if address is not None else name.removesuffix(".")
+
+
+def _answers_to(host: str, hosts: Collection[str] | None) -> bool:
+    """Whether the relay answers to *host*. Every browser names a host; a client that names none is no browser.
+
+    Without *hosts*, the relay answers to names that no site of the public DNS can own: an address, a name without a
+    dot, such as that of a container, and a name below `localhost`.
+    """
+    name = normal_host(host)
+    if not name:
+        return True
+    if hosts is None:
+        return "." not in name or name.endswith(".localhost") or _address(name) is not None
+    return ANY_HOST in hosts or name in hosts
+
+
+def _address(name: str) -> str | None:
+    """*name* as an IP address, IPv6 in brackets; None if it is no address."""
+    bracketed = name.startswith("[") and name.endswith("]")
+    try:
+        address = ip_address(name[1:-1] if bracketed else name)
+    except ValueError:
+        return None
+    if (address.version == 6) is not bracketed:
+        return None
+    return f"[{address.compressed}]" if bracketed else address.compressed
+
+
+def _of_another_site(request: Request, host: str, origins: Collection[str]) -> bool:
+    """Whether a page of another site sent the request, by its Origin or by Sec-Fetch-Site (W3C, Fetch Metadata).
+
+    Without an Origin a page cannot read the response, but could keep streams open by showing them as images. Following
+    a link to the relay is allowed, submitting a form to it is not. Clients other than browsers send neither header.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        return origin.lower() not in {f"{request.scheme}://{host}".lower(), *origins}
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    followed = request.method in ("GET", "HEAD") and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    return site not in ("same-origin", "none") and not followed

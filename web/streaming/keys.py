@@ -1,0 +1,13 @@
+"""The objects that all handlers of streams share."""
+
+from aiohttp.web import AppKey
+
+from web.streaming.fanout import FanOut
+from web.streaming.registry import StreamRegistry
+from web.turn_queue import TurnQueue
+
+__all__ = ["FAN_OUT", "STREAMS", "TURNS"]
+
+FAN_OUT = AppKey("fan_out", FanOut)
+STREAMS = AppKey("streams", StreamRegistry)
+TURNS = AppKey("turns", TurnQueue)
