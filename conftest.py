@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sybil import Sybil
 
-from relay.cli.loops import VARIABLE, loop_factory
+from relay.cli.loops import VARIABLE
 from tests.docs.blocks import PARSERS, close_workbench, open_workbench
+from tests.loops import factory_of
 from tests.sharing import ByRoom, loops_of
 
 # How long an example takes says how busy the machine is. Hypothesis has a profile of its own for CI, which says so too.
@@ -58,7 +59,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     wanted: str = config.getoption("--loop")
-    return {name: loop_factory(name) or asyncio.new_event_loop for name in loops_of(item.path, wanted)}
+    return {name: factory_of(name) for name in loops_of(item.path, wanted)}
 
 
 @pytest.hookimpl(optionalhook=True)
