@@ -2,62 +2,23 @@
 
 import asyncio
 import os
-import re
 import sys
-import time
-import zlib
-from collections.abc import Mapping
-from datetime import datetime
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Annotated, Any, ClassVar, Final, Literal, Protocol, Self, TextIO, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TextIO, TypeAlias, get_args
 
 import structlog
 from msgspec import Meta, Struct
 
 from relay.events import LEVELS, Level, at_least
+from sinks._pretty import PrettyLine, Printable, lost_in_words
 from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json, notices
 
 __all__ = ["ConsoleSettings", "ConsoleSink", "Format", "Printable"]
 
 Format: TypeAlias = Literal["pretty", "json"]
 
-
-class _Words(Protocol):
-    @property
-    def type(self) -> str: ...
-    @property
-    def level(self) -> Level: ...
-    @property
-    def text(self) -> str: ...
-
-
-class Printable(Protocol):
-    """The part of a record that a console prints. A record received from another relay has it as well."""
-
-    @property
-    def job(self) -> str: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def at(self) -> datetime: ...
-    @property
-    def event(self) -> _Words: ...
-    @property
-    def json(self) -> bytes: ...
-    @property
-    def terminal(self) -> bool: ...
-
-
 _EventDict: TypeAlias = Mapping[str, Any]
-
-# Characters that move a terminal's cursor, end a line or change its direction; a lone surrogate cannot be encoded.
-_ACTIVE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-_RESET: Final = "\x1b[0m"
-_DIM: Final = "\x1b[2m"
-_LEVEL_COLOURS: Final = {"debug": _DIM, "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
-_JOB_COLOURS: Final = tuple(f"\x1b[{weight}{code}m" for weight in ("", "1;") for code in (36, 35, 34, 32))
 
 
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
@@ -111,10 +72,11 @@ class ConsoleSink:
         self._writer = LineWriter(
             out,
             capacity,
-            lost=_lost_in_words if pretty else lost_as_json,
+            lost=lost_in_words if pretty else lost_as_json,
             troubled=notices("the console's output", watched=watched),
         )
-        render = _Pretty(self._writer.encoding, colours=_wants_colours(out)) if pretty else _as_json
+        line = PrettyLine(self._writer.encoding, colours=_wants_colours(out))
+        render = _as_pretty(line) if pretty else _as_json
         # Every option is passed here, so that the structlog configuration of the program has no effect.
         self._log = _RecordLogger(_LineLogger(self._writer), [render], {})
 
@@ -164,50 +126,9 @@ def _as_json(_logger: object, _method: str, event: _EventDict) -> bytes:
     return record.json + b"\n"
 
 
-class _Pretty:
-    """A structlog processor; ConsoleRenderer costs two and a half times as much and escapes no control characters."""
-
-    def __init__(self, encoding: str, *, colours: bool) -> None:
-        self._encoding = encoding
-        self._colours = colours
-        dim, reset = (_DIM, _RESET) if colours else ("", "")
-        self._dim = dim
-        self._cells: dict[str, str] = {
-            level: f"{reset} {_LEVEL_COLOURS[level] if colours else ''}{level:<7}{reset} " for level in LEVELS
-        }
-
-    def __call__(self, _logger: object, level: str, event: _EventDict) -> bytes:
-        record: Printable = event["record"]
-        at, job, words = record.at, _job_cell(record.job, self._colours), _inert(record.event.text)
-        clock = f"{self._dim}{_local_time(int(at.timestamp()))}.{at.microsecond // 1000:03}"
-        line = f"{clock}{self._cells[level]}{job} {record.seq:>4} {event['event']:<12} {words}\n"
-        return line.encode(self._encoding, "backslashreplace")
-
-
-@lru_cache(maxsize=1024)
-def _job_cell(job: str, colours: bool) -> str:
-    cell = f"{_inert(job):<20}"
-    if not colours:
-        return cell
-    # Not `hash`: a job keeps its colour across restarts and processes.
-    colour = _JOB_COLOURS[zlib.crc32(job.encode("utf-8", "replace")) % len(_JOB_COLOURS)]
-    return f"{colour}{cell}{_RESET}"
-
-
-@lru_cache(maxsize=16)
-def _local_time(second: int) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(second))
-
-
-def _inert(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    return _ACTIVE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
-
-
-def _lost_in_words(missed: int) -> bytes:
-    lines = "line is" if missed == 1 else "lines are"
-    return f"... {missed:,} {lines} missing here: the output did not take them in time\n".encode("ascii")
+def _as_pretty(line: PrettyLine) -> Callable[[object, str, _EventDict], bytes]:
+    """The processor of structlog that renders a record as *line* does."""
+    return lambda _logger, _method, event: line(event["record"])
 
 
 def _is_terminal(out: TextIO | None) -> bool:
