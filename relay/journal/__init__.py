@@ -3,12 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 from relay.journal.base import Journal, Retention, StoredJob
+from relay.journal.cursors import Cursor, Cursors, KeepsCursors, Parked, Parking
 from relay.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
     from relay.journal.sqlite import SqliteJournal
 
-__all__ = ["Journal", "MemoryJournal", "Retention", "SqliteJournal", "StoredJob"]
+__all__ = [
+    "Cursor",
+    "Cursors",
+    "Journal",
+    "KeepsCursors",
+    "MemoryJournal",
+    "Parked",
+    "Parking",
+    "Retention",
+    "SqliteJournal",
+    "StoredJob",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -43,6 +43,26 @@ TABLES: Final = (
     "CREATE INDEX records_by_job ON records (job)",
 )
 
+ADDED: Final = (
+    "CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, offset INTEGER NOT NULL, used REAL NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS parked (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        offset INTEGER NOT NULL,
+        job TEXT NOT NULL,
+        crc INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        since REAL NOT NULL DEFAULT 0,
+        due REAL,
+        dead INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (name, offset)
+    )""",
+    "CREATE INDEX IF NOT EXISTS parked_by_job ON parked (name, job, offset) WHERE dead = 0",
+    "CREATE INDEX IF NOT EXISTS parked_by_due ON parked (name, due) WHERE due IS NOT NULL",
+)
+"""Tables that a version which does not know them leaves alone, so that they need no other format."""
+
 BUSY_SECONDS: Final = 0.02
 """How long a commit waits for a program that looks at the file with a lock; then the records wait instead."""
 
@@ -293,6 +313,8 @@ class JournalFile:
                 for statement in TABLES:
                     sql.execute(statement)
                 sql.execute("INSERT INTO journal VALUES (?, '')", (secrets.token_hex(4),))
+            for statement in ADDED:
+                sql.execute(statement)
             epoch = self._enter()
         # On the disk before the first record is: a machine that stops from here on is noticed.
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")

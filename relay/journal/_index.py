@@ -6,7 +6,7 @@ import sqlite3
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from zlib import crc32
 
@@ -117,6 +117,12 @@ class Index:
         self.jobs: dict[str, Entry] = {}
         self.numbered: dict[int, Entry] = {}
         self.ranked = Ranked()
+
+    @property
+    def newest(self) -> datetime:
+        """The time of the newest record of all; long ago where there is none."""
+        times = (entry.state.updated for entry in self.jobs.values())
+        return max((time for time in times if time is not None), default=datetime.fromtimestamp(0, UTC))
 
     def enter(self, job: str) -> Entry:
         """The entry of *job*, which is new."""

@@ -14,14 +14,19 @@ __all__ = ["Journal", "Retention", "StoredJob"]
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a journal keeps; the oldest records beyond any bound are dropped.
 
-    *records* and *bytes* (what records take where they are kept) hold whatever else is true. *age*, in seconds, counts
-    from a job's terminal record, up to the newest record of all: a client that comes late still gets the end. A running
-    job does not age, and what lies behind its records waits with them.
+    *records* and *bytes* (what records take where they are kept) hold, unless a durable sink is behind. *age*, in
+    seconds, counts from a job's terminal record, up to the newest record of all: a client that comes late still gets
+    the end. A running job does not age, and what lies behind its records waits with them.
+
+    The records that a durable sink has not delivered yet stay whatever the other bounds are, until all that is kept
+    takes *bytes* and *pin_bytes*: then the oldest go, and the sink is notified of their number. Records that such a
+    sink could not deliver for a while are copied beside the others, up to another *pin_bytes* for each sink.
     """
 
     records: Annotated[int, Meta(ge=1, description="a number of records, 1 or more")] = 100_000
     bytes: Annotated[int, Meta(ge=1, description="a number of bytes, 1 or more")] = 64 * 1024 * 1024
     age: Annotated[float, Meta(gt=0, description='seconds, or text like "90m", "24h" or "7d"')] = 24 * 3600.0
+    pin_bytes: Annotated[int, Meta(ge=0, description="a number of bytes, 0 or more")] = 64 * 1024 * 1024
 
 
 class StoredJob(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The journal that outlives its process: one SQLite file."""
 
 import heapq
+import math
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
@@ -14,11 +15,14 @@ import msgspec
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState, evolve
+from relay.journal._cursors import SqliteCursors
 from relay.journal._file import JournalFile, in_use
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
+from relay.journal._parking import SqliteParking
 from relay.journal._reading import stored_records
 from relay.journal._trouble import trouble
 from relay.journal.base import Retention, StoredJob
+from relay.journal.cursors import Cursors, Parking
 from relay.journal.memory import MemoryJournal
 from relay.notices import Notify, notice
 
@@ -63,6 +67,9 @@ class SqliteJournal:
             stack.callback(self._file.close)
             self._index = self._load_index()
             self._recent = self._load_recent()
+            self.parking: Parking = SqliteParking(self._file, self.epoch, self._keep.pin_bytes, notify)
+            self._cursors = SqliteCursors(self._file, self.parking, self.head, self._index.newest, notify)
+            self.cursors: Cursors = self._cursors
             stack.pop_all()
         if unreadable := self._index.unreadable:
             self._notify(
@@ -99,7 +106,9 @@ class SqliteJournal:
 
     def commit(self) -> None:
         if not self._pending:
-            return self._file.probe()
+            self._file.probe()
+            return self._cursors.save()
+        newest = self._pending[-1].at
         overdue = _Overdue()
         try:
             with self._file.transaction() as sql:
@@ -108,11 +117,13 @@ class SqliteJournal:
                     overdue = self._overdue(sql)
                 if overdue.count:
                     self._drop(sql, overdue)
+                self._cursors.write(sql, newest)
         except Exception:
             # After some failures, of a sync say, all of it is in the file nevertheless.
             if not self._is_stored(self._pending[-1]):
                 raise
         self._note(overdue)
+        self._cursors.written(newest)
         written = self._pending
         self._clear()
         for record in written:
@@ -180,9 +191,16 @@ class SqliteJournal:
     def _may_be_overdue(self) -> bool:
         """Whether a bound may be exceeded: to ask the file costs as much as to write a record."""
         count, size = self._with_pending()
+        if self._index.trimmed_to >= self._pinned_behind(size):
+            return False
         since, now = self._oldest_since, self._pending[-1].at
         aged = since is None or (now - since).total_seconds() > self._keep.age
         return aged or count > self._keep.records or size > self._keep.bytes
+
+    def _pinned_behind(self, size: int) -> float:
+        """The offset behind which a durable sink keeps all records, where they take *size* bytes."""
+        pinned = self._cursors.pinned_behind
+        return math.inf if pinned is None or size > self._keep.bytes + self._keep.pin_bytes else pinned
 
     def _with_pending(self) -> tuple[int, int]:
         added = sum(size_of(record.json) for record in self._pending)
@@ -197,6 +215,8 @@ class SqliteJournal:
         self._oldest_since = None
         with closing(sql.execute("SELECT offset, job, body FROM records ORDER BY offset LIMIT ?", (most,))) as rows:
             for offset, number, body in rows:
+                if offset > self._pinned_behind(size - overdue.bytes):
+                    break
                 entry = index.numbered.get(number)
                 over = count - overdue.count > keep.records or size - overdue.bytes > keep.bytes
                 if not over and entry is not None and entry.age(now) <= keep.age:
