@@ -142,7 +142,9 @@ def tag(kind: type[Event]) -> str:
 
 
 def level(kind: type[Event]) -> str:
-    return "as `severity` says" if kind is Log else f"`{kind.default_level}`"
+    if kind is Log:
+        return "as `severity` says"
+    return "`info`, or `debug` if `unchanged`" if kind is Progress else f"`{kind.default_level}`"
 
 
 def paragraphs(kind: type[Event]) -> list[str]:

@@ -142,7 +142,10 @@ class Received(_Event, frozen=True, kw_only=True, tag="received"):
 
 
 class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
-    """The state of the job as of one poll. Each poll publishes one, whether or not anything changed."""
+    """The state of the job as of one poll. Each poll publishes one, whether or not anything changed.
+
+    Only what has changed is of level `info`: an `unchanged` one is for those that want to see each poll.
+    """
 
     percent: Annotated[Percent | None, Meta(description="0 to 100, or null while unknown. Never goes down.")]
     status: Annotated[Status, Meta(description="The state in the relay's vocabulary.")]
@@ -165,6 +168,13 @@ class Progress(_Event, frozen=True, kw_only=True, tag="progress"):
     raw_percent: Annotated[str | None, Meta(description="The figure as sent, if it could not be used like that.")] = (
         None
     )
+    unchanged: Annotated[
+        bool, Meta(description="True if it repeats what was published of the job before, but for the time left.")
+    ] = False
+
+    @property
+    def level(self) -> Level:
+        return "debug" if self.unchanged else "info"
 
     def _words(self) -> str:
         status = self.raw_status or self.status

@@ -165,21 +165,25 @@ class _Reader:
             chat.lines.append(ChatLine(line, percent if isinstance(percent, int) else None))
 
 
-def compare_chat(chat: ChatRecording, name: str, records: Sequence[RecordedEvent]) -> tuple[list[str], int]:
+def compare_chat(
+    chat: ChatRecording, name: str, records: Sequence[RecordedEvent], *, quiet: bool = False
+) -> tuple[list[str], int]:
     """What differs between *chat* and the *records* of its job in the recording called *name*, a line each; and how
-    many records both have."""
-    comparison = _Comparison(chat, name, records)
+    many records both have. *quiet*: that recording holds no record below `info`, which signs of life may show.
+    """
+    comparison = _Comparison(chat, name, records, quiet)
     comparison.run()
     return comparison.findings, comparison.same
 
 
 class _Comparison:
-    def __init__(self, chat: ChatRecording, name: str, records: Sequence[RecordedEvent]) -> None:
+    def __init__(self, chat: ChatRecording, name: str, records: Sequence[RecordedEvent], quiet: bool) -> None:
         self.findings: list[str] = [f"{chat.name}: {defect}" for defect in chat.defects]
         self.same = 0
         self._chat = chat
         self._name = name
         self._records = records
+        self._quiet = quiet
         self._due = [number for number, record in enumerate(records) if _is_due(record, chat.level)]
 
     def run(self) -> None:
@@ -201,7 +205,8 @@ class _Comparison:
                     self._find(record, None)
                     place += 1
                 elif added is not None:
-                    self._find(None, lines[line])
+                    if not self._may_be_sign(lines[line]):
+                        self._find(None, lines[line])
                     line += 1
                 else:
                     self._find(record, lines[line])
@@ -211,7 +216,7 @@ class _Comparison:
         for extra in lines[line:]:
             if (sign := self._sign(extra, behind, len(records))) is not None:
                 behind = sign + 1
-            else:
+            elif not self._may_be_sign(extra):
                 self._find(None, extra)
         self._check_end()
 
@@ -227,6 +232,10 @@ class _Comparison:
         if line.percent is not None:
             return None
         return next((place for place in range(start, end) if self._records[place].text == line.text), None)
+
+    def _may_be_sign(self, line: ChatLine) -> bool:
+        """Whether *line* may be a sign of life whose record the other recording does not hold."""
+        return self._quiet and line.percent is None
 
     def _check_percent(self, record: RecordedEvent, line: ChatLine) -> None:
         if record.percent != line.percent:

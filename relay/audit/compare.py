@@ -1,14 +1,15 @@
 """Whether recordings agree: the same records, in the same order and the same words."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from relay.audit.chats import ChatRecording, compare_chat, read_chat, sniff_chat
-from relay.audit.recordings import Defect, RecordedEvent, read_recording
+from relay.audit.recordings import Defect, RecordedEvent
+from relay.audit.tracks import Entry, Findings, Track
 from relay.errors import UsageError
-from relay.events import TERMINALS
+from relay.events import LEVELS, TERMINALS, Level
 from relay.text import bounded, inert
 
 __all__ = ["Verdict", "audit"]
@@ -24,13 +25,17 @@ _TERMINAL: Final = frozenset(str(kind.__struct_config__.tag) for kind in TERMINA
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """The outcome of an audit. *records* counts those that all agree on; *further* findings are only counted."""
+    """The outcome of an audit. *records* counts those that all agree on; *further* findings are only counted.
+
+    *level* is `info` if records below it were left out of the comparison, as some recording holds none of them.
+    """
 
     recordings: int
     jobs: int
     records: int
     findings: tuple[str, ...]
     further: int = 0
+    level: Level = "debug"
 
     @property
     def same(self) -> bool:
@@ -48,8 +53,9 @@ def audit(
 
     Each must also be consistent in itself: a job's seq without holes or repeats from the first on, nothing after a
     terminal record, blocks that every client can parse. A recording of a chat stream, which is known by its content, is
-    compared with the records that another one has of its job, those of its level and above. *jobs* restricts the audit
-    to these jobs. A finding is one line that names the recordings, and job and seq if known.
+    compared with the records that another one has of its job, those of its level and above. A recording that holds no
+    record of level `debug` counts as one of level `info`, the console's default: it is compared as far as it goes.
+    *jobs* restricts the audit to these jobs. A finding is one line that names the recordings, and job and seq if known.
 
     Raises UsageError for fewer than two recordings, and for one that is empty or no recording.
     """
@@ -57,7 +63,7 @@ def audit(
         raise UsageError("an audit compares two recordings or more")
     chats, others = _sorted(recordings)
     chats = [chat for chat in chats if jobs is None or chat.job in jobs]
-    comparison = _Comparison([_Track(name, lines) for name, lines in others], jobs, max_findings, chats)
+    comparison = _Comparison([Track(name, lines) for name, lines in others], jobs, max_findings, chats)
     comparison.run()
     comparison.compare_chats()
     return comparison.verdict()
@@ -81,63 +87,18 @@ def _sorted(
     return chats, others
 
 
-class _Track:
-    """One recording, and how far it has been read."""
-
-    def __init__(self, name: str, lines: Iterable[bytes]) -> None:
-        self.name = name
-        self.over = False
-        self.last: dict[str, int] = {}
-        self.ended: dict[str, int] = {}
-        self.read = 0
-        self.agreed = 0
-        self.agreed_on: RecordedEvent | None = None
-        self._lines = lines
-        self._found: Iterator[RecordedEvent | Defect] | None = None
-
-    def next(self) -> RecordedEvent | Defect | None:
-        """The next record or flaw; None at the end."""
-        try:
-            if self._found is None:
-                self._found = read_recording(self._lines)
-            found = next(self._found, None)
-        except UsageError as error:
-            raise UsageError(f"{self.name}: {error}") from None
-        self.over = found is None
-        if found is not None:
-            self.read += 1
-        elif not self.read:
-            raise UsageError(f"{self.name} holds no record")
-        return found
-
-    def past(self, job: str, seq: int) -> bool:
-        """Whether this recording has reached *seq* of *job*, or never will."""
-        return self.over or self.last.get(job, 0) >= seq
-
-
-class _Entry:
-    """One record as each recording has it, with its place in that recording."""
-
-    __slots__ = ("said",)
-
-    def __init__(self) -> None:
-        self.said: dict[_Track, tuple[RecordedEvent, int]] = {}
-
-
 class _Comparison:
     def __init__(
-        self, tracks: list[_Track], jobs: Collection[str] | None, max_findings: int, chats: Sequence[ChatRecording]
+        self, tracks: list[Track], jobs: Collection[str] | None, max_findings: int, chats: Sequence[ChatRecording]
     ) -> None:
         self._tracks = tracks
         self._chats = chats
         self._kept: dict[str, tuple[str, list[RecordedEvent]]] = {}
         self._jobs = jobs
-        self._max_findings = max_findings
-        self._waiting: dict[str, dict[int, _Entry]] = {}
+        self._waiting: dict[str, dict[int, Entry]] = {}
         self._waits = 0
         self._records = 0
-        self._findings: list[str] = []
-        self._further = 0
+        self._findings = Findings(max_findings)
 
     def run(self) -> None:
         while running := [track for track in self._tracks if not track.over]:
@@ -145,7 +106,7 @@ class _Comparison:
                 self._read(track)
             if self._waits > MAX_WAITING:
                 names = " and ".join(track.name for track in self._tracks)
-                self._find(f"{names} are more than {MAX_WAITING:,} records apart; the rest was not compared")
+                self._findings.add(f"{names} are more than {MAX_WAITING:,} records apart; the rest was not compared")
                 return
 
     def compare_chats(self) -> None:
@@ -156,19 +117,20 @@ class _Comparison:
             if chat.job not in self._kept:
                 self._kept[chat.job] = (chat.name, chat.as_records())
                 for defect in chat.defects:
-                    self._find(f"{chat.name}: {defect}")
+                    self._findings.add(f"{chat.name}: {defect}")
                 continue
             name, records = self._kept[chat.job]
             alone.pop(chat.job, None)
             if chat.job in without_records and records and records[0].level != chat.level:
                 levels = f"{records[0].level} and {chat.level}"
                 raise UsageError(f"{name} and {chat.name} are chats of the levels {levels}; add a recording of records")
-            findings, number = compare_chat(chat, name, records)
+            quiet = any(track.quiet for track in self._tracks if track.name == name)
+            findings, number = compare_chat(chat, name, records, quiet=quiet)
             same += number
             for finding in findings:
-                self._find(finding)
+                self._findings.add(finding)
         for job, name in alone.items():
-            self._find(f"{inert(job)}: {name} has it, and no other recording does")
+            self._findings.add(f"{inert(job)}: {name} has it, and no other recording does")
         if len(self._tracks) < 2:
             self._records = same
 
@@ -176,24 +138,26 @@ class _Comparison:
         jobs = {job for track in self._tracks for job in track.last}
         if self._chats and len(self._tracks) < 2:
             jobs = {chat.job for chat in self._chats}
-        if not jobs and not self._findings:
+        findings, further, quiet = self._findings.settled()
+        if not jobs and not findings:
             raise UsageError(f"no recording holds a record of {', '.join(sorted(self._jobs or ()))}")
         return Verdict(
             recordings=len(self._tracks) + len(self._chats),
             jobs=len(jobs),
             records=self._records,
-            findings=tuple(self._findings),
-            further=self._further,
+            findings=findings,
+            further=further,
+            level="info" if quiet else "debug",
         )
 
-    def _read(self, track: _Track) -> None:
+    def _read(self, track: Track) -> None:
         match track.next():
             case None:
                 for job in list(self._waiting):
                     self._settle(job, sorted(self._waiting[job]), track)
             case Defect(what=what, job=job):
                 if self._wanted(job):
-                    self._find(f"{track.name}: {what}")
+                    self._findings.add(f"{track.name}: {what}")
             case RecordedEvent() as said:
                 if self._wanted(said.job):
                     self._hear(track, said)
@@ -201,13 +165,13 @@ class _Comparison:
     def _wanted(self, job: str | None) -> bool:
         return self._jobs is None or job is None or job in self._jobs
 
-    def _hear(self, track: _Track, said: RecordedEvent) -> None:
+    def _hear(self, track: Track, said: RecordedEvent) -> None:
         last = track.last.get(said.job)
         if said.job in track.ended:
-            self._find(f"{track.name}: {said} comes after the end of the job, seq {track.ended[said.job]}")
+            self._findings.add(f"{track.name}: {said} comes after the end of the job, seq {track.ended[said.job]}")
         if last is not None and said.seq <= last:
             again = "comes twice" if said.seq == last else f"comes after seq {last}"
-            self._find(f"{track.name}: {said} {again}")
+            self._findings.add(f"{track.name}: {said} {again}")
             return
         if said.type in _TERMINAL:
             track.ended.setdefault(said.job, said.seq)
@@ -223,29 +187,29 @@ class _Comparison:
             said.job, passed if len(passed) <= len(waiting) else sorted(seq for seq in waiting if seq in passed), track
         )
 
-    def _keep(self, track: _Track, said: RecordedEvent) -> None:
+    def _keep(self, track: Track, said: RecordedEvent) -> None:
         """Keep the first recording's records of a job that a chat is about."""
         if any(chat.job == said.job for chat in self._chats):
             name, records = self._kept.setdefault(said.job, (track.name, []))
             if name == track.name:
                 records.append(said)
 
-    def _note_hole(self, track: _Track, said: RecordedEvent, last: int) -> None:
+    def _note_hole(self, track: Track, said: RecordedEvent, last: int) -> None:
         """Make sure that missing records are reported, whether or not another recording has them."""
         if said.seq - last > HOLE_LIMIT:
-            self._find(f"{track.name}: {said} follows seq {last}")
+            self._findings.add(f"{track.name}: {said} follows seq {last}", unless_quiet=[track])
             return
         for seq in range(last + 1, said.seq):
             self._entry(said.job, seq)
 
-    def _entry(self, job: str, seq: int) -> _Entry:
+    def _entry(self, job: str, seq: int) -> Entry:
         waiting = self._waiting.setdefault(job, {})
         if seq not in waiting:
-            waiting[seq] = _Entry()
+            waiting[seq] = Entry()
             self._waits += 1
         return waiting[seq]
 
-    def _settle(self, job: str, seqs: Iterable[int], reader: _Track) -> None:
+    def _settle(self, job: str, seqs: Iterable[int], reader: Track) -> None:
         """Compare those of *seqs* that every recording has reached, or never will; *reader* was read last."""
         waiting = self._waiting[job]
         for seq in seqs:
@@ -255,12 +219,12 @@ class _Comparison:
         if not waiting:
             del self._waiting[job]
 
-    def _compare(self, job: str, seq: int, entry: _Entry, reader: _Track) -> None:
+    def _compare(self, job: str, seq: int, entry: Entry, reader: Track) -> None:
         where = inert(f"{job} seq {seq}")
         first = next((track for track in self._tracks if track in entry.said), None)
         if first is None:
             names = " and ".join(track.name for track in self._tracks)
-            self._find(f"{where}: {names} say nothing, though more follows")
+            self._findings.add(f"{where}: {names} say nothing, though more follows", unless_quiet=self._tracks)
             return
         said, _ = entry.said[first]
         alike = True
@@ -268,13 +232,15 @@ class _Comparison:
             other, _ = entry.said.get(track, (None, 0))
             if other is None or (other.type, other.text) != (said.type, said.text):
                 alike = False
-                self._find(f"{where}: {first.name} says {_quoted(said)}, {track.name} says {_quoted(other)}")
+                finding = f"{where}: {first.name} says {_quoted(said)}, {track.name} says {_quoted(other)}"
+                left_out = other is None and said.level == LEVELS[0]
+                self._findings.add(finding, unless_quiet=[track] if left_out else ())
         if alike:
             self._records += 1
         if len(entry.said) == len(self._tracks):
             self._check_order(said, entry, reader)
 
-    def _check_order(self, said: RecordedEvent, entry: _Entry, reader: _Track) -> None:
+    def _check_order(self, said: RecordedEvent, entry: Entry, reader: Track) -> None:
         """If all recordings have the same order, records complete in that order.
 
         Otherwise some recording has a record before one that completed earlier; *reader*, which has delivered it last,
@@ -284,13 +250,7 @@ class _Comparison:
             if place > track.agreed:
                 track.agreed, track.agreed_on = place, said
             else:
-                self._find(f"{said}: {reader.name} has it after {track.agreed_on}, {track.name} before it")
-
-    def _find(self, finding: str) -> None:
-        if len(self._findings) < self._max_findings:
-            self._findings.append(finding)
-        else:
-            self._further += 1
+                self._findings.add(f"{said}: {reader.name} has it after {track.agreed_on}, {track.name} before it")
 
 
 def _quoted(said: RecordedEvent | None) -> str:

@@ -43,7 +43,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _report(verdict: Verdict) -> list[str]:
     if verdict.same:
         records, jobs = _count(verdict.records, "record"), _count(verdict.jobs, "job")
-        return [f"{verdict.recordings} recordings hold the same story: {jobs}, {records}"]
+        above = f" of level {verdict.level} and above, as one holds no others" if verdict.level != "debug" else ""
+        return [f"{verdict.recordings} recordings hold the same story: {jobs}, {records}{above}"]
     further = [f"... and {_count(verdict.further, 'more finding')}"] if verdict.further else []
     return [*verdict.findings, *further]
 

@@ -8,6 +8,7 @@ import math
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.events import (
     Cancelled,
@@ -21,7 +22,7 @@ from relay.events import (
 from relay.jobs.eta import Left, left, marked
 from relay.jobs.observations import Answer, Observation
 from relay.jobs.outcome import outcome
-from relay.jobs.state import JobState, moves
+from relay.jobs.state import JobState, moves, repeats
 
 __all__ = ["Decision", "Patience", "decide_fetched", "decide_listed", "is_complete_for"]
 
@@ -136,7 +137,9 @@ def _not_listed(state: JobState, patience: Patience, *, may_be_lost: bool) -> Ev
     answers, seconds = _needed(state, patience)
     if may_be_lost and misses > answers + patience.grace and state.absent >= seconds + patience.grace_seconds:
         return _lost(state)
-    return Progress(percent=state.percent, status=state.status, raw_status=state.raw_status, listed=False)
+    return _marked(
+        state, Progress(percent=state.percent, status=state.status, raw_status=state.raw_status, listed=False)
+    )
 
 
 def _is_to_be_looked_for(state: JobState, patience: Patience) -> bool:
@@ -178,7 +181,7 @@ def _progress(state: JobState, seen: Observation, allowed: float) -> Progress:
     rest = _left(state, percent) if seen.eta is None and seen.status == "running" else None
     if rest is not None and (rest.likely > allowed or rest.high > WIDEST * rest.low):
         rest = None
-    return Progress(
+    progress = Progress(
         percent=percent,
         status=seen.status,
         raw_status=seen.raw_status,
@@ -190,6 +193,12 @@ def _progress(state: JobState, seen: Observation, allowed: float) -> Progress:
         regressed=regressed,
         raw_percent=str(reported) if regressed and seen.raw_percent is None else seen.raw_percent,
     )
+    return _marked(state, progress)
+
+
+def _marked(state: JobState, progress: Progress) -> Progress:
+    """*progress*, as unchanged if it repeats what is known of the job: its level is part of its record, everywhere."""
+    return replace(progress, unchanged=True) if repeats(state, progress) else progress
 
 
 def _left(state: JobState, percent: int | None) -> Left | None:

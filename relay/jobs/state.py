@@ -32,7 +32,7 @@ from relay.events import (
 from relay.jobs.eta import Mark, marked
 from relay.jobs.rhythm import Rhythm
 
-__all__ = ["Job", "JobState", "Snapshot", "elapsed", "evolve", "moves", "recall"]
+__all__ = ["Job", "JobState", "Snapshot", "elapsed", "evolve", "moves", "recall", "repeats"]
 
 BELIEVED: Final = timedelta(days=1)
 """The longest time between two records that is believed: a longer one, or one below 0, is a clock that was set."""
@@ -57,6 +57,10 @@ class JobState(Struct, frozen=True, kw_only=True, gc=False):
     its present status, *marks* when each figure was first shown. *absent* is for how many seconds the job, or its
     result, has been missed. *looks* is how many looks for the result were answered, the one under way (*looking*)
     counted.
+
+    *shown*: the newest record about the polls is progress, which the next one may repeat; behind a failed poll or a
+    look for the result, any progress is news. *regressed*: it was published since the job moved that the upstream went
+    back.
     """
 
     upstream: str = ""
@@ -78,6 +82,8 @@ class JobState(Struct, frozen=True, kw_only=True, gc=False):
     absent: float = 0.0
     logged: int = 0
     warned: tuple[str, ...] = ()
+    shown: bool = False
+    regressed: bool = False
     started: datetime | None = None
     updated: datetime | None = None
     reckoned: datetime | None = None
@@ -194,12 +200,12 @@ def _changed(state: JobState, event: Event, at: datetime) -> JobState:
         case Progress(listed=True):
             return _moved_on(state, event, at)
         case Progress():
-            return replace(state, misses=state.misses + 1)
+            return replace(state, misses=state.misses + 1, shown=True)
         case DraftsFetch(attempt=attempt, listed=listed):
-            seen, misses = state.seen or listed, state.misses + (not listed)
-            return replace(state, fetches=attempt, looks=state.looks + 1, looking=True, seen=seen, misses=misses)
-        case Retrying() if state.looking:
-            return replace(state, looks=state.looks - 1, looking=False)
+            seen, misses, looks = state.seen or listed, state.misses + (not listed), state.looks + 1
+            return replace(state, fetches=attempt, looks=looks, looking=True, seen=seen, misses=misses, shown=False)
+        case Retrying():
+            return replace(state, looks=state.looks - state.looking, looking=False, shown=False)
         case Stalled():
             return replace(state, rhythm=replace(state.rhythm, stalled=True))
         case Log(severity="warning", line=line):
@@ -220,7 +226,8 @@ def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
     """What a job has become that was listed; each status has a rhythm of its own."""
     anew = not state.seen or event.status != state.status
     advanced = event.percent is not None and event.percent != state.percent
-    rhythm = state.rhythm.moved(at) if moves(state, event) else state.rhythm.stayed()
+    moved = moves(state, event)
+    rhythm = state.rhythm.moved(at) if moved else state.rhythm.stayed()
     return replace(
         state,
         status=event.status,
@@ -232,6 +239,8 @@ def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
         fetches=0,
         looks=0,
         absent=0.0,
+        shown=True,
+        regressed=event.regressed or (state.regressed and not moved),
         entered=at if anew else state.entered,
         rhythm=Rhythm(since=at) if anew else rhythm,
         marks=marked(state.marks, at, event.percent) if advanced and event.percent is not None else state.marks,
@@ -241,6 +250,18 @@ def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
 def moves(state: JobState, event: Progress) -> bool:
     """Whether *event* shows the job elsewhere than it stood."""
     return (event.status, event.percent, event.queue_position) != (state.status, state.percent, state.queue_position)
+
+
+def repeats(state: JobState, event: Progress) -> bool:
+    """Whether *event* says nothing that a reader of the job's records does not know already.
+
+    The time left is no news: an estimate differs at each poll. A state in the upstream's own word is, as the text has
+    it; so is whether the job is listed, once it changes, and that the upstream went back, once until the job moves.
+    """
+    if not state.shown or event.listed != (state.misses == 0):
+        return False
+    went_back = event.regressed and not state.regressed
+    return not went_back and event.raw_status == state.raw_status and not moves(state, event)
 
 
 def recall(records: Iterable[Record]) -> JobState:

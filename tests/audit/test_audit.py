@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.audit import Verdict, audit
-from relay.audit.recordings import LINE_LIMIT, lines_of
+from relay.audit.chats import ChatLine, ChatRecording, compare_chat
+from relay.audit.recordings import LINE_LIMIT, RecordedEvent, lines_of
 from relay.errors import UsageError
 from relay.events import Accepted, Checking, Done, Event, Failed, Log, Position, Progress, Received, Record
 from relay.wire.record_json import stamp
@@ -109,6 +110,48 @@ DELETABLE = [number for number, line in enumerate(STREAM) if not line.startswith
 def test_any_line_of_a_block_that_is_deleted_is_found(number: int, first: bool) -> None:
     shortened = without(STREAM, number)
     assert findings(shortened, CONSOLE) if first else findings(CONSOLE, shortened)
+
+
+QUIET = [line(record) for record in STORY if record.event.level != "debug"]
+AGREED = Verdict(recordings=2, jobs=2, records=len(QUIET), findings=(), level="info")
+
+
+@pytest.mark.parametrize("pair", [(QUIET, STREAM), (STREAM, QUIET), (QUIET, QUIET)], ids=["first", "second", "both"])
+def test_a_recording_of_level_info_is_compared_as_far_as_it_goes(pair: tuple[list[bytes], list[bytes]]) -> None:
+    """The console prints `info` by default, and a stream has everything."""
+    assert compare(*pair) == AGREED
+
+
+@pytest.mark.parametrize("number", range(len(QUIET)))
+def test_any_line_that_is_deleted_from_a_recording_of_level_info_is_missed(number: int) -> None:
+    (finding,) = findings(without(QUIET, number), STREAM)
+    assert finding.endswith("recording A says nothing")
+
+
+def test_one_record_of_level_debug_makes_a_recording_that_must_hold_them_all() -> None:
+    lines = [line(record) for record in STORY if record.event.type != "received"]
+    said = "received 'answered in 0.25 s, 2 jobs listed'"
+    assert findings(lines, STREAM) == [f"job_a seq 4: recording B says {said}, recording A says nothing"]
+
+
+def test_a_long_time_without_news_is_no_hole_in_recordings_of_level_info() -> None:
+    far = stamp("job_a", 10**6, START, Log(line="news"), Position("e", 10**6))
+    lines = [CONSOLE[0], line(far)]
+    assert compare(lines, lines).same
+
+
+def test_a_chat_is_compared_with_a_recording_of_level_info_beside_its_signs_of_life() -> None:
+    chat = ChatRecording(
+        "chat", "job_a", lines=[ChatLine("accepted"), ChatLine("9% (running), soon"), ChatLine("over")]
+    )
+    records = [
+        RecordedEvent("job_a", 1, "accepted", "accepted", "info"),
+        RecordedEvent("job_a", 9, "log", "over", "info"),
+    ]
+
+    assert compare_chat(chat, "console", records, quiet=True) == ([], 2)
+    findings, same = compare_chat(chat, "console", records)
+    assert (len(findings), same) == (1, 2)
 
 
 @pytest.mark.parametrize("number", [number for number, line in enumerate(STREAM) if line.startswith(b":")])
@@ -262,8 +305,9 @@ def test_a_job_that_nobody_told_of_is_not_the_same_story() -> None:
 
 
 def test_findings_are_bounded_and_what_is_left_out_is_counted() -> None:
-    verdict = audit([("A", CONSOLE), ("B", [CONSOLE[0].replace(b"accepted", b"Accepted")])], max_findings=3)
-    assert (len(verdict.findings), verdict.further) == (3, len(STORY) - 3)
+    altered = CONSOLE[0].replace(b"accepted", b"Accepted")
+    verdict = audit([("A", CONSOLE), ("B", [altered, CONSOLE[4]])], max_findings=3)
+    assert (len(verdict.findings), verdict.further) == (3, len(STORY) - 1 - 3)
 
 
 def test_recordings_of_different_stories_are_not_held_in_memory_whole(monkeypatch: pytest.MonkeyPatch) -> None:

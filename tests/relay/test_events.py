@@ -99,6 +99,7 @@ def test_a_record_on_the_wire_is_one_flat_object_in_the_order_of_the_interface()
         ("listed", True),
         ("regressed", False),
         ("raw_percent", None),
+        ("unchanged", False),
     ]
 
 

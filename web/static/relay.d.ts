@@ -39,6 +39,8 @@ export interface Progress extends Envelope<"progress"> {
   readonly listed: boolean;
   readonly regressed: boolean;
   readonly raw_percent: string | null;
+  /** True if it repeats what was published of the job before; its level is `debug` then, and `info` otherwise. */
+  readonly unchanged: boolean;
 }
 export interface DraftsFetch extends Envelope<"drafts-fetch"> {
   readonly attempt: number;

@@ -12,6 +12,7 @@ import pytest
 from httpx_sse._decoders import SSEDecoder
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sseclient import SSEClient
 
 from relay.events import (
@@ -71,7 +72,7 @@ def test_a_record_is_one_block_with_event_one_line_of_data_and_the_id_last() -> 
         b'data: {"v":1,"job":"job_1","seq":5,"at":"2026-01-02T03:04:05.678901Z","type":"progress","level":"info",'
         b'"text":"9% (running)","percent":9,"status":"running","raw_status":"running","source":null,'
         b'"queue_position":null,"eta":null,"eta_low":null,"eta_high":null,"listed":true,"regressed":false,'
-        b'"raw_percent":null}\n'
+        b'"raw_percent":null,"unchanged":false}\n'
         b"id: 7f3a-42\n"
         b"\n"
     )
@@ -173,6 +174,20 @@ def test_a_readers_cursor_passes_over_what_is_not_for_it_once_it_has_all_that_is
 
 def progress(percent: int, status: Status = "running") -> Progress:
     return Progress(percent=percent, status=status, raw_status=status)
+
+
+def test_thinning_keeps_what_has_changed_beside_the_latest_that_repeats_it() -> None:
+    """A reader takes the text of a job from what is above `debug`: it would keep that of a figure long passed."""
+    first, moved, other = progress(9), progress(12), progress(12, "queued")
+    same, again = (replace(event, unchanged=True, eta=5.0) for event in (moved, other))
+    records = told(first, replace(first, unchanged=True), moved, same, same, other, again, again)
+
+    assert [(record.seq, record.event) for record in thinned(records)] == [
+        (3, moved),
+        (5, same),
+        (6, other),
+        (8, again),
+    ]
 
 
 def test_thinning_keeps_the_latest_progress_of_each_state_and_all_that_is_no_poll() -> None:
