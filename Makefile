@@ -15,7 +15,7 @@ BIN = .venv/bin
 # Processes that tests run in. Some rooms stay together in one of them (tests/sharing.py), so many more gain little.
 WORKERS ?= 2
 # Rooms whose tests need no browser, no server and no package from npm.
-UNIT = tests/architecture tests/audit tests/bus tests/config tests/jobs tests/journal tests/polling tests/relay tests/sinks \
+UNIT = tests/architecture tests/attachments tests/audit tests/bus tests/config tests/jobs tests/journal tests/polling tests/queue tests/relay tests/sinks \
 	tests/supervision tests/upstreams/reading/test_depth.py tests/upstreams/reading/test_reading.py tests/wire
 # Rooms whose tests start browsers, proxies and benchmarks run no line that other rooms do not run as well.
 COVERED = tests docs README.md --ignore=tests/bench --ignore=tests/browser --ignore=tests/faults --ignore=tests/interop --ignore=tests/proxies

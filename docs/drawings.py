@@ -306,14 +306,22 @@ FLOORS: Final = (
     (("relay.cli", "the command line, where the rooms are put together"),),
     (("web", "aiohttp: jobs, streams, gateway, page"), ("relay.testing", "clock, scripted upstreams, conformance")),
     (("sinks", "console, debug, sse, chat; each alone"), ("relay.relay", "Relay: registry and lifecycle")),
-    (("relay.polling", "poller, breaker, token bucket"), ("relay.config", "relay.toml and its settings")),
+    (
+        ("relay.polling", "poller, breaker, token bucket"),
+        ("relay.attachments", "sinks, as a relay has them"),
+        ("relay.config", "relay.toml and its settings"),
+    ),
     (
         ("relay.bus", "stamp, commit, send"),
         ("relay.upstreams", "dialects, http, reading, declared"),
         ("relay.audit", "compares recordings"),
     ),
     (("relay.journal", "memory, sqlite"), ("relay.supervision", "tasks that last")),
-    (("relay.jobs", "state, decisions, observations"), ("relay.wire", "record JSON, event streams")),
+    (
+        ("relay.jobs", "state, decisions, observations"),
+        ("relay.queue", "slow work: bounded, retried"),
+        ("relay.wire", "record JSON, event streams"),
+    ),
     (("hall", "events, errors, clock, text, secret, pace, notices, hints, webhooks"),),
 )
 """The rooms from top to bottom: a room imports only rooms on floors below its own."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from relay._exports import lazy_exports
 
 if TYPE_CHECKING:
+    from relay.attachments import AttachedSink as AttachedSink
+    from relay.attachments import SinkOptions as SinkOptions
+    from relay.attachments import SinkStatus as SinkStatus
     from relay.bus.bus import Bus as Bus
     from relay.bus.subscription import Sink as Sink
     from relay.bus.subscription import Subscription as Subscription
@@ -49,6 +52,7 @@ else:
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "relay.attachments": ["AttachedSink", "SinkOptions", "SinkStatus"],
             "relay.bus.bus": ["Bus"],
             "relay.bus.subscription": ["Sink", "Subscription"],
             "relay.errors": [

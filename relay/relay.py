@@ -2,21 +2,23 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import msgspec
 
+from relay.attachments import AttachedSink, Since, SinkOptions
+from relay.attachments.adapt import as_sink
+from relay.attachments.attachments import Attachments
+from relay.attachments.options import check_options
 from relay.bus.bus import Bus
-from relay.bus.callables import refuse_no_sink
-from relay.bus.subscription import Sink, Subscription, name_of, unique_name
 from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
 from relay.errors import ConflictError, UnavailableError, UsageError
-from relay.events import Accepted, Exchange, Failed
+from relay.events import Accepted, Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
 from relay.jobs.state import Job, elapsed
 from relay.journal import Journal, MemoryJournal, StoredJob
@@ -44,8 +46,8 @@ class Relay:
     """Follows jobs on upstreams, and publishes a record of every event to every sink.
 
     An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
-    life hangs on no client. A sink that is itself an async context manager is entered and left with the relay; one that
-    has a method `exchange` also receives raw exchanges. *paces* says by name when an upstream may be polled, in
+    life hangs on no client. *sinks* are whatever `add_sink` accepts, or `SinkOptions`; one that has a method `exchange`
+    also receives raw exchanges. *paces* says by name when an upstream may be polled, in
     place of the pace of its adapter. *webhooks* makes the addresses that upstreams call.
     """
 
@@ -53,7 +55,7 @@ class Relay:
         self,
         upstreams: Iterable[Upstream],
         *,
-        sinks: Iterable[Sink] = (),
+        sinks: Iterable[Any] = (),
         paces: Mapping[str, Pace] | None = None,
         webhooks: Webhooks | None = None,
         journal: Journal | None = None,
@@ -80,11 +82,12 @@ class Relay:
         self._upkeep = Upkeep(self.bus, self.clock, notify)
         self.upstreams: dict[str, Upstream] = _by_name(upstreams)
         self.webhooks = webhooks
-        self.subscriptions: list[Subscription] = []
         self._paces = dict(paces or {})
-        self._sinks = list(sinks)
-        for sink in self._sinks:
-            refuse_no_sink(sink, name_of(sink))
+        self._configured = [sink if isinstance(sink, SinkOptions) else SinkOptions(sink=sink) for sink in sinks]
+        for options in self._configured:
+            check_options(options)
+            as_sink(options.sink)
+        self._attachments: Attachments | None = None
         self._notify = notify
         self._submit_grace = submit_grace
         self._leave_within = leave_within
@@ -103,6 +106,39 @@ class Relay:
         """Whether the relay has been entered and not left."""
         return self._stack is not None
 
+    @property
+    def sinks(self) -> list[AttachedSink]:
+        """The sinks at present, in the order in which they were added."""
+        return [] if self._attachments is None else list(self._attachments)
+
+    async def add_sink(
+        self,
+        sink: Any,
+        *,
+        level: Level = "debug",
+        jobs: Collection[str | Job] | None = None,
+        types: Collection[str] | None = None,
+        where: Callable[[Record], object] | None = None,
+        since: Since | None = None,
+        name: str | None = None,
+        durable: bool = False,
+    ) -> AttachedSink:
+        """Give *sink* records from now on, or *since* a position; the options are those of `SinkOptions`.
+
+        A sink is a callable of one record, also an async context manager, which is entered; a coroutine function, which
+        comes behind a queue; a text file, which gets JSON lines; or a `logging.Handler`. With *since*, the kept records
+        come first, and then those that are published, without a hole and without repetition.
+
+        Raises UsageError while the relay is not running, for what is no sink, for the name of another sink, for a
+        position of another journal, and if the sink cannot be entered; UnknownJobError for a job that is not known.
+        """
+        if self._attachments is None or self._stack is None:
+            raise UsageError("the relay is not running; enter it first: `async with relay:`")
+        options = SinkOptions(
+            sink=sink, level=level, jobs=jobs, types=types, where=where, since=since, name=name, durable=durable
+        )
+        return await self._attachments.add(options, consequence="so it is not added")
+
     def problems(self) -> list[str]:
         """The present problems of the relay, a sentence each; empty while new work is welcome."""
         return [*self.bus.problems(), *self.supervisor.problems()]
@@ -111,13 +147,14 @@ class Relay:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
         self._quiesced = False
-        self.subscriptions.clear()
         async with AsyncExitStack() as stack:
             stack.callback(self._upkeep.close)
-            sinks, upstreams = self._lifetimes(), self._lifetimes()
-            stack.push_async_callback(sinks.leave)
-            for sink in self._sinks:
-                await self._attach(stack, sink, sinks)
+            upstreams = self._lifetimes()
+            sinks = Attachments(self.bus, self.clock, self._notify, self._lifetimes(), self.job)
+            stack.push_async_callback(self._detach, sinks)
+            self._attachments = sinks
+            for options in self._configured:
+                await sinks.add(options, consequence="so the relay does not start")
             stack.push_async_callback(upstreams.leave)
             for upstream in self.upstreams.values():
                 if isinstance(upstream, Pushes):
@@ -246,13 +283,11 @@ class Relay:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attach(self, stack: AsyncExitStack, sink: Sink, managed: Lifetimes) -> None:
-        name = unique_name(sink, [one.name for one in self.subscriptions])
-        if hasattr(sink, "__aenter__"):
-            await managed.enter(f"sink {name}", cast(AbstractAsyncContextManager[object], sink))
-        self.subscriptions.append(stack.enter_context(self.bus.subscribe(sink, name=name)))
-        if callable(listener := getattr(sink, "exchange", None)):
-            stack.callback(self.bus.subscribe_exchanges(listener))
+    async def _detach(self, sinks: Attachments) -> None:
+        try:
+            await sinks.close()
+        finally:
+            self._attachments = None
 
     def _resume(self, earlier: Iterable[StoredJob]) -> None:
         """Go on with the jobs of an earlier process: poll those that run, and submit nothing again."""

@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from relay._exports import lazy_exports
 
 if TYPE_CHECKING:
+    from relay.queue import EndpointGone as EndpointGone
+    from relay.queue import Queued as Queued
+    from relay.queue import Retries as Retries
+    from relay.queue import RetryLater as RetryLater
+    from relay.queue import Undeliverable as Undeliverable
     from sinks.console import ConsoleSink as ConsoleSink
     from sinks.debug import DebugSink as DebugSink
     from sinks.sse import HEARTBEAT as HEARTBEAT
@@ -15,6 +20,7 @@ else:
     __all__, __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "relay.queue": ["EndpointGone", "Queued", "Retries", "RetryLater", "Undeliverable"],
             "sinks.console": ["ConsoleSink"],
             "sinks.debug": ["DebugSink"],
             "sinks.sse": ["HEARTBEAT", "frame", "notice_frame"],

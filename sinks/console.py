@@ -50,8 +50,8 @@ class ConsoleSink:
 
     @classmethod
     def from_settings(cls, settings: ConsoleSettings) -> Self:
-        """The console of one table of [[sinks]], on standard output."""
-        return cls(format=settings.format, level=settings.level, watched=True)
+        """The console of one table of [[sinks]], on standard output. Its level is the relay's business."""
+        return cls(format=settings.format, watched=True)
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ def sink_class(kind: str) -> Any:
 
 
 def make_sink(settings: SinkSettings) -> Any:
-    """The sink of one table of [[sinks]]. If it has a `level`, it leaves out records below that by itself."""
+    """The sink of one table of [[sinks]]; the relay leaves out the records below its level."""
     return sink_class(settings.kind).from_settings(settings)
 
 

@@ -18,7 +18,7 @@ TESTS: Final = Path(__file__).parent
 TOGETHER: Final = ("bench", "browser", "faults", "interop", "parity", "proxies")
 """Rooms whose tests run one after another: each starts browsers, proxies or relays that need a processor."""
 
-ON_BOTH_LOOPS: Final = ("bus", "polling", "relay", "supervision", "web")
+ON_BOTH_LOOPS: Final = ("attachments", "bus", "polling", "queue", "relay", "supervision", "web")
 """Rooms that work with sockets, tasks and time most."""
 
 

@@ -74,9 +74,9 @@ class _Figures:
         missed = CounterMetricFamily(
             "relay_sink_missed", "Records a sink did not get, or could not put out.", labels=["sink"]
         )
-        for subscription in self._relay.subscriptions:
-            failures.add_metric([subscription.name], subscription.failures)
-            missed.add_metric([subscription.name], subscription.lost)
+        for sink in (attached.status() for attached in self._relay.sinks):
+            failures.add_metric([sink.name], sink.failed)
+            missed.add_metric([sink.name], sink.failed + sink.dropped + sink.coalesced)
         yield failures
         yield missed
         unanswered = CounterMetricFamily(

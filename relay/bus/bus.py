@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from relay.bus.callables import never_awaited, refuse_no_sink
 from relay.bus.commits import CommitScheduler
+from relay.bus.hold_watch import HoldWatch
 from relay.bus.ordered_signal import OrderedSignal
 from relay.bus.subscription import Sink, Subscription, Topic, name_of
 from relay.bus.writer import JournalWriter, unavailable
@@ -146,28 +147,38 @@ class Bus:
         *,
         after: int | None = None,
         name: str | None = None,
+        wanted: Callable[[Record], bool] | None = None,
+        watch: HoldWatch | None = None,
     ) -> Subscription:
         """Send *sink* the records of *jobs*, or of all, until the subscription is closed.
 
         With *after*, the kept records behind that offset come first, all of them before this returns: where they may be
-        many, use `replay`. *name* is what notices and figures call the sink. Close the subscription on every path: it
-        is a context manager. Raises UsageError for what is no sink (`relay.Sink`).
+        many, use `replay`. *name* is what notices and figures call the sink; it receives those records alone that are
+        *wanted*, and *watch* notes how long it takes. Close the subscription on every path: it is a context manager.
+        Raises UsageError for what is no sink (`relay.Sink`).
         """
-        subscription, chosen = self._subscription(sink, jobs, after, name)
+        subscription, chosen = self._subscription(sink, jobs, after, name, wanted, watch)
         if after is not None:
             while self._replay_slice(subscription, chosen, REPLAY_SLICE):
                 pass
         return self._connect(subscription, chosen)
 
     async def replay(
-        self, sink: Sink, jobs: Iterable[Job] | None = None, *, after: int, name: str | None = None
+        self,
+        sink: Sink,
+        jobs: Iterable[Job] | None = None,
+        *,
+        after: int,
+        name: str | None = None,
+        wanted: Callable[[Record], bool] | None = None,
+        watch: HoldWatch | None = None,
     ) -> Subscription:
         """As `subscribe`, for a past of any length: others have their turn between slices of REPLAY_SLICE records.
 
         Records that are published meanwhile come behind those that were there before. The last slice and the connection
         are one step: the sink misses nothing and gets nothing twice. If this is cancelled, the sink is not subscribed.
         """
-        subscription, chosen = self._subscription(sink, jobs, after, name)
+        subscription, chosen = self._subscription(sink, jobs, after, name, wanted, watch)
         while self._replay_slice(subscription, chosen, REPLAY_SLICE):  # noqa: ASYNC110 - it is work, no waiting
             await asyncio.sleep(0)
         return self._connect(subscription, chosen)
@@ -230,7 +241,13 @@ class Bus:
         return self._topics.setdefault(job, Topic())
 
     def _subscription(
-        self, sink: Sink, jobs: Iterable[Job] | None, after: int | None, name: str | None
+        self,
+        sink: Sink,
+        jobs: Iterable[Job] | None,
+        after: int | None,
+        name: str | None,
+        wanted: Callable[[Record], bool] | None,
+        watch: HoldWatch | None,
     ) -> "tuple[Subscription, list[Job] | None]":
         self._check_thread()
         chosen = None if jobs is None else list(dict.fromkeys(jobs))
@@ -241,6 +258,8 @@ class Bus:
             clock=self._clock,
             notify=self._notify,
             name=name,
+            wanted=wanted,
+            watch=watch,
         )
         return subscription, chosen
 

@@ -1,29 +1,35 @@
 """What a sink has to be: a plain callable, which has done its work when it returns."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, cast
 
 from relay.errors import UsageError
 
-__all__ = ["is_asynchronous", "never_awaited", "refuse_no_sink"]
+__all__ = ["is_asynchronous", "is_coroutine_function", "never_awaited", "refuse_no_sink"]
 
 _WAY_OUT: Final = (
-    "put the record into a bounded queue and let a task of its own await (docs/how-to/write-a-sink.md, With slow work)"
+    "put it behind a queue: sinks.Queued(work) awaits work(record) (docs/how-to/write-a-sink.md, With slow work)"
 )
 
 
 def is_asynchronous(called: object) -> bool:
     """Whether calling *called* does no more than make a coroutine or a generator, which nobody would run."""
+    return is_coroutine_function(called) or _is_one_of(
+        (inspect.isasyncgenfunction, inspect.isgeneratorfunction), called
+    )
+
+
+def is_coroutine_function(called: object) -> bool:
+    """Whether what *called* returns is to be awaited."""
+    return _is_one_of((inspect.iscoroutinefunction,), called)
+
+
+def _is_one_of(kinds: Iterable[Callable[[object], bool]], called: object) -> bool:
     while isinstance(called, partial):
         called = cast("partial[object]", called).func
     candidates = [called] if inspect.isroutine(called) else [called, getattr(type(called), "__call__", None)]  # noqa: B004
-    kinds: list[Callable[[object], bool]] = [
-        inspect.iscoroutinefunction,
-        inspect.isasyncgenfunction,
-        inspect.isgeneratorfunction,
-    ]
     return any(kind(candidate) for kind in kinds for candidate in candidates)
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
 from relay.bus.callables import never_awaited, refuse_no_sink
+from relay.bus.hold_watch import HoldWatch
 from relay.clock import Clock
 from relay.events import Record
 from relay.notices import INTERRUPTIONS, Notify, describe, notice
@@ -47,11 +48,18 @@ class Subscription:
         clock: Clock,
         notify: Notify,
         name: str | None = None,
+        wanted: Callable[[Record], bool] | None = None,
+        watch: HoldWatch | None = None,
     ) -> None:
         refuse_no_sink(sink, name_of(sink))
         self.name: str = name or name_of(sink)
+        self.delivered: int = 0
         self.failures: int = 0
         self.missed: int = 0
+        self.slowest: float = 0.0
+        """The most seconds that the sink has held the event loop with one record; measured where it is watched."""
+        self._wanted = wanted
+        self._watch = watch
         self._sink = sink
         self._cursor = after
         self._leave = leave
@@ -80,6 +88,11 @@ class Subscription:
         return self._streak >= QUARANTINE_AFTER
 
     @property
+    def probe_due(self) -> bool:
+        """Whether the next record is delivered to the sink although it is quarantined."""
+        return self._clock.monotonic() >= self._probe_at
+
+    @property
     def lost(self) -> int:
         """How many records the sink did not get, or got and could not put out, as far as it counts these: `missed`."""
         try:
@@ -99,11 +112,14 @@ class Subscription:
         if self._closed or record.position.offset <= self._cursor:
             return None
         self._cursor = record.position.offset
-        if self.quarantined and self._clock.monotonic() < self._probe_at:
-            self.missed += 1
-            return None
         try:
-            if (result := self._sink(record)) is not None:
+            if self._wanted is not None and not self._wanted(record):
+                return None
+            if self.quarantined and not self.probe_due:
+                self.missed += 1
+                return None
+            result = self._sink(record) if self._watch is None else self._watched(record, self._watch)
+            if result is not None:
                 never_awaited(result, self.name)
         except INTERRUPTIONS as interruption:
             return interruption
@@ -112,9 +128,18 @@ class Subscription:
             # one is the sink's own failure.
             self._failed(record, error)
         else:
+            self.delivered += 1
             if self._streak:
                 self._recovered()
         return None
+
+    def _watched(self, record: Record, watch: HoldWatch) -> object:
+        """Call the sink, and note how long it holds the event loop."""
+        before = watch.begin(self.name)
+        try:
+            return self._sink(record)
+        finally:
+            self.slowest = max(self.slowest, watch.end(self.name, before))
 
     def _failed(self, record: Record, error: BaseException) -> None:
         self.failures += 1

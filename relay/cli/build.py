@@ -1,24 +1,24 @@
 """The composition root: the one place where settings become upstreams, sinks and a journal."""
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from types import TracebackType
 from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay import ConfigError, Journal, MemoryJournal, Pace, Record, Relay, Sink, UsageError
-from relay.bus.callables import is_asynchronous
-from relay.bus.subscription import name_of
+from relay import ConfigError, Journal, MemoryJournal, Pace, Relay, SinkOptions, UsageError
+from relay.attachments.adapt import as_sink
+from relay.attachments.options import check_options
 from relay.cli.options import LogFormat
 from relay.clock import Clock, SystemClock
-from relay.config.settings import CustomSinkSettings, JournalSettings, Settings
-from relay.events import Level, Status, at_least
+from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
+from relay.events import Status
 from relay.notices import Notify, notice
 from relay.pace import MIN_DELAY
 from relay.secret import NO_SECRET, Secret
@@ -71,9 +71,10 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     )
 
 
-def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list[Sink]:
+def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list[SinkOptions]:
     """The sinks that *settings* name, or a console where they name none. Raises ConfigError."""
-    return [build_sink(sink, log_format) for sink in settings.sinks or (SINK_KINDS["console"](),)]
+    configured = settings.sinks or (ConfiguredSink(settings=SINK_KINDS["console"]()),)
+    return [build_sink(sink, log_format) for sink in configured]
 
 
 def build_notify(settings: Settings) -> Notify:
@@ -132,15 +133,40 @@ def build_pace(settings: UpstreamSettings) -> Pace:
         raise ConfigError(f"upstream {settings.name} pace: {error}") from None
 
 
-def build_sink(settings: Struct, log_format: LogFormat | None = None) -> Sink:
-    """One sink. A *log_format* takes precedence over the format of its settings, if they have one."""
+def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) -> SinkOptions:
+    """One sink. A *log_format* takes precedence over the format of its settings, if they have one.
+
+    Without a name of its own, a sink of the box is called by its kind. Raises ConfigError.
+    """
+    settings, attached = configured.settings, configured.attached
+    sink = _made(settings, log_format)
+    try:
+        options = SinkOptions(
+            sink=sink,
+            level=cast(SinkSettings, settings).level,
+            types=attached.types or None,
+            name=attached.name,
+            durable=attached.durable,
+        )
+        check_options(options)
+    except UsageError as error:
+        raise ConfigError(f"sink {_called(configured)}: {error}") from None
+    return options
+
+
+def _made(settings: Struct, log_format: LogFormat | None) -> object:
     if isinstance(settings, CustomSinkSettings):
-        return _at_level(_custom_sink(settings.target, settings.options), settings.level)
+        return _custom_sink(settings.target, settings.options)
     if log_format is not None and "format" in settings.__struct_fields__:
         settings = replace(settings, format=log_format)
-    known = cast(SinkSettings, settings)
-    sink = make_sink(known)
-    return cast(Sink, sink) if hasattr(sink, "level") else _at_level(sink, known.level)
+    return make_sink(cast(SinkSettings, settings))
+
+
+def _called(configured: ConfiguredSink) -> str:
+    """What messages call a sink that cannot be made."""
+    settings = configured.settings
+    kind = settings.target if isinstance(settings, CustomSinkSettings) else cast(SinkSettings, settings).kind
+    return configured.attached.name or kind
 
 
 def _build_journal(settings: JournalSettings) -> Journal:
@@ -153,7 +179,7 @@ def _build_journal(settings: JournalSettings) -> Journal:
     return SqliteJournal(settings.path, settings.keep)
 
 
-def _custom_sink(target: str, options: Mapping[str, Any]) -> Sink:
+def _custom_sink(target: str, options: Mapping[str, Any]) -> object:
     """The callable that *target* names; a class is made into one with *options*."""
     made = _imported(target)
     if inspect.isclass(made):
@@ -165,7 +191,7 @@ def _custom_sink(target: str, options: Mapping[str, Any]) -> Sink:
     elif options:
         raise ConfigError(f"sink {target} is no class, so it takes no keys; remove {_keys(options)}")
     _check_callable(target, made)
-    return cast(Sink, made)
+    return made
 
 
 def _revealed(value: object) -> Any:
@@ -216,10 +242,14 @@ def _imported(target: str) -> Any:
 
 
 def _check_callable(target: str, sink: object) -> None:
+    if isinstance(sink, logging.Handler):
+        return
     if not callable(sink):
         raise ConfigError(f"sink {target} cannot be called; a sink is a callable of one record")
-    if is_asynchronous(sink):
-        raise ConfigError(f"sink {target} is asynchronous; a sink is a plain callable of one record")
+    try:
+        as_sink(sink)
+    except UsageError as error:
+        raise ConfigError(f"sink {target}: {error}") from None
     try:
         inspect.signature(sink).bind(None)
     except TypeError as error:
@@ -234,39 +264,3 @@ def _keys(options: Mapping[str, Any]) -> str:
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _at_level(sink: Sink, level: Level) -> Sink:
-    if level == "debug":
-        return sink
-    managed = hasattr(sink, "__aenter__") and hasattr(sink, "__aexit__")
-    return (_ManagedAtLevel if managed else _AtLevel)(sink, level)
-
-
-class _AtLevel:
-    """A sink that receives the records of *level* and above, and every terminal record."""
-
-    def __init__(self, sink: Sink, level: Level) -> None:
-        self.__qualname__ = name_of(sink)
-        self.exchange = getattr(sink, "exchange", None)
-        self._sink: Any = sink
-        self._level: Level = level
-
-    def __call__(self, record: Record) -> object:
-        wanted = record.terminal or at_least(record.event.level, self._level)
-        return self._sink(record) if wanted else None
-
-    @property
-    def missed(self) -> object:
-        """What the sink itself counts of records that it could not put out."""
-        return getattr(self._sink, "missed", 0)
-
-
-class _ManagedAtLevel(_AtLevel):
-    async def __aenter__(self) -> object:
-        return await self._sink.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> object:
-        return await self._sink.__aexit__(kind, error, trace)

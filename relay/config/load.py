@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from relay.config.environment import injected, overridden
 from relay.config.settings import (
+    AttachSettings,
+    ConfiguredSink,
     CustomSinkSettings,
     GatewayModel,
     GatewaySettings,
@@ -195,8 +197,18 @@ def _upstream(table: dict[str, object], where: str, secret: ReadSecret) -> Upstr
     return settings
 
 
-def _sink(table: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]) -> Struct:
+def _sink(
+    table: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]
+) -> ConfiguredSink:
     kind, rest = _kind(table, where, sink_kinds)
+    common = {key: rest.pop(key) for key in AttachSettings.__struct_fields__ if key in rest}
+    attached = read_table(AttachSettings, common, where, secret)
+    return ConfiguredSink(settings=_sink_of_kind(kind, rest, where, secret, sink_kinds), attached=attached)
+
+
+def _sink_of_kind(
+    kind: str, rest: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]
+) -> Struct:
     if kind in sink_kinds:
         return read_table(sink_kinds[kind], rest, where, secret)
     if ":" not in kind:

@@ -10,6 +10,8 @@ from relay.journal.base import Retention
 from relay.upstreams.settings import Flag, HttpUrl, Name, Seconds, UpstreamSettings
 
 __all__ = [
+    "AttachSettings",
+    "ConfiguredSink",
     "CustomSinkSettings",
     "GatewayModel",
     "GatewaySettings",
@@ -62,9 +64,17 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
 
 
 class LevelSettings(Struct, frozen=True, kw_only=True):
-    """The key that every sink has: the least level of records that it receives."""
+    """The key that every kind of sink has beside its own: the least level of records that it receives."""
 
     level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+
+
+class AttachSettings(Struct, frozen=True, kw_only=True):
+    """The keys that every sink has, whatever its kind: which records it receives, and under which name."""
+
+    name: Name | None = None
+    types: Annotated[tuple[str, ...], Meta(description='a list of types of events, such as ["done", "failed"]')] = ()
+    durable: Flag = False
 
 
 class CustomSinkSettings(Struct, frozen=True, kw_only=True):
@@ -76,6 +86,13 @@ class CustomSinkSettings(Struct, frozen=True, kw_only=True):
     target: str
     level: Level = "debug"
     options: Mapping[str, Any] = {}
+
+
+class ConfiguredSink(Struct, frozen=True, kw_only=True):
+    """One table of [[sinks]]: the *settings* of its kind, and how the sink is *attached*."""
+
+    settings: Struct
+    attached: AttachSettings = AttachSettings()
 
 
 Reasoning = Annotated[
@@ -132,10 +149,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that is configured. Each sink is of the settings of its kind, or CustomSinkSettings."""
+    """Everything that is configured. The settings of a sink are those of its kind, or CustomSinkSettings."""
 
     server: ServerSettings = ServerSettings()
     journal: JournalSettings = JournalSettings()
     gateway: GatewaySettings = GatewaySettings()
     upstreams: tuple[UpstreamSettings, ...] = ()
-    sinks: tuple[Struct, ...] = ()
+    sinks: tuple[ConfiguredSink, ...] = ()

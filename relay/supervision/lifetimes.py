@@ -34,7 +34,7 @@ class Lifetime:
         self._notify = notify
         self._entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def enter(self, supervisor: Supervisor, within: float) -> None:
+    async def enter(self, supervisor: Supervisor, within: float, consequence: str) -> None:
         """Enter it. Raises UsageError if that fails, or takes more than *within* seconds."""
         self.task = supervisor.start(self.what, self._live)
         try:
@@ -44,11 +44,9 @@ class Lifetime:
                 self._entered.cancel()
                 self.task.cancel()
         if self._entered.cancelled():
-            raise UsageError(f"{self.what} was not ready within {within:g} s, so the relay does not start")
+            raise UsageError(f"{self.what} was not ready within {within:g} s, {consequence}")
         if (error := self._entered.exception()) is not None:
-            raise UsageError(
-                f"{self.what} could not be started, so the relay does not start: {describe(error)}"
-            ) from error
+            raise UsageError(f"{self.what} could not be started, {consequence}: {describe(error)}") from error
 
     async def _live(self) -> None:
         try:
@@ -80,15 +78,30 @@ class Lifetimes:
         self._leave_within = leave_within
         self._entered: list[Lifetime] = []
 
-    async def enter(self, what: str, managed: AbstractAsyncContextManager[object]) -> None:
-        """Enter *managed*. Raises UsageError if that fails or takes too long; `leave` is due all the same."""
-        self._entered.append(lifetime := Lifetime(what, managed, self._notify))
-        await lifetime.enter(self._supervisor, self._enter_within)
+    async def enter(
+        self,
+        what: str,
+        managed: AbstractAsyncContextManager[object],
+        *,
+        consequence: str = "so the relay does not start",
+    ) -> Lifetime:
+        """Enter *managed*. Raises UsageError if that fails or takes too long; `leave` is due all the same.
 
-    async def leave(self) -> None:
-        """Leave all that were entered. One that takes too long is cancelled, and the operator is notified."""
+        *consequence* ends the sentence of the error.
+        """
+        self._entered.append(lifetime := Lifetime(what, managed, self._notify))
+        await lifetime.enter(self._supervisor, self._enter_within, consequence)
+        return lifetime
+
+    async def leave(self, only: Lifetime | None = None) -> None:
+        """Leave *only* this one, or all that were entered, together.
+
+        One that takes too long is cancelled, and the operator is notified.
+        """
+        leaving = list(self._entered) if only is None else [only]
+        self._entered = [] if only is None else [one for one in self._entered if one is not only]
         tasks: dict[asyncio.Task[None], Lifetime] = {}
-        for lifetime in self._entered:
+        for lifetime in leaving:
             lifetime.leaving.set()
             if lifetime.task is not None and not lifetime.task.done():
                 tasks[lifetime.task] = lifetime

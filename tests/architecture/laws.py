@@ -14,14 +14,15 @@ LAW: Final = {
     "web.request_failures": frozenset({"relay.notices", "relay.text"}),
     "relay.jobs": frozenset({"relay.errors", "relay.events", "relay.text"}),
     "relay.pace": frozenset({"relay.errors", "relay.events"}),
+    "relay.queue": frozenset({"relay.clock", "relay.errors", "relay.events", "relay.notices"}),
     "relay.wire": frozenset({"relay.errors", "relay.events"}),
-    "sinks": frozenset({"relay._exports", "relay.events"}),
     "relay.audit": frozenset({"relay.errors", "relay.events", "relay.text", "relay.wire"}),
     "relay.journal": frozenset(
         {"relay.errors", "relay.events", "relay.jobs", "relay.notices", "relay.text", "relay.wire"}
     ),
     "relay.upstreams.base": frozenset({"relay.events", "relay.jobs", "relay.pace", "relay.supervision"}),
     "relay.upstreams.reading": frozenset({"relay.errors", "relay.events", "relay.jobs", "relay.text"}),
+    "sinks": frozenset({"relay._exports", "relay.events", "relay.queue"}),
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),
@@ -37,6 +38,19 @@ LAW: Final = {
             "relay.upstreams.base",
             "relay.upstreams.reading",
             "relay.upstreams.settings",
+            "relay.wire",
+        }
+    ),
+    "relay.attachments": frozenset(
+        {
+            "relay.bus",
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.jobs",
+            "relay.notices",
+            "relay.queue",
+            "relay.supervision",
             "relay.wire",
         }
     ),
@@ -66,6 +80,7 @@ LAW: Final = {
     ),
     "relay.relay": frozenset(
         {
+            "relay.attachments",
             "relay.bus",
             "relay.clock",
             "relay.errors",
@@ -113,6 +128,7 @@ LAW: Final = {
     "relay": frozenset(
         {
             "relay._exports",
+            "relay.attachments",
             "relay.bus",
             "relay.errors",
             "relay.events",
@@ -191,6 +207,7 @@ LAW: Final = {
             "relay",
             "relay.events",
             "relay.notices",
+            "relay.queue",
             "sinks",
             "web.app_keys",
             "web.middleware",
@@ -252,8 +269,8 @@ LAW: Final = {
     "relay.cli": frozenset(
         {
             "relay",
+            "relay.attachments",
             "relay.audit",
-            "relay.bus",
             "relay.clock",
             "relay.config",
             "relay.events",

@@ -13,7 +13,12 @@ ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "relay": ("relay",),
     "relay.cli": ("relay", "sinks", "web"),
-    "sinks": ("sinks", "relay._exports", "relay.events", "relay.testing"),
+    "sinks": (
+        "sinks",
+        *(f"relay.{name}" for name in ("_exports", "clock", "errors", "events", "notices", "queue", "secret", "text")),
+        "relay.testing",
+        "relay.wire",
+    ),
     "web": ("web", "relay", "sinks"),
 }
 """Which of our own rooms a room may import."""

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
+from relay import Job, Relay
+from relay.attachments.adapt import as_sink
 from relay.cli.build import build_pace, build_relay, build_sink, build_upstream
 from relay.cli.serving import own_names, run
 from relay.config import load
 from relay.config.settings import (
+    AttachSettings,
+    ConfiguredSink,
     CustomSinkSettings,
     JournalSettings,
     Settings,
@@ -23,6 +28,7 @@ from relay.errors import ConfigError
 from relay.events import Checking, Done, Event, Failed, Position, Progress, Record, Retrying
 from relay.journal import MemoryJournal, SqliteJournal
 from relay.pace import MIN_DELAY
+from relay.queue import Queued
 from relay.secret import Secret
 from relay.testing import ManualClock
 from relay.upstreams import Fal, PollRequest
@@ -83,13 +89,20 @@ def record(event: Event) -> Record:
 
 
 def custom(target: str, level: Any = "debug", **options: Any) -> Any:
-    return build_sink(CustomSinkSettings(target=target, level=level, options=options))
+    return of_kind(CustomSinkSettings(target=target, level=level, options=options))
+
+
+def of_kind(settings: Struct, *more: Any) -> Any:
+    """The sink of these settings, as it was made."""
+    return build_sink(ConfiguredSink(settings=settings), *more).sink
 
 
 def test_what_relay_toml_says_of_an_upstream_is_what_is_built() -> None:
     settings = SoraSettings(base_url="http://g:1", token=Secret("t"), name="studio", interval=5.0, deadline=60.0)
     memory = JournalSettings(url="memory:")
-    relay = build_relay(Settings(upstreams=(settings,), sinks=(DebugSettings(),), journal=memory))
+    relay = build_relay(
+        Settings(upstreams=(settings,), sinks=(ConfiguredSink(settings=DebugSettings()),), journal=memory)
+    )
     assert [(up.name, up.interval, up.deadline) for up in relay.upstreams.values()] == [("studio", 5.0, 60.0)]
 
 
@@ -127,12 +140,12 @@ def test_a_journal_is_where_relay_toml_says_from_the_current_directory(
 
 
 def test_a_console_prints_in_the_format_of_the_command_line_before_that_of_the_file() -> None:
-    sinks = [build_sink(ConsoleSettings(format="pretty"), "json"), build_sink(ConsoleSettings(format="pretty"))]
+    sinks = [of_kind(ConsoleSettings(format="pretty"), "json"), of_kind(ConsoleSettings(format="pretty"))]
     assert [sink.format for sink in sinks if isinstance(sink, ConsoleSink)] == ["json", "pretty"]
 
 
 def test_a_debug_sink_is_built() -> None:
-    assert isinstance(build_sink(DebugSettings()), DebugSink)
+    assert isinstance(of_kind(DebugSettings()), DebugSink)
 
 
 def test_a_function_is_a_sink_as_it_is(module: Any) -> None:
@@ -144,27 +157,50 @@ def test_a_class_is_made_with_the_keys_of_its_table() -> None:
     assert (custom("my_sinks:Mail", to="ops").to, custom("my_sinks:Mail").to) == ("ops", "nobody")
 
 
-def test_a_sink_hears_what_matters_as_much_as_its_level_and_every_end(module: Any) -> None:
-    sink = custom("my_sinks:hears", level="warning")
-    for event in (
-        Checking(attempt=1, of=2),
-        Progress(percent=1, status="running"),
-        Retrying(kind="network", message="", attempt=1, next_in=1.0),
-        Done(urls=()),
-        Failed(kind="lost", message=""),
+async def test_a_sink_receives_what_its_table_says_and_every_end_at_any_level(module: Any) -> None:
+    table = CustomSinkSettings(target="my_sinks:hears", level="warning")
+    types = ("retrying", "done")
+    for attached, expected in (
+        (AttachSettings(), ["retrying", "done", "failed"]),
+        (AttachSettings(types=types), ["retrying", "done"]),
     ):
-        sink(record(event))
-    assert module.heard == ["retrying", "done", "failed"]
+        module.heard.clear()
+        async with Relay([], sinks=[build_sink(ConfiguredSink(settings=table, attached=attached))]) as relay:
+            first, second = (relay.registry.add(Job(id)) for id in ("job_a", "job_b"))
+            for event in (
+                Checking(attempt=1, of=2),
+                Progress(percent=1, status="running"),
+                Retrying(kind="network", message="", attempt=1, next_in=1.0),
+                Done(urls=()),
+            ):
+                relay.bus.publish(first, event)
+            relay.bus.publish(second, Failed(kind="lost", message=""))
+        assert module.heard == expected
 
 
 async def test_a_sink_with_a_level_keeps_its_other_abilities() -> None:
-    sink = custom("my_sinks:Mail", level="info")
-    mail = sink._sink
-    async with sink:
-        sink(record(Done(urls=())))
-    assert (mail.heard, mail.entered, sink.exchange) == (["done"], ["in", "out"], mail.exchange)
-    assert sink.__qualname__ == "Mail"
-    assert not hasattr(custom("my_sinks:hears", level="info"), "__aenter__")
+    settings = CustomSinkSettings(target="my_sinks:Mail", level="info")
+    options = build_sink(ConfiguredSink(settings=settings, attached=AttachSettings(name="mail")))
+    async with Relay([], sinks=[options]) as relay:
+        assert [sink.name for sink in relay.sinks] == ["mail"]
+    assert options.sink.entered == ["in", "out"]
+
+
+@pytest.mark.parametrize("target", ["my_sinks:later", "my_sinks:Later"])
+def test_an_asynchronous_sink_is_accepted_and_comes_behind_a_queue(target: str) -> None:
+    assert isinstance(as_sink(custom(target)), Queued)
+
+
+@pytest.mark.parametrize(
+    ("attached", "sentence"),
+    [
+        (AttachSettings(types=("dome",)), "sink my_sinks:hears: no event has the type 'dome'"),
+        (AttachSettings(durable=True), "sink my_sinks:hears: a durable sink needs a name"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused_with_the_name_of_the_sink(attached: AttachSettings, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_sink(ConfiguredSink(settings=CustomSinkSettings(target="my_sinks:hears"), attached=attached))
 
 
 @pytest.mark.parametrize(
@@ -178,8 +214,6 @@ async def test_a_sink_with_a_level_keeps_its_other_abilities() -> None:
         ("my_sinks:mail", {}, ": my_sinks has no 'mail'; did you mean 'Mail'?"),
         ("my_sinks:Outer.nothing", {}, ": my_sinks has no 'nothing'"),
         ("my_sinks:number", {}, "cannot be called; a sink is a callable of one record"),
-        ("my_sinks:later", {}, "is asynchronous; a sink is a plain callable of one record"),
-        ("my_sinks:Later", {}, "is asynchronous; a sink is a plain callable of one record"),
         ("my_sinks:two", {}, "cannot be called with a record alone: missing a required argument: 'more'"),
         ("my_sinks:hears", {"to": 1}, "is no class, so it takes no keys; remove to"),
         ("my_sinks:Mail", {"two": 1}, "cannot be made with two: TypeError: "),

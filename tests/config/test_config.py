@@ -103,7 +103,7 @@ def test_a_whole_file_becomes_typed_settings(written: Load) -> None:
     (studio,) = settings.upstreams
     assert (studio.name, studio.base_url, studio.token.reveal()) == ("studio", "http://gateway:8000", CANARY)
     assert (studio.interval, studio.deadline, studio.timeout) == (5.0, 1500.0, 30.0)
-    assert settings.sinks == (
+    assert tuple(sink.settings for sink in settings.sinks) == (
         ConsoleSettings(level="info", format="json"),
         DebugSettings(),
         CustomSinkSettings(target="notifiers.mail:Mail", level="warning", options={"to": "ops@example.org"}),
@@ -506,9 +506,9 @@ class TestSecretsOfASink:
             """,
             {"HOOK": f" https://{CANARY}/\n"},
         ).sinks
-        assert isinstance(sink, CustomSinkSettings)
+        assert isinstance(sink.settings, CustomSinkSettings)
         assert CANARY not in repr(sink)
-        assert revealed(sink.options) == {
+        assert revealed(sink.settings.options) == {
             "url": f"https://{CANARY}/",
             "key": "-----BEGIN\r\nline",
             "headers": {

@@ -380,19 +380,25 @@ class AsyncCall:
     ],
     ids=lambda sink: name_of(sink),
 )
-def test_a_sink_that_would_have_to_be_awaited_is_refused_with_what_to_do(sink: Any) -> None:
-    sentence = "asynchronous, and a sink is never awaited: put the record into a bounded queue .*write-a-sink.md"
-    with pytest.raises(UsageError, match=sentence):
-        Relay([], sinks=[sink])
+def test_the_bus_refuses_a_sink_that_would_have_to_be_awaited_with_what_to_do(sink: Any) -> None:
+    sentence = (
+        r"asynchronous, and a sink is never awaited: put it behind a queue: sinks.Queued\(work\) .*write-a-sink.md"
+    )
     with pytest.raises(UsageError, match=sentence):
         Bus(MemoryJournal()).subscribe(sink)
     with pytest.raises(UsageError, match=sentence):
         Bus(MemoryJournal()).subscribe_exchanges(sink)
 
 
+@pytest.mark.parametrize("sink", [asynchronous_generator, generator_function], ids=lambda sink: name_of(sink))
+def test_a_relay_refuses_a_generator_function(sink: Any) -> None:
+    with pytest.raises(UsageError, match="is asynchronous, and a sink is never awaited"):
+        Relay([], sinks=[sink])
+
+
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(UsageError, match="int is no sink: a sink is called with one record"):
-        Relay([], sinks=[3])  # type: ignore[list-item]
+        Relay([], sinks=[3])
 
 
 def returns_a_coroutine(record: Record) -> Coroutine[Any, Any, None]:
@@ -410,7 +416,7 @@ def test_a_sink_that_returns_what_would_have_to_be_run_fails_with_what_to_do(sin
     bus.publish(Job("a"), Log(line="one"))
 
     assert subscription.failures == 1
-    assert "returned an awaitable, and a sink is never awaited: put the record into a bounded queue" in notices[0]
+    assert "returned an awaitable, and a sink is never awaited: put it behind a queue" in notices[0]
 
 
 async def test_a_sink_that_returns_a_running_task_fails_and_the_task_goes_on(notices: list[str]) -> None:

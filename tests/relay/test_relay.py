@@ -498,7 +498,9 @@ async def test_leaving_ends_every_task_and_closes_upstreams_and_sinks_in_order(c
         relay.follow("scripted", "t")
         assert upstream.entered == 1
         assert upstream.on_exchange is not None
-    relay.subscriptions[0].close()
+        (sink,) = relay.sinks
+    sink.close()
+    assert relay.sinks == []
 
     assert closed == ["entered", "accepted", "left"]
     assert upstream.entered == 0

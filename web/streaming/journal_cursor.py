@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from relay import Checking, Progress, Received, Record
+from relay import Record
+from relay.queue import thinned
 from sinks.sse import PAGE_BYTES, Pages, frame
 
-__all__ = ["THIN_OVER", "JournalCursor", "thinned"]
+__all__ = ["THIN_OVER", "JournalCursor"]
 
 THIN_OVER: Final = 64
 """A page of more records than this is thinned out for a slow client."""
@@ -87,26 +88,3 @@ class JournalCursor:
             if size > PAGE_BYTES and number:
                 return records[:number]
         return records
-
-
-def thinned(records: Sequence[Record]) -> list[Record]:
-    """*records* without those that a later one replaces: the latest progress of each state stays, no poll before it.
-
-    Changes of state, results, warnings and log lines always stay. An unchanged progress replaces only others of its
-    kind: a reader takes a job's text from what has changed.
-    """
-    kept: list[Record] = []
-    newest: dict[str, tuple[str, str | None, bool]] = {}
-    for record in reversed(records):
-        match record.event:
-            case Progress(status=status, raw_status=raw_status, unchanged=unchanged):
-                before = newest.get(record.job)
-                if before == (status, raw_status, False) or (unchanged and before == (status, raw_status, True)):
-                    continue
-                newest[record.job] = (status, raw_status, unchanged)
-            case Checking() | Received() if record.job in newest:
-                continue
-            case _:
-                newest.pop(record.job, None)
-        kept.append(record)
-    return kept[::-1]

@@ -12,7 +12,7 @@ from aiohttp.web import Application
 from relay import Job, Relay
 from relay.cli.build import build_relay
 from relay.cli.serving import own_names, run, serving
-from relay.config.settings import CustomSinkSettings, JournalSettings, Settings
+from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
 from sinks.console import ConsoleSettings
 from tests.bench.fanout.control import arguments, serve_control
 from tests.bench.fanout.events import progress
@@ -35,7 +35,7 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
     if options.console == "none":
         sink = CustomSinkSettings(target=f"{ignore.__module__}:{ignore.__name__}")
     journal = "memory:" if options.journal == "memory" else f"sqlite:{options.file}"
-    settings = Settings(journal=JournalSettings(url=journal), sinks=(sink,))
+    settings = Settings(journal=JournalSettings(url=journal), sinks=(ConfiguredSink(settings=sink),))
     relay, server = build_relay(settings), settings.server
     silent = relay.upstreams["silent"] = Silent()
     app = create_app(

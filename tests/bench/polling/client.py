@@ -19,6 +19,7 @@ import aiohttp
 from relay.cli.build import build_relay
 from relay.cli.gc_tuning import tuned_gc
 from relay.config.settings import (
+    ConfiguredSink,
     JournalSettings,
     Settings,
 )
@@ -113,7 +114,11 @@ async def relay(base: str, options: argparse.Namespace) -> None:
     journal = JournalSettings(url="memory:" if options.memory else f"sqlite:{options.work / 'relay.db'}")
     async with AsyncExitStack() as stack:
         stack.enter_context(tuned_gc())
-        built = build_relay(Settings(upstreams=(upstream,), journal=journal, sinks=(ConsoleSettings(format="json"),)))
+        built = build_relay(
+            Settings(
+                upstreams=(upstream,), journal=journal, sinks=(ConfiguredSink(settings=ConsoleSettings(format="json")),)
+            )
+        )
         await stack.enter_async_context(built)
         for number in range(options.jobs):
             built.follow("up", task_name(number))

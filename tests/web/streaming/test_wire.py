@@ -30,10 +30,11 @@ from relay.events import (
     Status,
     rank,
 )
+from relay.queue import thinned
 from relay.testing import sample_records
 from relay.wire.record_json import stamp
 from sinks.sse import HEARTBEAT, PAGE_BYTES, frame, notice_frame
-from web.streaming.journal_cursor import THIN_OVER, JournalCursor, thinned
+from web.streaming.journal_cursor import THIN_OVER, JournalCursor
 
 SAMPLES = sample_records()
 BLOCK = re.compile(rb"(retry: [1-9][0-9]*\n)?event: [a-z-]+\ndata: [\x20-\x7e]+\nid: [A-Za-z0-9]+-[0-9]+\n\n")

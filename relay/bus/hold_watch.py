@@ -1,0 +1,93 @@
+"""Finds the sink that holds the event loop: after the call if it returns, from a thread if it does not."""
+
+import sys
+import threading
+from traceback import extract_stack
+from typing import Final
+
+from relay.clock import Clock
+from relay.notices import Notify
+
+__all__ = ["HELD_LONG", "HoldWatch"]
+
+HELD_LONG: Final = 0.05
+"""Seconds of one call after which the operator is notified: a person notices a stream that is late by more."""
+
+NOTICE_EVERY: Final = 60.0
+LOOK_EVERY: Final = 1.0
+LOOKS: Final = 5
+"""A call that is seen this often in a row, LOOK_EVERY seconds apart, is reported while it goes on."""
+
+
+class HoldWatch:
+    """Times each call of a sink on *clock*, and notifies the operator of one that takes more than HELD_LONG seconds.
+
+    Each sink is named once a minute at most. `start` adds a daemon thread that names a sink which does not return at
+    all, with the line that it is in: nothing can end such a call from outside.
+    """
+
+    def __init__(self, clock: Clock, notify: Notify) -> None:
+        self._clock = clock
+        self._notify = notify
+        self._calls = 0
+        self._current: str | None = None
+        self._loop_thread = 0
+        self._noticed: dict[str, float] = {}
+        self._stop: threading.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def begin(self, name: str) -> float:
+        """Note that the sink *name* is called; return the time for `end`."""
+        self._calls += 1
+        self._current = name
+        return self._clock.monotonic()
+
+    def end(self, name: str, began: float) -> float:
+        """Note that it has returned; return how many seconds it took."""
+        self._current = None
+        took = self._clock.monotonic() - began
+        if took > HELD_LONG:
+            self._report(name, took)
+        return took
+
+    def start(self) -> None:
+        """Watch calls on this thread that do not return, until `close`."""
+        if self._thread is None:
+            self._loop_thread = threading.get_ident()
+            self._stop = stop = threading.Event()
+            self._thread = threading.Thread(target=self._look, args=[stop], name="sink-watch", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        if self._thread is not None and self._stop is not None:
+            self._stop.set()
+            self._thread.join(LOOK_EVERY)
+            self._thread = None
+
+    def _report(self, name: str, took: float) -> None:
+        now = self._clock.monotonic()
+        if now >= self._noticed.get(name, now):
+            self._noticed[name] = now + NOTICE_EVERY
+            self._notify(
+                f"sink {name} has held the event loop for {took * 1000:,.0f} ms, and every stream and poll was late by"
+                " that; give it a queue (sinks.Queued)"
+            )
+
+    def _look(self, stop: threading.Event) -> None:
+        seen, looks, reported = 0, 0, False
+        while not stop.wait(LOOK_EVERY):
+            name, calls = self._current, self._calls
+            looks = looks + 1 if name is not None and calls == seen else 0
+            reported = reported and looks > 0
+            seen = calls
+            if name is not None and looks >= LOOKS and not reported:
+                reported = True
+                self._notify(f"sink {name} does not return, and everything waits for it: {self._line()}")
+
+    def _line(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)  # pyright: ignore[reportPrivateUsage] - documented
+        if frame is None:
+            return "its place is not known"
+        place = extract_stack(frame, limit=1)[0]
+        return f"it is in {place.name}, line {place.lineno} of {place.filename}"
