@@ -20,8 +20,9 @@ from yarl import URL
 from relay.errors import UpstreamError
 from relay.upstreams.base import Upstream
 from relay.upstreams.http.account import AccountUpstream
+from relay.upstreams.http.addresses import is_public
 from relay.upstreams.http.client import FileAccess
-from relay.upstreams.http.pinned_resolver import PinnedResolver, PrivateAddressError, is_public
+from relay.upstreams.http.pinned_resolver import PinnedResolver, PrivateAddressError
 from relay.upstreams.http.status import error_kind_for_status
 from relay.upstreams.http.transport import error_without_answer
 
