@@ -4,23 +4,27 @@ import math
 import re
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from relay.errors import ConfigError
 from relay.hints import unknown
-from relay.secret import Secret
+from relay.secret import Secret, find_reference, is_reference
 
-__all__ = ["FromEnvironment", "ReadSecret", "read_table"]
+__all__ = ["FromEnvironment", "ReadSecret", "TextOrSecret", "read_table"]
 
 T = TypeVar("T", bound=Struct)
 
 ReadSecret = Callable[[str], Secret]
 """Turns a reference (`env:NAME`, `file:PATH`) into the secret it names."""
 
+TextOrSecret: TypeAlias = Secret | str
+"""A value that is a secret if it is written as a reference to one, and otherwise the text that it is."""
+
 _REFERENCE: Final = '"env:NAME" or "file:PATH"'
+_TEXT_OR_REFERENCE: Final = Meta(description=f"text, or {_REFERENCE}")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _WITH_UNIT: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s?(ms|s|m|h|d)")
 
@@ -57,8 +61,17 @@ def _read_value(annotation: Any, value: object, name: str, read_secret: ReadSecr
         name, value = value.variable, value.text
     annotation = _given(annotation)
     kind = _without_meta(annotation)
-    if kind is Secret:
+    if kind is Secret or (kind == TextOrSecret and is_reference(value)):
         return _secret(value, name, read_secret)
+    if kind == TextOrSecret:
+        annotation = Annotated[(str, *getattr(annotation, "__metadata__", ()), _TEXT_OR_REFERENCE)]
+        if isinstance(value, str) and (within := find_reference(value)) is not None:
+            raise ConfigError(f"{name} has {within} as a part of it, which is sent as it stands; write it alone")
+    if get_args(kind)[1:] == (TextOrSecret,):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} must be {_expected(annotation)}{_instead_of(value)}")
+        table = cast("dict[str, object]", value)
+        return {key: _read_value(TextOrSecret, inner, f"{name}.{key}", read_secret) for key, inner in table.items()}
     if isinstance(kind, type) and issubclass(kind, Struct):
         return read_table(kind, value, name, read_secret)
     if kind is float and isinstance(value, str):

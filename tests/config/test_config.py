@@ -21,8 +21,10 @@ from relay.secret import SECRET_LIMIT, Secret
 from relay.upstreams.registry import UPSTREAM_KINDS
 from sinks.console import ConsoleSettings
 from sinks.debug import DebugSettings
+from sinks.kinds import SINK_KINDS
 
 CANARY = "canary-9f31"
+KNOWN = ", ".join(SINK_KINDS)
 SORA = '[[upstreams]]\nkind = "sora"\nbase_url = "http://gateway:8000"\n'
 
 
@@ -203,7 +205,10 @@ def test_an_unknown_key_or_table_is_named_with_the_nearest_known_one(
         ),
         ("[upstreams]\nkind = 'sora'", "relay.toml: upstreams is a list of tables; write [[upstreams]] above each"),
         ("sinks = ['console']", "relay.toml: sinks is a list of tables; write [[sinks]] above each"),
-        ("[[sinks]]\nlevel = 'info'", "relay.toml: [[sinks]] needs the key 'kind', as text; known are console, debug"),
+        (
+            "[[sinks]]\nlevel = 'info'",
+            f"relay.toml: [[sinks]] needs the key 'kind', as text; known are {KNOWN}",
+        ),
         (
             "[[sinks]]\nkind = 'console'\nlevel = 'loud'",
             "relay.toml: [[sinks]] level must be one of debug, info, warning, error",
@@ -239,7 +244,7 @@ def test_an_unknown_kind_of_upstream_is_answered_with_the_nearest_and_all_known(
 
 def test_an_unknown_kind_of_sink_is_answered_with_how_to_write_ones_own(refused: Refuse) -> None:
     assert refused("[[sinks]]\nkind = 'consle'") == (
-        "relay.toml: [[sinks]] has an unknown kind 'consle'; did you mean 'console'? known are console, debug;"
+        f"relay.toml: [[sinks]] has an unknown kind 'consle'; did you mean 'console'? known are {KNOWN};"
         " a sink of your own is written package.module:Name"
     )
 
