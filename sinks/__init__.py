@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sinks.sse import HEARTBEAT as HEARTBEAT
     from sinks.sse import frame as frame
     from sinks.sse import notice_frame as notice_frame
+    from sinks.webhook import WebhookSink as WebhookSink
 else:
     # A program that serves streams alone need not load what the console needs.
     __all__, __getattr__, __dir__ = lazy_exports(
@@ -24,5 +25,6 @@ else:
             "sinks.console": ["ConsoleSink"],
             "sinks.debug": ["DebugSink"],
             "sinks.sse": ["HEARTBEAT", "frame", "notice_frame"],
+            "sinks.webhook": ["WebhookSink"],
         },
     )

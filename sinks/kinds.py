@@ -11,7 +11,11 @@ from relay.events import Level
 
 __all__ = ["SINKS", "SINK_KINDS", "SinkSettings", "make_sink", "sink_class"]
 
-SINKS: Final = {"console": "sinks.console:ConsoleSink", "debug": "sinks.debug:DebugSink"}
+SINKS: Final = {
+    "console": "sinks.console:ConsoleSink",
+    "debug": "sinks.debug:DebugSink",
+    "webhook": "sinks.webhook:WebhookSink",
+}
 """The class of each kind, as `module:Class`."""
 
 

@@ -139,16 +139,17 @@ def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) 
     Without a name of its own, a sink of the box is called by its kind. Raises ConfigError.
     """
     settings, attached = configured.settings, configured.attached
-    sink = _made(settings, log_format)
     try:
         options = SinkOptions(
-            sink=sink,
+            sink=_made(settings, log_format),
             level=cast(SinkSettings, settings).level,
             types=attached.types or None,
             name=attached.name,
             durable=attached.durable,
         )
         check_options(options)
+    except ConfigError:
+        raise
     except UsageError as error:
         raise ConfigError(f"sink {_called(configured)}: {error}") from None
     return options

@@ -22,7 +22,6 @@ LAW: Final = {
     ),
     "relay.upstreams.base": frozenset({"relay.events", "relay.jobs", "relay.pace", "relay.supervision"}),
     "relay.upstreams.reading": frozenset({"relay.errors", "relay.events", "relay.jobs", "relay.text"}),
-    "sinks": frozenset({"relay._exports", "relay.events", "relay.queue"}),
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),
@@ -52,6 +51,19 @@ LAW: Final = {
             "relay.queue",
             "relay.supervision",
             "relay.wire",
+        }
+    ),
+    "sinks": frozenset(
+        {
+            "relay._exports",
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.notices",
+            "relay.queue",
+            "relay.secret",
+            "relay.text",
+            "relay.upstreams.http",
         }
     ),
     "relay.polling": frozenset(

@@ -17,6 +17,7 @@ MAY_IMPORT = {
         "sinks",
         *(f"relay.{name}" for name in ("_exports", "clock", "errors", "events", "notices", "queue", "secret", "text")),
         "relay.testing",
+        "relay.upstreams.http.addresses",
         "relay.wire",
     ),
     "web": ("web", "relay", "sinks"),
@@ -28,7 +29,10 @@ MAY_NOT_IMPORT = {"relay": ("relay.cli",), "web": ("relay.cli",)}
 HOMES = {
     "blinker": ("relay/bus/ordered_signal.py",),
     "structlog": ("sinks/console.py", "relay/cli/"),
-    "aiohttp": ("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
+    "aiohttp": (
+        *("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
+        *("sinks/_guard.py", "sinks/_posting.py", "sinks/webhook.py"),
+    ),
     "aiohttp.web": ("relay/testing/", "relay/cli/", "web/"),
     "click": ("relay/cli/",),
     "jmespath": ("relay/upstreams/declared/",),
@@ -36,7 +40,11 @@ HOMES = {
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),
     "redis": ("relay/journal/",),
-    "yarl": ("relay/upstreams/http/downloads.py", "relay/upstreams/http/pooled_get.py"),
+    "standardwebhooks": ("sinks/_signing.py",),
+    "yarl": (
+        *("relay/upstreams/http/downloads.py", "relay/upstreams/http/pooled_get.py"),
+        *("sinks/_guard.py", "sinks/_posting.py"),
+    ),
     "msgspec": ("relay/", "sinks/", "web/"),
 }
 """Where a library may be imported; what is not named here is imported nowhere."""

@@ -37,8 +37,10 @@ ENVIRON: Final = {
         ),
         "made-up-token",
     ),
+    "BILLING_WEBHOOK_SECRET": "whsec_bWFkZSB1cCwgYW5kIGxvbmcgZW5vdWdoIGJ5IGZhcg==",
     "RCLONE_BASIC": "bWFkZTp1cA==",
     "REPLICATE_WEBHOOK_SECRET": "whsec_bWFkZSB1cA==",
+    "SLACK_WEBHOOK_URL": "https://hooks.slack.example/services/made/up",
     "WEBHOOK_SECRET": "made-up-secret-of-the-relay",
 }
 """The variables that the documentation's examples read from the environment."""

@@ -145,6 +145,13 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
                 yield from keys(inner, f"{field.name}.")
 
 
+def keys_of_a_sink(kind: str) -> tuple[str, str]:
+    """The page and the heading of its keys: a page of its own, if there is one."""
+    if (DOCS / "reference" / "sinks" / f"{kind}.md").exists():
+        return f"sinks/{kind}", "## Keys"
+    return "configuration", f'### kind = "{kind}"'
+
+
 TABLES: list[tuple[str, str, type[Any]]] = [
     ("configuration", "## [server]", ServerSettings),
     ("configuration", "## [journal]", JournalSettings),
@@ -153,7 +160,7 @@ TABLES: list[tuple[str, str, type[Any]]] = [
     ("configuration", "### pace", PaceSettings),
     ("configuration", "### webhook", WebhookSettings),
     *((f"upstreams/{kind}", "## Keys", settings) for kind, settings in UPSTREAM_KINDS.items()),
-    *(("configuration", f'### kind = "{kind}"', settings) for kind, settings in SINK_KINDS.items()),
+    *((*keys_of_a_sink(kind), settings) for kind, settings in SINK_KINDS.items()),
 ]
 
 
