@@ -17,6 +17,7 @@ PARTS: Final[Mapping[str, str]] = {
     "cycles": "tests.bench.cycles",
     "chat": "tests.bench.chat",
     "console": "tests.bench.console",
+    "webhook": "tests.bench.webhook",
     "startup": "tests.bench.startup",
 }
 """The module of each, in the order in which they are run and shown."""
