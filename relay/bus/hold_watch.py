@@ -8,10 +8,13 @@ from typing import Final
 from relay.clock import Clock
 from relay.notices import Notify
 
-__all__ = ["HELD_LONG", "HoldWatch"]
+__all__ = ["HELD_LONG", "HELD_TOO_LONG", "HoldWatch"]
 
 HELD_LONG: Final = 0.05
 """Seconds of one call after which the operator is notified: a person notices a stream that is late by more."""
+
+HELD_TOO_LONG: Final = 0.1
+"""Seconds of one call that count as a failure of the sink, although it has received the record."""
 
 NOTICE_EVERY: Final = 60.0
 LOOK_EVERY: Final = 1.0

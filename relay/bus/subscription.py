@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
 from relay.bus.callables import never_awaited, refuse_no_sink
-from relay.bus.hold_watch import HoldWatch
+from relay.bus.hold_watch import HELD_TOO_LONG, HoldWatch
 from relay.clock import Clock
 from relay.events import Record
 from relay.notices import INTERRUPTIONS, Notify, describe, notice
@@ -35,8 +35,9 @@ PROBE_EVERY: Final = 30.0
 class Subscription:
     """One sink's place on the bus. It isolates the sink: if it raises, the others receive the record all the same.
 
-    Only Ctrl-C and an exit pass through it. A sink that keeps failing is set aside and tried again every PROBE_EVERY
-    seconds. Raises UsageError for a sink that cannot be called, or that would have to be awaited.
+    Only Ctrl-C and an exit pass through it. A sink that keeps failing, or keeps holding the event loop where a *watch*
+    times it, is set aside and tried again every PROBE_EVERY seconds. Raises UsageError for a sink that cannot be
+    called, or that would have to be awaited.
     """
 
     def __init__(
@@ -118,7 +119,11 @@ class Subscription:
             if self.quarantined and not self.probe_due:
                 self.missed += 1
                 return None
-            result = self._sink(record) if self._watch is None else self._watched(record, self._watch)
+            began = 0.0 if self._watch is None else self._watch.begin(self.name)
+            try:
+                result = self._sink(record)
+            finally:
+                held = 0.0 if self._watch is None else self._watch.end(self.name, began)
             if result is not None:
                 never_awaited(result, self.name)
         except INTERRUPTIONS as interruption:
@@ -129,23 +134,28 @@ class Subscription:
             self._failed(record, error)
         else:
             self.delivered += 1
-            if self._streak:
-                self._recovered()
+            self._took(held)
         return None
 
-    def _watched(self, record: Record, watch: HoldWatch) -> object:
-        """Call the sink, and note how long it holds the event loop."""
-        before = watch.begin(self.name)
-        try:
-            return self._sink(record)
-        finally:
-            self.slowest = max(self.slowest, watch.end(self.name, before))
+    def _took(self, seconds: float) -> None:
+        """A call that has succeeded: it ends a row of failures, unless it held the event loop for too long."""
+        if seconds > self.slowest:
+            self.slowest = seconds
+        if seconds <= HELD_TOO_LONG:
+            if self._streak:
+                self._recovered()
+            return
+        self._fails_once_more()
+        if self._streak == QUARANTINE_AFTER:
+            self._notify(
+                f"sink {self.name} has held the event loop {QUARANTINE_AFTER} times in a row and is set aside;"
+                f" it is tried again every {PROBE_EVERY:.0f} s"
+            )
 
     def _failed(self, record: Record, error: BaseException) -> None:
         self.failures += 1
         self.missed += 1
-        self._streak += 1
-        self._probe_at = self._clock.monotonic() + PROBE_EVERY
+        self._fails_once_more()
         if self._streak == 1:
             self._notify(
                 f"sink {self.name} failed on {record.job} seq {record.seq}: {describe(error)};"
@@ -156,6 +166,10 @@ class Subscription:
                 f"sink {self.name} failed {QUARANTINE_AFTER} times in a row and is set aside;"
                 f" it is tried again every {PROBE_EVERY:.0f} s"
             )
+
+    def _fails_once_more(self) -> None:
+        self._streak += 1
+        self._probe_at = self._clock.monotonic() + PROBE_EVERY
 
     def _recovered(self) -> None:
         self._streak = 0

@@ -257,3 +257,38 @@ async def test_a_sink_that_holds_the_loop_is_named_once_a_minute(relay: Relay, j
     await clock.sleep(60.0)
     write(relay, job, "3")
     assert len(notices) == 2
+
+
+async def test_a_sink_that_keeps_holding_the_loop_is_set_aside_and_probed(
+    relay: Relay, job: Job, notices: list[str]
+) -> None:
+    clock, took = relay.clock, 0.2
+    records: list[Record] = []
+
+    def slow(record: Record) -> None:
+        records.append(record)
+        clock._elapsed += took  # type: ignore[attr-defined]
+
+    sink = await relay.add_sink(slow, name="slow")
+    write(relay, job, *"12345678")
+    assert (told(records), sink.status().state) == (["1", "2", "3", "4", "5"], "open")
+    assert (sink.status().delivered, sink.status().dropped, sink.status().failed) == (5, 3, 0)
+    assert notices[-1] == (
+        "sink slow has held the event loop 5 times in a row and is set aside; it is tried again every 30 s"
+    )
+    await clock.sleep(30.0)
+    took = 0.0
+    write(relay, job, "9")
+    assert (sink.status().state, sink.status().delivered) == ("closed", 6)
+
+
+async def test_one_call_that_holds_the_loop_for_long_sets_nothing_aside(relay: Relay, job: Job) -> None:
+    clock = relay.clock
+    times = iter([0.2, 0.2, 0.2, 0.2, 0.0, 0.2, 0.2, 0.2, 0.2])
+
+    def sometimes(record: Record) -> None:
+        clock._elapsed += next(times)  # type: ignore[attr-defined]
+
+    sink = await relay.add_sink(sometimes)
+    write(relay, job, *"123456789")
+    assert (sink.status().state, sink.status().delivered) == ("closed", 9)
