@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from relay.queue import Undeliverable as Undeliverable
     from sinks.console import ConsoleSink as ConsoleSink
     from sinks.debug import DebugSink as DebugSink
+    from sinks.file import FileKeep as FileKeep
+    from sinks.file import FileRotation as FileRotation
+    from sinks.file import FileSink as FileSink
     from sinks.sse import HEARTBEAT as HEARTBEAT
     from sinks.sse import frame as frame
     from sinks.sse import notice_frame as notice_frame
@@ -24,6 +27,7 @@ else:
             "relay.queue": ["EndpointGone", "Queued", "Retries", "RetryLater", "Undeliverable"],
             "sinks.console": ["ConsoleSink"],
             "sinks.debug": ["DebugSink"],
+            "sinks.file": ["FileKeep", "FileRotation", "FileSink"],
             "sinks.sse": ["HEARTBEAT", "frame", "notice_frame"],
             "sinks.webhook": ["WebhookSink"],
         },

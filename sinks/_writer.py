@@ -5,18 +5,18 @@ An unread pipe accepts 64 KiB, and then blocks its writer, which must not be the
 
 import asyncio
 import atexit
-import io
-import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import BinaryIO, Final, Literal, NamedTuple, TextIO, cast
+from typing import BinaryIO, Final, TextIO
 
-__all__ = ["CLOSE_TIMEOUT", "LineWriter", "Trouble", "lost_as_json", "notices"]
+from sinks._outputs import Output, opened
+from sinks._troubles import Trouble, notices
+
+__all__ = ["CLOSE_TIMEOUT", "LineWriter", "Output", "Trouble", "lost_as_json", "notices"]
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that closing waits for the output to accept the remaining lines."""
@@ -35,55 +35,11 @@ BYTES_LIMIT: Final = 16 * 1024 * 1024
 BATCH: Final = 64 * 1024
 RETRY_AFTER: Final = 1.0
 RETRY_FULL_AFTER: Final = 0.01
-WORDS: Final = 200
-"""Characters of an error that are shown."""
 
 
 def lost_as_json(missed: int) -> bytes:
     """A JSON line that is no record: the number of lines that are missing in its place."""
     return b'{"type":"skipped","missed":%d}\n' % missed
-
-
-class Trouble(NamedTuple):
-    """A change of an output: it fails with *error* (None: there is no output), works again, or left lines behind.
-
-    *lines*: the number of lines lost before it failed, lost since then, or left behind, respectively.
-    """
-
-    what: Literal["fails", "works again", "left"]
-    error: BaseException | None
-    lines: int
-
-
-def notices(output: str, *, watched: bool) -> Callable[[Trouble], None]:
-    """A function that reports troubles of *output* to the operator on the `relay` logger, which writes to stderr.
-
-    Unless the output is *watched*, a closed pipe and a missing output are not reported.
-    """
-    silent = False
-
-    def say(trouble: Trouble) -> None:
-        nonlocal silent
-        if trouble.what == "fails":
-            silent = not watched and (trouble.error is None or isinstance(trouble.error, BrokenPipeError))
-        if not silent:
-            logging.getLogger("relay").warning("%s", _in_words(output, trouble))
-
-    return say
-
-
-def _in_words(output: str, trouble: Trouble) -> str:
-    lines = "1 line" if trouble.lines == 1 else f"{trouble.lines:,} lines"
-    match trouble.what:
-        case "fails" if trouble.error is None:
-            return f"{output} is closed, so nothing is printed there"
-        case "fails":
-            what = str(trouble.error) or type(trouble.error).__name__
-            return f"{output} cannot be written ({what[:WORDS]}); lines wait for it, and it is tried again every second"
-        case "works again":
-            return f"{output} can be written again; lost meanwhile: {lines}"
-        case "left":
-            return f"{output} was closed before it took the last lines; lost with it: {lines}"
 
 
 class LineWriter:
@@ -101,7 +57,7 @@ class LineWriter:
 
     def __init__(
         self,
-        out: TextIO | BinaryIO | None,
+        out: TextIO | BinaryIO | Output | None,
         capacity: int = 10_000,
         *,
         lost: Callable[[int], bytes] = lost_as_json,
@@ -109,6 +65,7 @@ class LineWriter:
     ) -> None:
         self.encoding: str = getattr(out, "encoding", None) or "utf-8"
         self.missed = 0
+        self._accepted = 0
         self._out = out
         self._capacity = capacity
         self._lost = lost
@@ -124,9 +81,10 @@ class LineWriter:
         self._gathering: asyncio.AbstractEventLoop | None = None
         self._many = min(MANY, capacity // 2)
         self._batch = b""
+        self._lines_of_batch = 0
         self._thread: threading.Thread | None = None
         self._closing_until: float | None = None
-        if out is not None:
+        if out is not None and not isinstance(out, Output):
             # Output that the program has printed before stays before.
             with suppress(OSError, ValueError):
                 out.flush()
@@ -138,10 +96,12 @@ class LineWriter:
         """
         if self._out is None:
             self.missed += 1
+            self._accepted += 1
             return self._fails(None)
         loop, error = _running_loop(), None
         with self._lock:
             self._left_behind = False
+            self._accepted += 1
             self._lines.append(line)
             self._size += len(line)
             while len(self._lines) > 1 and (len(self._lines) > self._capacity or self._size > BYTES_LIMIT):
@@ -161,9 +121,29 @@ class LineWriter:
 
     @property
     def waiting(self) -> int:
-        """The number of lines that *out* has not accepted yet; a batch in progress counts as one."""
+        """The number of lines that *out* has not accepted yet."""
         with self._lock:
-            return len(self._lines) + bool(self._batch)
+            return self._waiting()
+
+    @property
+    def figures(self) -> tuple[int, int, int]:
+        """The numbers of lines that were written, that were lost, and that wait: together all that came, always."""
+        with self._lock:
+            waiting, missed = self._waiting(), self.missed
+            return self._accepted - missed - waiting, missed, waiting
+
+    @property
+    def fails(self) -> bool:
+        """Whether the last try to write has failed."""
+        return self._trouble is not None
+
+    def wake(self) -> None:
+        """Start the thread, or wake it, so that *out* does its upkeep although no line waits."""
+        with self._lock:
+            error = self._start(self._out) if self._thread is None and self._out is not None else None
+        self._news.put(None)
+        if error is not None:
+            self._fails(error)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write the remaining lines, as far as *out* accepts them within *timeout* seconds, and end the thread."""
@@ -175,10 +155,14 @@ class LineWriter:
         if thread is not None:
             thread.join(timeout)
         with self._lock:
-            left = len(self._lines) + self._batch.count(b"\n")
+            left = self._waiting()
             reported, self._left_behind = self._left_behind, left > 0
         if left and not reported:
             self._report(Trouble("left", None, left))
+
+    def _waiting(self) -> int:
+        # A line about lost ones is in front of the others, and is none of them.
+        return len(self._lines) + min(self._batch.count(b"\n"), self._lines_of_batch)
 
     def _call(self) -> None:
         """Wake the thread, once until it looks for lines: it may be blocked for long."""
@@ -191,10 +175,10 @@ class LineWriter:
             if self._lines and not self._called:
                 self._call()
 
-    def _start(self, out: TextIO | BinaryIO) -> Exception | None:
+    def _start(self, out: TextIO | BinaryIO | Output) -> Exception | None:
         """Start the thread. If no descriptor or thread is available, the next line tries again."""
         try:
-            output = _open(out, self.encoding)
+            output = opened(out, self.encoding)
         except OSError as error:
             return error
         thread = threading.Thread(target=self._run, args=[output], name="line-writer", daemon=True)
@@ -209,9 +193,9 @@ class LineWriter:
         atexit.register(self.close)
         return None
 
-    def _run(self, output: "_Descriptor | _Stream") -> None:
+    def _run(self, output: Output) -> None:
         try:
-            while self._batch or self._take():
+            while self._batch or self._take(output):
                 try:
                     self._batch = self._batch[output.write(self._batch) :]
                 except BaseException as error:
@@ -222,8 +206,17 @@ class LineWriter:
                         return
                 else:
                     self._works()
+                    # Also while lines come without a pause.
+                    self._upkeep(output)
         finally:
             output.close()
+
+    def _upkeep(self, output: Output) -> float | None:
+        try:
+            return output.upkeep()
+        except BaseException as error:
+            self._fails(error)
+            return RETRY_AFTER
 
     def _fails(self, error: BaseException | None) -> None:
         if self._trouble is None:
@@ -239,7 +232,7 @@ class LineWriter:
         with suppress(Exception):
             self._troubled(trouble)
 
-    def _take(self) -> bool:
+    def _take(self, output: Output) -> bool:
         """Wait for lines and make a batch of them; False if there are none and the writer is closing."""
         while True:
             with self._lock:
@@ -250,15 +243,18 @@ class LineWriter:
                 if self._closing_until is not None:
                     self._thread = None
                     return False
+            pause = self._upkeep(output)
             # Half the price of a Condition, whose waiter wakes only to wait for the lock: 7 us a wake-up, not 14.
-            self._news.get()
+            with suppress(Empty):
+                self._news.get(timeout=pause)
 
     def _next_batch(self) -> bytes:
         batch = [self._lost(self.missed - self._reported)] if self.missed > self._reported else []
         self._reported = self.missed
-        size = 0
+        size = self._lines_of_batch = 0
         while self._lines and size < BATCH:
             batch.append(self._lines.popleft())
+            self._lines_of_batch += 1
             size += len(batch[-1])
         self._size -= size
         return b"".join(batch)
@@ -280,46 +276,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-class _Descriptor:
-    """A duplicate of a file descriptor, written without a lock that a thread blocked by a terminal could hold.
-
-    It is a duplicate because the number may mean another file once *out* is closed.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = os.dup(fd)
-
-    def write(self, data: bytes) -> int:
-        return os.write(self._fd, data)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-class _Stream:
-    """An output without a descriptor, such as `io.StringIO`."""
-
-    def __init__(self, out: TextIO | BinaryIO, encoding: str) -> None:
-        self._out = out
-        self._encoding = encoding
-
-    def write(self, data: bytes) -> int:
-        if isinstance(self._out, io.RawIOBase | io.BufferedIOBase):
-            cast(BinaryIO, self._out).write(data)
-        else:
-            cast(TextIO, self._out).write(data.decode(self._encoding))
-        self._out.flush()
-        return len(data)
-
-    def close(self) -> None:
-        """The stream stays open: the caller closes it."""
-
-
-def _open(out: TextIO | BinaryIO, encoding: str) -> _Descriptor | _Stream:
-    try:
-        fd = out.fileno()
-    except (AttributeError, OSError, ValueError):
-        return _Stream(out, encoding)
-    return _Descriptor(fd)

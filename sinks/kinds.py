@@ -15,6 +15,7 @@ SINKS: Final = {
     "console": "sinks.console:ConsoleSink",
     "debug": "sinks.debug:DebugSink",
     "webhook": "sinks.webhook:WebhookSink",
+    "file": "sinks.file:FileSink",
 }
 """The class of each kind, as `module:Class`."""
 

@@ -134,7 +134,7 @@ def build_pace(settings: UpstreamSettings) -> Pace:
 
 
 def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) -> SinkOptions:
-    """One sink. A *log_format* takes precedence over the format of its settings, if they have one.
+    """One sink. For a console, a *log_format* takes precedence over the format of its settings.
 
     Without a name of its own, a sink of the box is called by its kind. Raises ConfigError.
     """
@@ -158,9 +158,10 @@ def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) 
 def _made(settings: Struct, log_format: LogFormat | None) -> object:
     if isinstance(settings, CustomSinkSettings):
         return _custom_sink(settings.target, settings.options)
-    if log_format is not None and "format" in settings.__struct_fields__:
-        settings = replace(settings, format=log_format)
-    return make_sink(cast(SinkSettings, settings))
+    known = cast(SinkSettings, settings)
+    if log_format is not None and known.kind == "console":
+        return make_sink(cast(SinkSettings, replace(settings, format=log_format)))
+    return make_sink(known)
 
 
 def _called(configured: ConfiguredSink) -> str:

@@ -12,7 +12,7 @@ from relay.cli import INTERRUPTED
 from relay.cli.build import build_notify, build_pace, build_sinks, build_upstream, import_from_here
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, settings_from
-from relay.cli.serving import ended, first_of, run
+from relay.cli.serving import ended, first_of, reopening, run
 from relay.clock import SystemClock
 from relay.config.settings import Settings
 from relay.hints import nearest
@@ -58,7 +58,7 @@ async def _follow(settings: Settings, upstream: UpstreamSettings, task: str, sto
     )
     async with relay:
         job = relay.follow(upstream.name, task)
-        with ended(relay.bus, [job]) as end:
+        with ended(relay.bus, [job]) as end, reopening(lambda: (attached.sink for attached in relay.sinks)):
             await first_of(stop, end)
     if not job.ended:
         return INTERRUPTED

@@ -14,7 +14,7 @@ from relay.cli.build import build_relay, import_from_here
 from relay.cli.fd_limit import raise_fd_limit
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import PORT, LogFormat, config_option, host_option, log_format_option, settings_from
-from relay.cli.serving import own_names, own_origins, run, serving
+from relay.cli.serving import own_names, own_origins, reopening, run, serving
 from relay.config.load import check_host
 from relay.config.settings import Settings
 from web import create_app
@@ -60,9 +60,10 @@ async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio
             origins=own_origins(server.public_url),
         )
         async with serving(app, server.host, server.port) as address:
-            public = f", for users {server.public_url}" if server.public_url is not None else ""
-            say(f"serving on {address}/{public}; Ctrl-C ends this")
-            if not settings.upstreams:
-                say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
-            await stop.wait()
+            with reopening(lambda: (attached.sink for attached in relay.sinks)):
+                public = f", for users {server.public_url}" if server.public_url is not None else ""
+                say(f"serving on {address}/{public}; Ctrl-C ends this")
+                if not settings.upstreams:
+                    say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+                await stop.wait()
     return 0

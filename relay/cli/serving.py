@@ -19,10 +19,11 @@ from relay import Bus, Job, Record, UsageError
 from relay.cli import say
 from relay.cli.gc_tuning import tuned_gc
 from relay.cli.loops import LoopName, loop_factory
+from relay.notices import apart
 from relay.supervision.supervisor import stop as stop_tasks
 from web.server import served
 
-__all__ = ["ended", "first_of", "listening", "own_names", "own_origins", "run", "serving"]
+__all__ = ["ended", "first_of", "listening", "own_names", "own_origins", "reopening", "run", "serving"]
 
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LAST_MOMENT: Final = 3.0
@@ -42,7 +43,7 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopNam
 
     The first Ctrl-C, SIGTERM or SIGHUP sets the event that *work* is given: it is to end in order. Another Ctrl-C or
     SIGTERM ends the process at once; another SIGHUP does not, as a terminal that is closed sends more than one. A
-    SIGHUP that was ignored at the start, as under nohup, stays ignored.
+    SIGHUP that was ignored at the start, as under nohup, stays ignored. See `reopening` for a SIGHUP that ends nothing.
     Raises UsageError where that loop is not installed.
     """
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
@@ -84,6 +85,43 @@ def _signals(stop: asyncio.Event) -> Generator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def reopening(sinks: Callable[[], Iterable[object]]) -> Generator[None]:
+    """Let SIGHUP call `reopen` of each of *sinks* that has it, as a rotation of log files by another program expects.
+
+    It is as before if no sink has `reopen`, and if it is the terminal of this process that was closed; a SIGHUP that
+    was ignored at the start stays ignored.
+    """
+    before = signal.getsignal(_HANGUP) if _HANGUP is not None else None
+    if _HANGUP is None or not callable(before):
+        yield
+        return
+    loop, in_a_terminal = asyncio.get_running_loop(), _has_terminal()
+
+    def reopen(number: int, frame: FrameType | None) -> None:
+        reopens = [one for sink in sinks() if callable(one := getattr(sink, "reopen", None))]
+        if not reopens or (in_a_terminal and not _has_terminal()):
+            before(number, frame)
+        for one in reopens:
+            loop.call_soon_threadsafe(apart, one, "opening the file of a sink again")
+
+    signal.signal(_HANGUP, reopen)
+    try:
+        yield
+    finally:
+        if signal.getsignal(_HANGUP) is reopen:  # it is ignored once the command is ending
+            signal.signal(_HANGUP, before)
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process; it is gone by the time at which its end is signalled."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 async def first_of(*events: asyncio.Event) -> None:

@@ -137,6 +137,64 @@ def test_a_hangup_is_ignored_where_it_was_at_the_start_as_under_nohup(tmp_path: 
         assert serve.ends() == 0
 
 
+FILE = '[[sinks]]\nkind = "file"\npath = "jobs.jsonl"\n'
+
+REOPENS = '''
+import sys
+
+class Reopens:
+    """Says that it has opened its file again."""
+
+    def __call__(self, record): ...
+
+    def reopen(self):
+        print("opened again", file=sys.stderr, flush=True)
+
+class Fails(Reopens):
+    def reopen(self):
+        raise OSError("it is not there")
+'''
+
+
+def test_a_hangup_opens_the_files_of_sinks_again_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(REOPENS)
+    (tmp_path / "relay.toml").write_text('[[sinks]]\nkind = "own:Fails"\n[[sinks]]\nkind = "own:Reopens"\n')
+    with relay("serve", "--port", "0", folder=tmp_path) as serve:
+        address = serve.says(r"serving on (\S+)/;")[1]
+        for _ in range(2):
+            serve.interrupt(signal.SIGHUP)
+            serve.says("opening the file of a sink again failed: OSError: it is not there")
+            serve.says("opened again")
+        with answer("GET", f"{address}/healthz") as response:
+            assert response.status == 200
+        serve.interrupt(signal.SIGTERM)
+        assert serve.ends() == 0
+
+
+def test_a_file_that_was_renamed_is_opened_again_by_a_hangup(fake: Running, tmp_path: Path) -> None:
+    table, token, task = upstream_of(fake)
+    (tmp_path / "relay.toml").write_text(table + FILE + '[[sinks]]\nkind = "own:Reopens"\n')
+    (tmp_path / "own.py").write_text(REOPENS)
+    file = tmp_path / "jobs.jsonl"
+    with relay("serve", "--port", "0", folder=tmp_path, TOKEN=token) as serve:
+        address = serve.says(r"serving on (\S+)/;")[1]
+        file.rename(tmp_path / "jobs.1")
+        serve.interrupt(signal.SIGHUP)
+        serve.says("opened again")
+        post(f"{address}/v1/jobs", {"upstream": "sora", "task": task})
+        serve.interrupt(signal.SIGTERM)
+        assert serve.ends() == 0
+    assert (tmp_path / "jobs.1").read_bytes() == b""
+    assert b'"type":"accepted"' in file.read_bytes()
+
+
+def test_serve_with_a_file_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(FILE)
+    with in_a_window("serve", "--port", "0", folder=tmp_path) as window:
+        window.shows(b"no upstream is configured")
+        assert window.close() == 0
+
+
 @pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_hangup_behind_the_first_signal_changes_nothing_and_another_signal_ends_at_once(

@@ -101,6 +101,16 @@ def test_every_kind_of_upstream_has_a_page_of_the_same_parts(kind: str) -> None:
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Keys", "Submit", "Progress", "Failures", "Traps", "Links"]
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "reference" / "sinks").glob("*.md")), ids=lambda path: path.stem)
+def test_a_page_of_a_sink_begins_with_how_it_is_configured(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+
+    assert path.stem == "index" or path.stem in SINK_KINDS
+    assert path.stem == "index" or page.startswith(f"# {path.stem}\n")
+    for example in re.findall(r"^```toml\n# relay.toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        assert len(example.splitlines()) < 10 or "[journal]" in example
+
+
 @pytest.mark.parametrize("tag", TAGS)
 def test_every_event_is_documented(tag: str) -> None:
     assert tag in anchors(reference("events"))
