@@ -20,6 +20,7 @@ __all__ = [
     "inert",
     "kept",
     "well_formed",
+    "within_columns",
 ]
 
 TEXT_LIMIT: Final = 8_192
@@ -55,6 +56,16 @@ def bounded(text: str, limit: int = TEXT_LIMIT) -> str:
         return text
     marker = f"... [{len(text):,}{CUT}"
     return text[: max(0, limit - len(marker))] + marker
+
+
+def within_columns(line: str, columns: int) -> str:
+    """As much of *line* as fits. The width of a character beyond ASCII is not known: it is two columns at most."""
+    used = 0
+    for place, character in enumerate(line):
+        used += 1 if character.isascii() else 2
+        if used > columns:
+            return line[:place]
+    return line
 
 
 def well_formed(text: str) -> str:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from relay.events import LEVELS, Level
+from relay.text import within_columns
 
 __all__ = ["PrettyLine", "Printable", "inert", "lost_in_words"]
 
@@ -63,11 +64,21 @@ class PrettyLine:
             level: f"{reset} {_LEVEL_COLOURS[level] if colours else ''}{level:<7}{reset} " for level in LEVELS
         }
 
-    def __call__(self, record: Printable) -> bytes:
+    def __call__(self, record: Printable, more: str = "") -> bytes:
+        """The line of *record*, with *more* behind its text."""
+        return self._encoded(f"{self._rendered(record)}{more}\n")
+
+    def row(self, record: Printable, more: str, columns: int) -> bytes:
+        """As much of the same as fits into so many *columns*, without a line end."""
+        return self._encoded(within_columns(f"{self._rendered(record)}{more}", columns))
+
+    def _rendered(self, record: Printable) -> str:
         at, event = record.at, record.event
         clock = f"{self._dim}{_local_time(int(at.timestamp()), self._time_format)}.{at.microsecond // 1000:03}"
         head = f"{clock}{self._cells[event.level]}{_job_cell(record.job, self._colours)}"
-        line = f"{head} {record.seq:>4} {event.type:<12} {inert(event.text)}\n"
+        return f"{head} {record.seq:>4} {event.type:<12} {inert(event.text)}"
+
+    def _encoded(self, line: str) -> bytes:
         return line.encode(self._encoding, "backslashreplace")
 
 

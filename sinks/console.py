@@ -3,14 +3,15 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Annotated, Any, ClassVar, Literal, Self, TextIO, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TextIO, TypeAlias, get_args
 
 import structlog
 from msgspec import Meta, Struct
 
 from relay.events import LEVELS, Level, at_least
+from sinks._collapsing import Collapsing, columns_of
 from sinks._pretty import PrettyLine, Printable, lost_in_words
 from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json, notices
 
@@ -34,8 +35,9 @@ class ConsoleSink:
     """Prints each record as one line, with the text that every stream has for it, and never waits for the output.
 
     *format* `pretty` is for people: local time, level, job, seq, type and text, in colours if the terminal has them
-    (NO_COLOR, FORCE_COLOR and TERM=dumb are respected). `json` is the record as it is on the wire. The default is
-    `pretty` on a terminal and `json` otherwise.
+    (NO_COLOR, FORCE_COLOR and TERM=dumb are respected). On a terminal with colours, polls that bring no news share its
+    last row, and leave one line behind that counts them ("unchanged x12"). `json` is the record as it is on the wire.
+    The default is `pretty` on a terminal and `json` otherwise.
 
     *out* is standard output by default. While it stands still, up to *capacity* lines wait for it; beyond that the
     oldest are lost, and one line in their place reports their number. While it cannot be written, as on a full disk,
@@ -68,21 +70,23 @@ class ConsoleSink:
         self.format: Format = format or ("pretty" if _is_terminal(out) else "json")
         self.level: Level = level
         self._levels = frozenset(name for name in LEVELS if at_least(name, level))
-        pretty = self.format == "pretty"
         self._writer = LineWriter(
             out,
             capacity,
-            lost=lost_in_words if pretty else lost_as_json,
+            lost=lambda missed: self._renderer.lost(missed),
             troubled=notices("the console's output", watched=watched),
         )
-        line = PrettyLine(self._writer.encoding, colours=_wants_colours(out))
-        render = _as_pretty(line) if pretty else _as_json
+        self._renderer = _renderer(out, self._writer.encoding) if self.format == "pretty" else _Json()
         # Every option is passed here, so that the structlog configuration of the program has no effect.
-        self._log = _RecordLogger(_LineLogger(self._writer), [render], {})
+        self._log = _RecordLogger(_LineLogger(self._writer), [self._rendered], {})
 
     def __call__(self, record: Printable) -> None:
         if record.event.level in self._levels or record.terminal:
             self._log.log_record(record)
+
+    def _rendered(self, _logger: object, _method: str, event: _EventDict) -> tuple[tuple[list[bytes]], dict[str, Any]]:
+        """The processor of structlog: what its logger is called with."""
+        return (self._renderer(event["record"]),), {}
 
     @property
     def missed(self) -> int:
@@ -96,6 +100,8 @@ class ConsoleSink:
 
     def close(self) -> None:
         """Write the remaining lines, as far as the output accepts them, for up to two seconds; blocks the caller."""
+        for line in self._renderer.rest():
+            self._writer.write(line)
         self._writer.close(CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -118,17 +124,55 @@ class _LineLogger:
     """The logger that structlog passes finished lines to."""
 
     def __init__(self, writer: LineWriter) -> None:
-        self.debug = self.info = self.warning = self.error = writer.write
+        self._write = writer.write
+        self.debug = self.info = self.warning = self.error = self._write_all
+
+    def _write_all(self, lines: list[bytes]) -> None:
+        for line in lines:
+            self._write(line)
 
 
-def _as_json(_logger: object, _method: str, event: _EventDict) -> bytes:
-    record: Printable = event["record"]
-    return record.json + b"\n"
+class _Renderer(Protocol):
+    """Renders a record, the rest at the end, and the line in the place of lost ones."""
+
+    def __call__(self, record: Printable) -> list[bytes]: ...
+    def rest(self) -> list[bytes]: ...
+    def lost(self, missed: int) -> bytes: ...
 
 
-def _as_pretty(line: PrettyLine) -> Callable[[object, str, _EventDict], bytes]:
-    """The processor of structlog that renders a record as *line* does."""
-    return lambda _logger, _method, event: line(event["record"])
+class _Json:
+    def __call__(self, record: Printable) -> list[bytes]:
+        return [record.json + b"\n"]
+
+    def rest(self) -> list[bytes]:
+        return []
+
+    def lost(self, missed: int) -> bytes:
+        return lost_as_json(missed)
+
+
+class _Pretty:
+    def __init__(self, line: PrettyLine) -> None:
+        self._line = line
+
+    def __call__(self, record: Printable) -> list[bytes]:
+        return [self._line(record)]
+
+    def rest(self) -> list[bytes]:
+        return []
+
+    def lost(self, missed: int) -> bytes:
+        return lost_in_words(missed)
+
+
+def _renderer(out: TextIO | None, encoding: str) -> _Renderer:
+    """Pretty lines; repeats collapse on a terminal that can clear a row, unless its user wishes for plain lines."""
+    if not _wants_colours(out):
+        return _Pretty(PrettyLine(encoding, colours=False))
+    line = PrettyLine(encoding, colours=True)
+    if not _is_terminal(out):
+        return _Pretty(line)
+    return Collapsing(line, PrettyLine(encoding, colours=False), columns=lambda: columns_of(out))
 
 
 def _is_terminal(out: TextIO | None) -> bool:

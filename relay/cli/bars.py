@@ -9,6 +9,7 @@ from typing import Final, Self, TextIO
 
 from relay.cli import say
 from relay.cli.received import ReceivedRecord
+from relay.text import within_columns
 
 __all__ = ["Bars", "bar"]
 
@@ -90,9 +91,9 @@ class Bars:
         columns, rows = shutil.get_terminal_size()
         fit = max(rows - 2, 1)
         for job, (percent, text) in list(self._running.items())[:fit]:
-            yield _cut(bar(job, percent, text), columns - 1)
+            yield within_columns(bar(job, percent, text), columns - 1)
         if (more := len(self._running) - fit) > 0:
-            yield _cut(f"and {more:,} more", columns - 1)
+            yield within_columns(f"and {more:,} more", columns - 1)
 
     def _erased(self) -> str:
         up, self._drawn = self._drawn, 0
@@ -103,13 +104,3 @@ class Bars:
         with suppress(OSError):  # the terminal has gone, and a signal says so
             self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._out.flush()
-
-
-def _cut(line: str, columns: int) -> str:
-    """As much of *line* as fits. The width of a character beyond ASCII is not known: it is two columns at most."""
-    used = 0
-    for place, character in enumerate(line):
-        used += 1 if character.isascii() else 2
-        if used > columns:
-            return line[:place]
-    return line
