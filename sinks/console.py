@@ -73,7 +73,7 @@ class ConsoleSink:
         self._writer = LineWriter(
             out,
             capacity,
-            lost=lambda missed: self._renderer.lost(missed),
+            lost=self._lost,
             troubled=notices("the console's output", watched=watched),
         )
         self._renderer = _renderer(out, self._writer.encoding) if self.format == "pretty" else _Json()
@@ -83,6 +83,9 @@ class ConsoleSink:
     def __call__(self, record: Printable) -> None:
         if record.event.level in self._levels or record.terminal:
             self._log.log_record(record)
+
+    def _lost(self, missed: int) -> bytes:
+        return self._renderer.lost(missed)
 
     def _rendered(self, _logger: object, _method: str, event: _EventDict) -> tuple[tuple[list[bytes]], dict[str, Any]]:
         """The processor of structlog: what its logger is called with."""
