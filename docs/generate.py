@@ -1,6 +1,7 @@
-"""Writes docs/reference/events.md and the tables of keys in docs/reference/upstreams/*.md; run it after a change.
+"""Writes docs/reference/events.md, and tables in docs/reference/metrics.md and upstreams/*.md; run it after a change.
 
-Events come from the classes of `relay.events`, keys from the settings of each kind of upstream.
+Events come from the classes of `relay.events`, keys from the settings of each kind of upstream, metrics from the table
+that `/metrics` is made with.
 """
 
 import json
@@ -37,10 +38,13 @@ from relay.events import (
 from relay.secret import NO_SECRET
 from relay.upstreams.registry import UPSTREAM_KINDS
 from relay.wire.record_json import stamp
+from web.metric_table import METRICS
 
 WIDTH = 96
 REFERENCE = Path(__file__).parent / "reference"
 PAGE = REFERENCE / "events.md"
+METRICS_PAGE = REFERENCE / "metrics.md"
+METRICS_TABLE = re.compile(r"(<!-- metrics: made by docs/generate.py -->\n).*?(<!-- end of metrics -->)", re.DOTALL)
 KEYS = re.compile(r"(<!-- keys: made by docs/generate.py -->\n).*?(<!-- end of keys -->)", re.DOTALL)
 
 HEAD = """\
@@ -284,7 +288,19 @@ def shown_default(field: msgspec.structs.FieldInfo) -> str:
     return "none" if field.default in (None, NO_SECRET) else f"`{json.dumps(field.default)}`"
 
 
+def metrics_page() -> str:
+    """The page of metrics, its table made anew."""
+    rows = [
+        f"| `{spec.sample()}` | {spec.kind} | {', '.join(f'`{label}`' for label in spec.labels)} | {spec.help} |"
+        for spec in METRICS.values()
+    ]
+    table = "\n".join(["", "| metric | type | labels | |", "| --- | --- | --- | --- |", *rows, "", ""])
+    written = METRICS_PAGE.read_text(encoding="utf-8")
+    return METRICS_TABLE.sub(lambda marks: marks[1] + table + marks[2], written)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    METRICS_PAGE.write_text(metrics_page(), encoding="utf-8")
     for name in UPSTREAM_KINDS:
         (REFERENCE / "upstreams" / f"{name}.md").write_text(upstream_page(name), encoding="utf-8")

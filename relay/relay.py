@@ -259,6 +259,10 @@ class Relay:
         poller = self._pollers.get(upstream)
         return poller.pace if poller is not None else None
 
+    def pollers(self) -> Mapping[str, Poller]:
+        """The poller of each upstream, by its name; empty if the relay is not running."""
+        return self._pollers
+
     def wake(self, upstream: str, task: str) -> bool:
         """Poll *task* as soon as may be, as there is news of it; return whether it is followed and has not ended.
 

@@ -16,9 +16,10 @@ from web.gateway.generations import create_generation, show_generation
 from web.gateway.responses import cancel_response, create_response, show_response
 from web.gateway.video_content import video_content
 from web.gateway.videos import create_video, delete_video, list_videos, show_video
-from web.health import healthz, metrics, readyz
+from web.health import healthz, readyz
 from web.jobs import cancel_job, create_job, list_jobs, show_job
 from web.memory import MemoryBudget
+from web.metrics import metrics
 from web.middleware.client_limits import LIMITS, ClientLimits
 from web.middleware.origin_check import check_origin, normal_host
 from web.middleware.problems import ERROR_FORMAT, problems
@@ -87,7 +88,7 @@ def create_app(
     app[ERROR_FORMAT] = error_response
     app[GATEWAY] = Gateway(relay, app[LIMITS], gateway or GatewaySettings())
     app[STREAMS] = StreamRegistry(max_age)
-    app[FAN_OUT] = FanOut(relay.bus, heartbeat)
+    app[FAN_OUT] = FanOut(relay.bus, heartbeat, now=relay.clock.monotonic)
     app[TURNS] = TurnQueue()
     app[OPTIONS] = Options(
         heartbeat=heartbeat,

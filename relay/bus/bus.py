@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from relay.bus.callables import never_awaited, refuse_no_sink
 from relay.bus.commits import CommitScheduler
+from relay.bus.histogram import Histogram
 from relay.bus.hold_watch import HoldWatch
 from relay.bus.ordered_signal import OrderedSignal
+from relay.bus.pending import PendingRecord
 from relay.bus.subscription import Sink, Subscription, Topic, name_of
 from relay.bus.writer import JournalWriter, unavailable
 from relay.clock import Clock, SystemClock
@@ -56,6 +58,8 @@ class Bus:
         self._topics: dict[Job, Topic] = {}
         self._thread: int | None = None
         self._sending = False
+        self.answered: float | None = None
+        """When the upstream's answer came that the record being sent follows from, on the monotonic clock, if any."""
         self._writer = JournalWriter(journal, self._clock, self._notify, self._send_records)
         self._commits = CommitScheduler(self._writer, self._clock)
 
@@ -63,6 +67,16 @@ class Bus:
     def write_blocked(self) -> asyncio.Event:
         """Set while the journal cannot be written, and records wait."""
         return self._writer.blocked
+
+    @property
+    def waiting(self) -> int:
+        """The number of records that wait for a commit."""
+        return len(self._writer.pending)
+
+    @property
+    def commit_times(self) -> Histogram:
+        """The seconds of each commit of the journal."""
+        return self._writer.commit_times
 
     @property
     def room(self) -> asyncio.Event:
@@ -94,17 +108,18 @@ class Bus:
         """
         return _Batch(self._commits.begin, self._commits.end, deferrable)
 
-    def publish(self, job: Job, event: Event) -> Record:
+    def publish(self, job: Job, event: Event, *, answered: float | None = None) -> Record:
         """Make *event* the next record of *job*, commit it, and send it to every sink, in the order of subscription.
 
-        Raises UsageError from another thread, from within a sink, for a job that has ended, and on the bus of a relay
-        for a job that is not the relay's own.
+        *answered* is when the upstream's answer came that it follows from: delays are measured from there. Raises
+        UsageError from another thread, from within a sink, for a job that has ended, and on the bus of a relay for a
+        job that is not the relay's own.
         """
         self._check_publisher()
         if (state := self._writer.pending.state(job)).ended:
             raise UsageError(f"{job.id} has ended; nothing can follow its {state.status!r} record")
         self._check_known(job)
-        record = self._writer.append(job, event)
+        record = self._writer.append(job, event, answered=answered)
         self._commits.appended()
         return record
 
@@ -209,7 +224,7 @@ class Bus:
         self._listening(True)
         return leave
 
-    def _send_records(self, records: Sequence[tuple[Job, Record]]) -> None:
+    def _send_records(self, records: Sequence[PendingRecord]) -> None:
         _reraise(self._send(self._records, None, records=records))
 
     def _send(self, signal: OrderedSignal, sender: object, **what: Any) -> BaseException | None:
@@ -220,16 +235,18 @@ class Bus:
         finally:
             self._sending = outer
 
-    def _hand_out(self, _: object, *, records: Sequence[tuple[Job, Record]]) -> BaseException | None:
+    def _hand_out(self, _: object, *, records: Sequence[PendingRecord]) -> BaseException | None:
         """Deliver each record to every subscription before the next one, to those of all jobs first."""
         interruption = None
-        for job, record in records:
-            topic = self._topics.get(job)
+        for committed in records:
+            record, self.answered = committed.record, committed.answered
+            topic = self._topics.get(committed.job)
             raised = self._everyone.send(record)
             interruption = interruption or raised
             if topic is not None:
                 raised = topic.send(record)
                 interruption = interruption or raised
+        self.answered = None
         return interruption
 
     def _topics_of(self, jobs: "Collection[Job] | None") -> "list[Topic]":

@@ -21,13 +21,17 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 class PendingRecord(NamedTuple):
-    """A record that is not committed, and the state of its job after it; *key* comes with the *first* of a job."""
+    """A record that is not committed, and the state of its job after it; *key* comes with the *first* of a job.
+
+    *answered* is when the upstream's answer came that the record follows from, on the monotonic clock.
+    """
 
     job: Job
     record: Record
     state: JobState
     key: Key | None = None
     first: bool = False
+    answered: float | None = None
 
 
 class PendingRecords:
@@ -55,13 +59,21 @@ class PendingRecords:
         return list(islice(self._records, count))
 
     def append(
-        self, job: Job, event: Event, position: Position, at: datetime, *, key: Key | None = None, first: bool = False
+        self,
+        job: Job,
+        event: Event,
+        position: Position,
+        at: datetime,
+        *,
+        key: Key | None = None,
+        first: bool = False,
+        answered: float | None = None,
     ) -> Record:
         """Make *event* the next record of *job*, at *position*; raises UsageError if no record can hold it."""
         state = self.state(job)
         record = stamp(job.id, state.seq + 1, at, event, position)
         self._states[job] = state = evolve(state, record)
-        self._records.append(PendingRecord(job, record, state, key, first))
+        self._records.append(PendingRecord(job, record, state, key, first, answered))
         self._bytes += len(record.json)
         return record
 
@@ -93,5 +105,13 @@ class PendingRecords:
             event, key = (pending.record.event, pending.key) if number else (substitute, None)
             if event is not None and not replaced.state(pending.job).ended:
                 position = Position(epoch, offset + len(replaced))
-                replaced.append(pending.job, event, position, pending.record.at, key=key, first=pending.first)
+                replaced.append(
+                    pending.job,
+                    event,
+                    position,
+                    pending.record.at,
+                    key=key,
+                    first=pending.first,
+                    answered=pending.answered,
+                )
         return replaced

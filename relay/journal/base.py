@@ -1,14 +1,14 @@
 """What the bus and its readers ask of a journal."""
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
 
 from relay.events import Level, Record
 from relay.jobs.state import JobState
 
-__all__ = ["Journal", "Retention", "StoredJob"]
+__all__ = ["Journal", "Kept", "Retention", "StoredJob"]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +36,13 @@ class StoredJob(Struct, frozen=True, kw_only=True):
     state: JobState
     key: str | None = None
     digest: bytes = b""
+
+
+class Kept(NamedTuple):
+    """How many records a journal keeps, and the bytes that they use there. A journal may have it as `kept`."""
+
+    records: int
+    bytes: int
 
 
 class Journal(Protocol):

@@ -9,7 +9,7 @@ from itertools import islice
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
-from relay.journal.base import Retention, StoredJob
+from relay.journal.base import Kept, Retention, StoredJob
 
 __all__ = ["MemoryJournal"]
 
@@ -49,6 +49,10 @@ class MemoryJournal:
     @property
     def commit_delay(self) -> float:
         return 0.0
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(len(self._all), self._bytes)
 
     def append(self, record: Record, state: JobState | None = None) -> None:  # noqa: ARG002 - nothing is folded here
         self._pending.append(record)

@@ -21,7 +21,7 @@ from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in,
 from relay.journal._parking import SqliteParking
 from relay.journal._reading import stored_records
 from relay.journal._trouble import trouble
-from relay.journal.base import Retention, StoredJob
+from relay.journal.base import Kept, Retention, StoredJob
 from relay.journal.cursors import Cursors, Parking
 from relay.journal.memory import MemoryJournal
 from relay.notices import Notify, notice
@@ -89,6 +89,10 @@ class SqliteJournal:
     @property
     def commit_delay(self) -> float:
         return COMMIT_DELAY
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self._index.count, self._index.bytes)
 
     def append(self, record: Record, state: JobState | None = None) -> None:
         entry = self._index.jobs.get(record.job)

@@ -12,6 +12,7 @@ from relay.notices import Notify, notice
 from relay.pace import Pace
 from relay.polling.per_account import PerAccountPolling
 from relay.polling.per_task import PerTaskPolling
+from relay.polling.poll_counts import PollCounts
 from relay.polling.watches import Watches
 from relay.upstreams.base import Upstream, pace_of, polls_each_task
 
@@ -41,6 +42,7 @@ class Poller:
     ) -> None:
         self.pace: Pace = _pace(upstream, pace)
         watches = Watches(upstream, bus, clock, self.pace, notify, jitter)
+        self.counts: PollCounts = watches.counts
         self._polls = (PerTaskPolling if polls_each_task(upstream) else PerAccountPolling)(upstream, watches, notify)
 
     def watch(self, job: Job, *, elapsed: float = 0.0, submitted: bool = False) -> None:

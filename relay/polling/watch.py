@@ -13,12 +13,13 @@ class Watch:
 
     *added* is when the watch began, *began* when the last poll did. *deadline* is when the whole job is overdue,
     *status_deadline* when it is if it keeps its present status. *held_until* is the earliest time at which the
-    upstream, in its last answer, wants to be polled again. *spent* is whether its last answer, which came when the job
-    was overdue, says that the job is still at work.
+    upstream, in its last answer, wants to be polled again; *answered* is when that answer came. *spent* is whether its
+    last answer, which came when the job was overdue, says that the job is still at work.
     """
 
     __slots__ = (
         "added",
+        "answered",
         "began",
         "complete",
         "deadline",
@@ -47,6 +48,7 @@ class Watch:
         self.poll_after: float | None = None
         self.eta: float | None = None
         self.began: float = -math.inf
+        self.answered: float | None = None
         self.news: bool = False
         self.spent: bool = False
 

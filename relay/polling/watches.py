@@ -27,6 +27,7 @@ from relay.jobs.state import Job, JobState
 from relay.notices import INTERRUPTIONS, Notify, shown
 from relay.pace import Pace, clamp_delay
 from relay.polling.adapter_calls import call_adapter
+from relay.polling.poll_counts import PollCounts
 from relay.polling.sanitise import sanitise_answer, sanitise_error, sanitise_observation
 from relay.polling.schedule import next_poll, preferred_interval
 from relay.polling.watch import Watch
@@ -77,6 +78,7 @@ class Watches:
         self.clock = clock
         self.chance = chance
         self.two_step: bool = isinstance(upstream, FetchesResults)
+        self.counts: PollCounts = PollCounts(clock.monotonic())
         self._upstream = upstream
         self._notify = notify
         self._watches: dict[Job, Watch] = {}
@@ -140,8 +142,13 @@ class Watches:
             )
             answer = sanitise_answer(returned)
         except UpstreamError as error:
+            self.counts.failure(error.kind)
             raise sanitise_error(error) from error.__cause__
-        return answer, round(self.clock.monotonic() - began, 3)
+        now = self.clock.monotonic()
+        self.counts.answer(now, now - began)
+        for watch in watches:
+            watch.answered = now
+        return answer, round(now - began, 3)
 
     def publish_answer(self, watch: Watch, answer: Answer, seconds: float, *, may_fetch: bool = True) -> bool:
         """Publish what follows from *answer* for the job; return whether its result is to be fetched now.
@@ -149,7 +156,7 @@ class Watches:
         Raises UpstreamError where the answer holds one about this job, which is not published yet, or holds something
         that cannot be published. With *may_fetch* false no result is fetched for now.
         """
-        self.publish(watch, Received(listed=answer.listed, seconds=seconds))
+        self.publish(watch, Received(listed=answer.listed, seconds=seconds), answered=watch.answered)
         state = self.bus.pending(watch.job)
         with self._careful():
             seen = _read(answer, state)
@@ -164,7 +171,7 @@ class Watches:
                 overdue=watch.was_polled_overdue,
                 may_fetch=may_fetch,
             )
-        self.publish(watch, *decision.events)
+        self.publish(watch, *decision.events, answered=watch.answered)
         self._note_answer(watch, seen, answer)
         after = self.bus.pending(watch.job)
         if after.status != state.status:
@@ -187,7 +194,7 @@ class Watches:
             decision = decide_fetched(state, found, self._patience, complete=complete)
         watch.failures = 0
         self._note_answer(watch, found, answer)
-        self.publish(watch, *decision.events)
+        self.publish(watch, *decision.events, answered=watch.answered)
         watch.spent = watch.was_polled_overdue and (found is not None or not complete or self._is_given_up(watch))
 
     def end_if_overdue(self, watch: Watch) -> None:
@@ -254,7 +261,7 @@ class Watches:
         except BaseException as error:
             return shown(error)
 
-    def publish(self, watch: Watch, *events: Event) -> None:
+    def publish(self, watch: Watch, *events: Event, answered: float | None = None) -> None:
         """Publish *events* unless the job has ended meanwhile: it may have been cancelled during a poll.
 
         An end that cannot be kept as a record is published as a failure that says why. Raises UpstreamError (malformed)
@@ -262,14 +269,14 @@ class Watches:
         """
         for event in events:
             if not self.bus.pending(watch.job).ended:
-                self._publish(watch.job, event)
+                self._publish(watch.job, event, answered)
 
-    def _publish(self, job: Job, event: Event) -> None:
+    def _publish(self, job: Job, event: Event, answered: float | None) -> None:
         is_end = isinstance(event, TERMINALS)
         try:
             if is_end:
                 _TERMINAL.decode(msgspec.json.encode(event))
-            self.bus.publish(job, event)
+            self.bus.publish(job, event, answered=answered)
         except _UNKEEPABLE as error:
             problem = f"the {event.type!r} of this job cannot be kept: {error}"
             if not is_end:

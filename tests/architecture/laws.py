@@ -217,6 +217,7 @@ LAW: Final = {
     "web.streaming": frozenset(
         {
             "relay",
+            "relay.bus",
             "relay.events",
             "relay.notices",
             "relay.queue",
@@ -247,7 +248,18 @@ LAW: Final = {
             "web.streaming",
         }
     ),
-    "web.health": frozenset({"web.app_keys", "web.middleware", "web.request_failures", "web.streaming"}),
+    "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
+    "web.metrics": frozenset(
+        {
+            "relay",
+            "relay.bus",
+            "web.app_keys",
+            "web.metric_table",
+            "web.middleware",
+            "web.request_failures",
+            "web.streaming",
+        }
+    ),
     "web.jobs": frozenset(
         {
             "relay",
@@ -269,6 +281,7 @@ LAW: Final = {
             "web.health",
             "web.jobs",
             "web.memory",
+            "web.metrics",
             "web.middleware",
             "web.page",
             "web.request_failures",

@@ -85,6 +85,13 @@ def test_the_events_page_is_what_the_classes_say(generated: dict[str, Any]) -> N
     assert reference("events") == made, "run `python docs/generate.py` after a change to relay/events.py"
 
 
+def test_the_table_of_metrics_is_that_of_the_code(generated: dict[str, Any]) -> None:
+    made = generated["metrics_page"]()
+
+    assert reference("metrics") == made, "run `python docs/generate.py` after a change to web/metric_table.py"
+    assert "relay_delivery_seconds" in section(made, "## The metrics")
+
+
 @pytest.mark.parametrize("kind", UPSTREAM_KINDS)
 def test_the_keys_of_an_upstream_are_what_its_settings_say(kind: str, generated: dict[str, Any]) -> None:
     made = generated["upstream_page"](kind)

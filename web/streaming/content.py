@@ -11,6 +11,7 @@ from relay.events import Level
 from sinks.sse import Pages
 from web.state_snapshot import StateSnapshot
 from web.streaming.journal_cursor import JournalCursor
+from web.streaming.registry import StreamCounts
 from web.streaming.resume import Gap, StreamStart, start_stream
 from web.streaming.wire import Wire
 
@@ -38,6 +39,7 @@ class StreamContent:
         level: Level = "debug",
         caught_up: bool = False,
         encode: Callable[[Sequence[Record]], bytes] | None = None,
+        counts: StreamCounts | None = None,
     ) -> None:
         """*encode* encodes a page of records, block by block on *wire* by default.
 
@@ -45,6 +47,7 @@ class StreamContent:
         """
         self._relay = relay
         self._wire = wire
+        self._counts = counts or StreamCounts()
         self._selection = start.selection
         journal, ids = relay.journal, start.selection.ids
         self._journal = journal
@@ -81,6 +84,7 @@ class StreamContent:
         before = self.position
         page = self._cursor.next_page(slow=slow)
         if self._cursor.skipped:
+            self._counts.skipped += self._cursor.skipped
             # The notice goes first, or a client that is cut off in between has a hole without a notice.
             page = self._wire.notice("skipped", {"missed": self._cursor.skipped}, before) + page
         return page
@@ -98,6 +102,7 @@ class StreamContent:
             self._notices = iter([self._missing(start.gap)])
 
     def _missing(self, gap: Gap) -> bytes:
+        self._counts.gaps += 1
         return self._notice("gap", {"from": str(gap.start or ""), "to": str(gap.to), "missed": gap.missed})
 
     def _instead(self, gap: Gap | None, jobs: int, standing: StateSnapshot) -> Iterator[bytes]:

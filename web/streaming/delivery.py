@@ -19,7 +19,7 @@ from web.streaming.connections import HandlerConnection, StreamConnection, Write
 from web.streaming.content import StreamContent
 from web.streaming.fanout import Group
 from web.streaming.keys import FAN_OUT, STREAMS, TURNS
-from web.streaming.registry import OpenStream
+from web.streaming.registry import OpenStream, StreamState
 from web.streaming.resume import StreamStart, resume_stream
 from web.streaming.selection import Selection
 from web.streaming.sockets import tune
@@ -135,6 +135,12 @@ class StreamSession(OpenStream):
         self._join_group()
         return False
 
+    @property
+    def state(self) -> StreamState:
+        if self.slow:
+            return "slow"
+        return "catching-up" if self._group is None else "live"
+
     def close(self) -> None:
         self.closing = True
         if self._group is not None:
@@ -223,7 +229,15 @@ class StreamSession(OpenStream):
 
     def _content_from(self, start: StreamStart, *, caught_up: bool = False) -> StreamContent:
         encode = self._app[FAN_OUT].pages(self._wire)
-        return StreamContent(self._app[RELAY], self._wire, start, level=self._level, caught_up=caught_up, encode=encode)
+        return StreamContent(
+            self._app[RELAY],
+            self._wire,
+            start,
+            level=self._level,
+            caught_up=caught_up,
+            encode=encode,
+            counts=self._app[STREAMS].counts,
+        )
 
     def _bye(self, position: Position) -> bytes:
         return self._wire.notice("bye", {"reason": "the relay is shutting down"}, position)

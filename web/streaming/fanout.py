@@ -7,10 +7,13 @@ task; a stream that falls behind leaves its group and catches up from the journa
 
 import asyncio
 import math
+import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from relay import Bus, Position, Record
+from relay.bus.histogram import Histogram
 from relay.events import LEVELS, Level, at_least
 from relay.notices import apart, describe, notice
 from sinks.sse import Pages
@@ -27,6 +30,9 @@ FLUSH_BYTES: Final = 48 * 1024
 
 WIRES_KEPT: Final = 64
 """How many wires have cached pages: a job that chat clients follow has a wire of its own."""
+
+DELAY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Seconds: a commit is deferred by up to 5 ms, and answers about single tasks are published together, within 20."""
 
 
 class Member(Protocol):
@@ -50,9 +56,15 @@ class Member(Protocol):
 
 
 class FanOut:
-    """The groups of streams that receive the same bytes, and one heartbeat timer for all of them."""
+    """The groups of streams that receive the same bytes, and one heartbeat timer for all of them.
 
-    def __init__(self, bus: Bus, heartbeat: float) -> None:
+    *now* is the monotonic clock of the relay.
+    """
+
+    def __init__(self, bus: Bus, heartbeat: float, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.delays: Histogram = Histogram(DELAY_BOUNDS)
+        """Seconds from an upstream's answer to the write of the first record that follows from it, of each write."""
+        self.now = now
         self._bus = bus
         self._heartbeat = heartbeat
         self._groups: dict[GroupKey, Group] = {}
@@ -139,6 +151,7 @@ class Group:
 
     __slots__ = (
         "_announced",
+        "_answered",
         "_bus",
         "_chunked",
         "_fanout",
@@ -174,6 +187,7 @@ class Group:
         self._chunked = key[2]
         self._pending: list[bytes] = []
         self._pending_bytes = 0
+        self._answered: float | None = None
         self._reached = self.cursor
         self._filtered = self._level != LEVELS[0]
         self._announced = self.cursor
@@ -192,6 +206,8 @@ class Group:
             data = self._fanout.encoded(record, self._wire)
             self._pending.append(data)
             self._pending_bytes += len(data)
+            if self._answered is None:
+                self._answered = self._bus.answered
         else:
             self._passed = record
         if record.terminal:
@@ -236,6 +252,9 @@ class Group:
             if self.sign_after < math.inf:
                 self._news_at = asyncio.get_running_loop().time()
             self._write(data)
+            if self._answered is not None:
+                self._fanout.delays.observe(self._fanout.now() - self._answered)
+                self._answered = None
         if self.selection.jobs is not None and not self._running:
             for member in tuple(self.members):
                 apart(member.finish, "the end of a stream")

@@ -132,8 +132,10 @@ def refusal(request: Request) -> str | None:
     if streams.closing:
         return "bye"
     own = options.max_streams_per_client
-    crowded = len(streams) >= options.max_streams or (own and streams.of(client_of(request)) >= own)
-    return "busy" if crowded else None
+    if len(streams) >= options.max_streams or (own and streams.of(client_of(request)) >= own):
+        streams.counts.refused += 1
+        return "busy"
+    return None
 
 
 def _gone(wire: Wire, headers: dict[str, str], last_event_id: str | None, job: str) -> Response:

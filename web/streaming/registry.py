@@ -5,11 +5,16 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from relay.notices import apart
 
-__all__ = ["OpenStream", "StreamRegistry"]
+__all__ = ["STREAM_STATES", "OpenStream", "StreamCounts", "StreamRegistry", "StreamState"]
+
+StreamState: TypeAlias = Literal["live", "catching-up", "slow"]
+"""A stream is live once it is up to date, catching up until then, and slow while its client reads too little."""
+
+STREAM_STATES: Final[tuple[StreamState, ...]] = get_args(StreamState)
 
 CLOSE_WITHIN: Final = 1.0
 """Seconds a client has to read `bye` before its connection is aborted."""
@@ -18,6 +23,16 @@ EXPIRY_CHECKS: Final = 100
 """How many times per `max_age` expired streams are looked for; one timer serves all streams."""
 
 LEAST_PAUSE: Final = 0.05
+
+
+class StreamCounts:
+    """What happened to streams since the start."""
+
+    def __init__(self) -> None:
+        self.opened: int = 0
+        self.refused: int = 0
+        self.skipped: int = 0
+        self.gaps: int = 0
 
 
 class OpenStream(ABC):
@@ -47,6 +62,11 @@ class OpenStream(ABC):
         if self._done is not None:
             self._done.set()
 
+    @property
+    def state(self) -> StreamState:
+        """What the stream is doing."""
+        return "catching-up"
+
     @abstractmethod
     def close(self) -> None:
         """Send `bye` and end."""
@@ -69,6 +89,7 @@ class StreamRegistry:
         self._peers: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self.closing: bool = False
+        self.counts: StreamCounts = StreamCounts()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -84,6 +105,7 @@ class StreamRegistry:
         """Register *stream* until it is removed, and set when it expires."""
         self._open.add(stream)
         self._peers[stream.peer] += 1
+        self.counts.opened += 1
         age = self._max_age * random.uniform(0.8, 1.2)  # noqa: S311
         stream.expires = asyncio.get_running_loop().time() + age
         if self._timer is None:
