@@ -313,10 +313,14 @@ FLOORS: Final = (
     ),
     (
         ("relay.bus", "stamp, commit, send"),
+        ("relay.durable", "sinks behind a cursor"),
         ("relay.upstreams", "dialects, http, reading, declared"),
+    ),
+    (
+        ("relay.journal", "memory, sqlite"),
+        ("relay.supervision", "tasks that last"),
         ("relay.audit", "compares recordings"),
     ),
-    (("relay.journal", "memory, sqlite"), ("relay.supervision", "tasks that last")),
     (
         ("relay.jobs", "state, decisions, observations"),
         ("relay.queue", "slow work: bounded, retried"),

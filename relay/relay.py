@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from relay.attachments import AttachedSink, Since, SinkOptions
-from relay.attachments.adapt import as_sink
+from relay.attachments.adapt import adapted
 from relay.attachments.attachments import Attachments
 from relay.attachments.options import check_options
 from relay.bus.bus import Bus
@@ -86,7 +86,7 @@ class Relay:
         self._configured = [sink if isinstance(sink, SinkOptions) else SinkOptions(sink=sink) for sink in sinks]
         for options in self._configured:
             check_options(options)
-            as_sink(options.sink)
+            adapted(options)
         self._attachments: Attachments | None = None
         self._notify = notify
         self._submit_grace = submit_grace
@@ -150,7 +150,7 @@ class Relay:
         async with AsyncExitStack() as stack:
             stack.callback(self._upkeep.close)
             upstreams = self._lifetimes()
-            sinks = Attachments(self.bus, self.clock, self._notify, self._lifetimes(), self.job)
+            sinks = Attachments(self.bus, self.clock, self._notify, self._lifetimes(), self.supervisor.start, self.job)
             stack.push_async_callback(self._detach, sinks)
             self._attachments = sinks
             for options in self._configured:

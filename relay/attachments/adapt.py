@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
+from relay.attachments.options import SinkOptions
 from relay.bus.callables import is_coroutine_function, refuse_no_sink
 from relay.bus.subscription import Sink, name_of
 from relay.errors import UsageError
@@ -12,10 +13,25 @@ from relay.events import Record
 from relay.queue import Queued, Work
 from relay.wire.log_record import log_record
 
-__all__ = ["as_sink"]
+__all__ = ["adapted", "as_sink"]
 
 TOGETHER: Final = (256, 0.05)
 """How many records, and for how many seconds, are handed to a thread at once."""
+
+
+def adapted(options: SinkOptions) -> Any:
+    """The sink of *options* in a form that can receive records; raises UsageError if there is none.
+
+    A durable sink that has `work` need not be callable: the work is awaited instead.
+    """
+    if options.durable and callable(getattr(options.sink, "work", None)):
+        return options.sink
+    sink = as_sink(options.sink)
+    if options.durable and not callable(getattr(sink, "work", None)):
+        raise UsageError(
+            f"sink {options.name} cannot be durable, since it has no `work` that is awaited: put it behind sinks.Queued"
+        )
+    return sink
 
 
 def as_sink(sink: object) -> Sink:

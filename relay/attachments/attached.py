@@ -57,6 +57,9 @@ class Delivery(Protocol):
     def close(self) -> None:
         """Give the sink no further record."""
 
+    async def end(self, *, drain: bool) -> None:
+        """Return once no record is on its way; with *drain*, give it those that are committed before."""
+
 
 class SubscribedDelivery:
     """The records come from the bus, as they are published."""
@@ -100,6 +103,9 @@ class SubscribedDelivery:
 
     def close(self) -> None:
         self._subscription.close()
+
+    async def end(self, *, drain: bool) -> None:  # noqa: ARG002 - nothing waits here
+        self.close()
 
 
 class AttachedSink:
@@ -163,3 +169,7 @@ class AttachedSink:
     def close(self) -> None:
         """Give it no further record, from this call on; it is left with the relay."""
         self._delivery.close()
+
+    async def end(self, *, drain: bool) -> None:
+        """Give it no further record once this returns; with *drain*, those that are committed before."""
+        await self._delivery.end(drain=drain)

@@ -1,22 +1,25 @@
 """The sinks of a running relay: added, entered, and removed, while records flow."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-from relay.attachments.adapt import as_sink
-from relay.attachments.attached import AttachedSink, SubscribedDelivery
+from relay.attachments.adapt import adapted
+from relay.attachments.attached import AttachedSink, Delivery, SubscribedDelivery
 from relay.attachments.options import SinkOptions, check_options
 from relay.bus.bus import Bus
 from relay.bus.hold_watch import HoldWatch
 from relay.bus.record_filter import RecordFilter
 from relay.bus.subscription import Sink, Subscription, name_of, unique_name
 from relay.clock import Clock
+from relay.durable import DurableReader, durable_reader
 from relay.errors import UsageError
 from relay.events import Position
 from relay.jobs.state import Job
 from relay.notices import Notify
 from relay.supervision.lifetimes import Lifetime, Lifetimes
+from relay.supervision.supervisor import Supervise
 
 __all__ = ["Attachments"]
 
@@ -24,14 +27,23 @@ __all__ = ["Attachments"]
 class Attachments:
     """Adds sinks to *bus* and removes them. *job* finds a job by its id. `close` removes all of them."""
 
-    def __init__(self, bus: Bus, clock: Clock, notify: Notify, lifetimes: Lifetimes, job: Callable[[str], Job]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        notify: Notify,
+        lifetimes: Lifetimes,
+        supervise: Supervise,
+        job: Callable[[str], Job],
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._notify = notify
         self._lifetimes = lifetimes
+        self._supervise = supervise
         self._job = job
         self._watch = HoldWatch(clock, notify)
-        self._attached: dict[AttachedSink, tuple[Lifetime | None, Callable[[], None] | None]] = {}
+        self._attached: dict[AttachedSink, tuple[Lifetime | None, list[Callable[[], object]]]] = {}
 
     def __iter__(self) -> Iterator[AttachedSink]:
         return iter(list(self._attached))
@@ -41,50 +53,64 @@ class Attachments:
         check_options(options)
         jobs = self._jobs(options)
         after = self._after(options)
-        sink = as_sink(options.sink)
+        sink = adapted(options)
         name = self._name(options)
         if callable(bind := getattr(sink, "bind", None)):
             bind(self._clock, self._notify, name)
-        lifetime = None
+        lifetime, silence = None, list[Callable[[], object]]()
         if hasattr(sink, "__aenter__"):
             managed = cast("AbstractAsyncContextManager[object]", sink)
             lifetime = await self._lifetimes.enter(f"sink {name}", managed, consequence=consequence)
         try:
             wanted = RecordFilter(self._clock, options.level, options.types, options.where)
-            subscription = await self._subscribe(sink, jobs, after, name, wanted)
+            delivery: Delivery
+            if options.durable:
+                delivery = self._durable(sink, name, wanted, silence)
+            else:
+                delivery = SubscribedDelivery(await self._subscribe(sink, jobs, after, name, wanted), sink)
         except BaseException:
             if lifetime is not None:
                 await self._lifetimes.leave(lifetime)
             raise
         self._watch.start()
         attached = AttachedSink(
-            SubscribedDelivery(subscription, sink),
+            delivery,
             wanted,
             head=lambda: self._bus.journal.head,
             sink=options.sink,
             remove=self._remove,
         )
         listener = getattr(sink, "exchange", None)
-        silence = self._bus.subscribe_exchanges(listener) if callable(listener) else None
+        if callable(listener):
+            silence.append(self._bus.subscribe_exchanges(listener))
         self._attached[attached] = lifetime, silence
         return attached
 
     async def close(self) -> None:
         """Give no sink any further record, and leave all that were entered, within the bound for all of them."""
-        for attached, (_, silence) in self._attached.items():
-            attached.close()
-            if silence is not None:
-                silence()
+        await asyncio.gather(*(attached.end(drain=True) for attached in self._attached))
+        for _, silence in self._attached.values():
+            _call(silence)
         self._watch.close()
         await self._lifetimes.leave()
         self._attached.clear()
 
     async def _remove(self, attached: AttachedSink) -> None:
-        lifetime, silence = self._attached.pop(attached, (None, None))
-        if silence is not None:
-            silence()
+        lifetime, silence = self._attached.pop(attached, (None, []))
+        _call(silence)
+        await attached.end(drain=False)
         if lifetime is not None:
             await self._lifetimes.leave(lifetime)
+
+    def _durable(
+        self, sink: Any, name: str, wanted: RecordFilter, silence: list[Callable[[], object]]
+    ) -> DurableReader:
+        """A reader of the journal, which the bus wakes up."""
+        journal, clock, notify = self._bus.journal, self._clock, self._notify
+        reader = durable_reader(name, sink, journal, clock=clock, notify=notify, wanted=wanted)
+        silence.append(self._bus.subscribe(reader.wake, name=name).close)
+        reader.start(self._supervise)
+        return reader
 
     async def _subscribe(
         self, sink: Sink, jobs: list[Job] | None, after: int | None, name: str, wanted: RecordFilter
@@ -127,3 +153,8 @@ class Attachments:
             name = options.name or name_of(options.sink)
             self._notify(f"sink {name} has a gap: some records behind {position} are no longer kept")
         return position.offset
+
+
+def _call(functions: Iterable[Callable[[], object]]) -> None:
+    for function in functions:
+        function()

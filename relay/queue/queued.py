@@ -8,10 +8,11 @@ from relay.clock import Clock
 from relay.errors import UsageError
 from relay.events import Record
 from relay.notices import Notify
+from relay.queue.attempts import ATTEMPT_TIMEOUT, Work
 from relay.queue.buffer import OnFull, RecordBuffer
 from relay.queue.counts import Breaker, Counts
 from relay.queue.retries import Retries
-from relay.queue.worker import ATTEMPT_TIMEOUT, Work, Worker
+from relay.queue.worker import Worker
 
 __all__ = ["CAPACITY", "DRAIN_WITHIN", "Queued"]
 

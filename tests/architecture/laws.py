@@ -40,10 +40,22 @@ LAW: Final = {
             "relay.wire",
         }
     ),
+    "relay.durable": frozenset(
+        {
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.journal",
+            "relay.notices",
+            "relay.queue",
+            "relay.supervision",
+        }
+    ),
     "relay.attachments": frozenset(
         {
             "relay.bus",
             "relay.clock",
+            "relay.durable",
             "relay.errors",
             "relay.events",
             "relay.jobs",

@@ -14,7 +14,7 @@ MOST_ARROWS = 119
 without the sinks that post over HTTP, which have a clock, secrets, notices and the rule for public addresses; and 118
 without `web.metrics`, which reads histograms of the bus."""
 
-LATER = {"relay.queue": 8, "relay.attachments": 12}
+LATER = {"relay.queue": 8, "relay.attachments": 12, "relay.durable": 8}
 """Rooms that came after the plan, and how many arrows each may bring."""
 
 THE_HALL = {

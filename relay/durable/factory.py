@@ -1,0 +1,44 @@
+"""Which reader a durable sink has."""
+
+from collections.abc import Callable
+from typing import Any
+
+from relay.clock import Clock
+from relay.durable.lanes import LaneReader
+from relay.durable.reader import DurableReader, Works
+from relay.durable.serial import SerialReader
+from relay.events import Record
+from relay.journal import Journal
+from relay.notices import Notify
+from relay.queue import ATTEMPT_TIMEOUT, Retries
+
+__all__ = ["durable_reader"]
+
+
+def durable_reader(
+    name: str,
+    sink: Any,
+    journal: Journal,
+    *,
+    clock: Clock,
+    notify: Notify,
+    wanted: Callable[[Record], bool],
+    start: int | None = None,
+) -> DurableReader:
+    """A reader for the durable *sink* called *name*, which begins at *start* the first time, or with the next record.
+
+    *sink* has `work`, which is awaited with a record, or with a list of records if it has a `batch`; and perhaps
+    `retries`, `timeout` and `lost`, as `relay.queue.Queued`, and `lanes`: how many jobs are delivered at once.
+    Raises UsageError for a journal that keeps no cursors, and for a name in use.
+    """
+    works = Works(
+        work=sink.work,
+        batch=getattr(sink, "batch", None),
+        retries=getattr(sink, "retries", None) or Retries(),
+        timeout=getattr(sink, "timeout", ATTEMPT_TIMEOUT),
+        lost=getattr(sink, "lost", None),
+        lanes=getattr(sink, "lanes", None) or 0,
+    )
+    reader = LaneReader if works.lanes else SerialReader
+    start = journal.head if start is None else start
+    return reader(name, works, journal, clock=clock, notify=notify, wanted=wanted, start=start)
