@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import standardwebhooks
 import svix.webhooks
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.web import Application, AppRunner, Request, Response, StreamResponse, TCPSite
 from msgspec import Struct, field
 
@@ -19,7 +21,19 @@ from relay.testing import ManualClock
 from relay.wire.record_json import stamp
 from sinks.webhook import WebhookSink
 
-__all__ = ["KEY", "OLD_KEY", "Delivery", "Receiver", "a_key", "a_receiver", "a_record", "a_webhook", "ignore", "verify"]
+__all__ = [
+    "KEY",
+    "OLD_KEY",
+    "Delivery",
+    "Names",
+    "Receiver",
+    "a_key",
+    "a_receiver",
+    "a_record",
+    "a_webhook",
+    "ignore",
+    "verify",
+]
 
 
 def a_key(seed: int, length: int = 32) -> str:
@@ -113,6 +127,32 @@ def a_webhook(url: str | Secret, **options: Any) -> WebhookSink:
 
 def a_record(event: Event, *, job: str = "job_1", seq: int = 1) -> Record:
     return stamp(job, seq, datetime(2026, 1, 1, 16, 0, 5, 123456, tzinfo=UTC), event, Position("e", seq))
+
+
+class Names(AbstractResolver):
+    """Leads every name to the first of *answers*, then to the next, and to the last for ever."""
+
+    def __init__(self, *answers: tuple[str, ...]) -> None:
+        self._answers = list(answers)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 def verify(delivery: Delivery, *keys: str) -> None:

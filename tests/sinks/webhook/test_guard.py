@@ -4,7 +4,7 @@ import socket
 from typing import cast
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import ResolveResult
 from aiohttp.web import Response
 
 from relay.errors import UsageError
@@ -13,36 +13,10 @@ from relay.queue import RetryLater
 from sinks._guard import check_url
 from sinks._posting import host_of
 from sinks.webhook import WebhookSink
-from tests.sinks.webhook.receiver import KEY, Receiver, a_receiver, a_record
+from tests.sinks.webhook.receiver import KEY, Names, Receiver, a_receiver, a_record
 
 RECORD = a_record(Done())
 ALLOW = "say allow_private = true"
-
-
-class Names(AbstractResolver):
-    """Leads every name to the first of *answers*, then to the next, and to the last for ever."""
-
-    def __init__(self, *answers: tuple[str, ...]) -> None:
-        self._answers = list(answers)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 REFUSED = [
