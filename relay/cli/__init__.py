@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
     "doctor": ("relay.cli.doctor", "Examine the configuration, and try an upstream once."),
     "sinks": ("relay.cli.listing", "List the kinds of sinks."),
+    "webhook": ("relay.cli.webhook", "Deliver again what a webhook has given up on."),
     "upstreams": ("relay.cli.listing", "List the kinds of upstreams."),
     "schema": ("relay.cli.listing", "Print the schema of a record."),
 }

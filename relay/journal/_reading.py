@@ -13,10 +13,14 @@ from relay.events import Record
 from relay.journal._file import is_journal
 from relay.journal._index import ROWS, record_in
 from relay.journal._trouble import trouble
+from relay.journal.cursors import Parked
 from relay.notices import Notify, notice
 from relay.text import inert
 
-__all__ = ["reading", "stored_records"]
+__all__ = ["reading", "stored_dead_letters", "stored_records"]
+
+DEAD_LETTERS: Final = """SELECT offset, number, crc, body, attempts, since FROM parked
+    WHERE name = ? AND dead = 1 AND offset > ? ORDER BY offset"""
 
 PAGE: Final = 512
 BUSY_SECONDS: Final = 1.0
@@ -78,6 +82,28 @@ def stored_records(path: Path, jobs: Collection[str] | None = None, *, notify: N
                     yield record
                 else:
                     notify(f"the record at offset {row[0]} of {path} cannot be read, and is left out")
+
+
+def stored_dead_letters(
+    path: Path, sinks: Collection[str], *, notify: Notify = notice
+) -> Generator[tuple[str, Parked]]:
+    """What the durable *sinks* have given up on in the journal at *path*, each with the sink's name, in order for each.
+
+    A relay may be writing the file meanwhile. One that cannot be read is left out, with a line to *notify*. Raises
+    JournalError where there is no journal, or it cannot be read.
+    """
+    with reading(path) as sql:
+        (epoch,) = sql.execute("SELECT epoch FROM journal").fetchone()
+        if not sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'parked'").fetchone():
+            return  # written by a version without durable sinks
+        for sink in sinks:
+            after = 0
+            while page := sql.execute(f"{DEAD_LETTERS} LIMIT {PAGE}", (sink, after)).fetchall():
+                for after, number, crc, body, attempts, since in page:
+                    if (record := record_in((after, number, crc, body), epoch)) is not None:
+                        yield sink, Parked(record=record, attempts=attempts, since=since, dead=True)
+                    else:
+                        notify(f"a dead letter of sink {sink} at offset {after} cannot be read, and is left out")
 
 
 class _NoLocksError(Exception):

@@ -26,9 +26,8 @@ NO_HOST = (
 NO_SPEED = "is not a number from 0.01 to 1000; see relay demo --help"
 NO_UPSTREAM = "no upstream is configured; add [[upstreams]] to relay.toml, or name the file with --config"
 NO_FILE = "cannot read none.toml: No such file or directory; name the right file with --config"
-NO_COMMAND = (
-    "there are demo, serve, follow, tail, replay, audit, fake, doctor, sinks, upstreams, schema; see relay --help"
-)
+COMMANDS = "demo, serve, follow, tail, replay, audit, fake, doctor, sinks, webhook, upstreams, schema"
+NO_COMMAND = f"there are {COMMANDS}; see relay --help"
 SORA = '[[upstreams]]\nkind = "sora"\nbase_url = "http://127.0.0.1:9"\n'
 
 Capture = pytest.CaptureFixture[str]
