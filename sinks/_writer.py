@@ -147,11 +147,7 @@ class LineWriter:
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Write the remaining lines, as far as *out* accepts them within *timeout* seconds, and end the thread."""
-        atexit.unregister(self.close)
-        with self._lock:
-            thread = self._thread
-            self._closing_until = time.monotonic() + timeout
-        self._news.put(None)
+        thread = self._begin_to_close(timeout)
         if thread is not None:
             thread.join(timeout)
         with self._lock:
@@ -163,6 +159,19 @@ class LineWriter:
     def _waiting(self) -> int:
         # A line about lost ones is in front of the others, and is none of them.
         return len(self._lines) + min(self._batch.count(b"\n"), self._lines_of_batch)
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the loop. A cancellation of the caller cuts off the waiting, not the closing."""
+        self._begin_to_close(CLOSE_TIMEOUT)
+        await asyncio.to_thread(self.close)
+
+    def _begin_to_close(self, timeout: float) -> threading.Thread | None:
+        atexit.unregister(self.close)
+        with self._lock:
+            thread = self._thread
+            self._closing_until = time.monotonic() + timeout
+        self._news.put(None)
+        return thread
 
     def _call(self) -> None:
         """Wake the thread, once until it looks for lines: it may be blocked for long."""

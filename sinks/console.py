@@ -1,6 +1,5 @@
 """The operator's console: each record as one line, aligned for people or as JSON for programs."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Mapping
@@ -113,7 +112,7 @@ class ConsoleSink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await self._writer.aclose()
 
 
 class _RecordLogger(structlog.BoundLoggerBase):

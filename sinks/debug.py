@@ -1,6 +1,5 @@
 """Shows the raw responses of an upstream: prints every record, and every raw exchange."""
 
-import asyncio
 import json
 import sys
 from types import TracebackType
@@ -68,4 +67,4 @@ class DebugSink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await self._writer.aclose()

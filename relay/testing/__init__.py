@@ -6,8 +6,11 @@ from relay._exports import lazy_exports
 
 if TYPE_CHECKING:
     from relay.testing.clock import ManualClock as ManualClock
+    from relay.testing.conformance.far_end import ScriptedFarEnd as ScriptedFarEnd
     from relay.testing.conformance.samples import sample_records as sample_records
+    from relay.testing.conformance.sink import SINK_LAWS as SINK_LAWS
     from relay.testing.conformance.sink import check_sink as check_sink
+    from relay.testing.conformance.sink_report import SinkReport as SinkReport
     from relay.testing.conformance.trial import UpstreamBodies as UpstreamBodies
     from relay.testing.conformance.upstream import check_upstream as check_upstream
     from relay.testing.scripted.base import ScriptedItems as ScriptedItems
@@ -31,8 +34,10 @@ else:
         __name__,
         {
             "relay.testing.clock": ["ManualClock"],
+            "relay.testing.conformance.far_end": ["ScriptedFarEnd"],
             "relay.testing.conformance.samples": ["sample_records"],
-            "relay.testing.conformance.sink": ["check_sink"],
+            "relay.testing.conformance.sink": ["SINK_LAWS", "check_sink"],
+            "relay.testing.conformance.sink_report": ["SinkReport"],
             "relay.testing.conformance.trial": ["UpstreamBodies"],
             "relay.testing.conformance.upstream": ["check_upstream"],
             "relay.testing.scripted.base": ["ScriptedItems"],

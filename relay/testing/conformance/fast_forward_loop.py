@@ -13,17 +13,21 @@ T = TypeVar("T")
 _QUIET: Final = 0.003
 """The real seconds without an event after which nothing is on its way: loopback delivers within microseconds."""
 
+_ITS_OWN: Final = 1
+"""The descriptor by which a thread wakes the loop. With no other, nothing can be on its way."""
+
 
 class HasteningLoop(asyncio.SelectorEventLoop):
     """Skips the time in which all wait for timers. *skipped* is how many seconds that were so far.
 
     A request's timeout of 30 seconds passes in no time, also where aiohttp keeps it. It skips nothing while a thread of
-    the executor is at work. Only for what happens within this process.
+    the executor is at work, or while *busy* returns true. Only for what happens within this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], bool] = bool) -> None:
         self.skipped: float = 0.0
         self._threads = 0
+        self.busy: Callable[[], bool] = busy
         super().__init__(_Selector(self._skip))
 
     def time(self) -> float:
@@ -41,7 +45,7 @@ class HasteningLoop(asyncio.SelectorEventLoop):
         self._threads -= 1
 
     def _skip(self, seconds: float) -> bool:
-        if self._threads:
+        if self._threads or self.busy():
             return False
         self.skipped += seconds
         return True
@@ -55,11 +59,12 @@ class _Selector(selectors.DefaultSelector):
         self._skip_time = skip
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or timeout <= _QUIET:
+        quiet = _QUIET if len(self.get_map()) > _ITS_OWN else 0.0
+        if timeout is None or timeout <= quiet:
             return super().select(timeout)
-        events = super().select(_QUIET)
-        if not events and not self._skip_time(timeout - _QUIET):
-            events = super().select(timeout - _QUIET)
+        events = super().select(quiet)
+        if not events and not self._skip_time(timeout - quiet):
+            events = super().select(timeout - quiet)
         return events
 
 

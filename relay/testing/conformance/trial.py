@@ -14,6 +14,7 @@ from msgspec import Struct
 from relay import Done, Exchange, UpstreamError
 from relay.jobs.observations import Answer, Observation
 from relay.jobs.outcome import outcome
+from relay.testing.conformance.broken_law import BrokenLawError
 from relay.testing.conformance.byte_server import ByteServer, Request, ScriptedResponse, whole
 from relay.testing.conformance.fast_forward_loop import HasteningLoop
 from relay.upstreams.base import FetchesResults, Upstream
@@ -67,10 +68,6 @@ class UpstreamBodies(Struct, frozen=True, kw_only=True):
     input: Mapping[str, Any] | None = None
     created: Any = None
     body_limit: int = BODY_LIMIT
-
-
-class BrokenLawError(AssertionError):
-    """An adapter breaks a law."""
 
 
 Verdict = Observation | UpstreamError | None

@@ -10,66 +10,119 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
 import pytest
 
-from relay import MemoryJournal, Record, Sink
+from relay import MemoryJournal, Record, Sink, UsageError
 from relay.events import EVENTS
 from relay.jobs import recall
-from relay.testing import check_sink, sample_records
+from relay.testing import SINK_LAWS, ScriptedFarEnd, check_sink, sample_records
 from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
 from sinks import ConsoleSink, DebugSink
+from tests.testing.conformance.right_sink import CANARY, RightSink
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: ConsoleSink(io.StringIO(), format="json"),
-        lambda: ConsoleSink(io.StringIO(), format="pretty"),
-        lambda: DebugSink(io.StringIO()),
-        lambda: list[Record]().append,
-        lambda: queue.SimpleQueue[Record]().put,
-    ],
-    ids=["console json", "console pretty", "debug", "list", "queue"],
+@pytest.mark.parametrize("pretty", [False, True], ids=["json", "pretty"])
+def test_the_console_keeps_the_laws(pretty: bool) -> None:
+    out = io.StringIO()
+    report = check_sink(
+        lambda: ConsoleSink(out, format="pretty" if pretty else "json"),
+        output=lambda: out.getvalue().encode("utf-8", "surrogatepass"),
+    )
+    assert set(WRITTEN) - {"level"} <= {*report.kept, "strict_json" if pretty else ""}
+
+
+def test_the_debug_sink_keeps_the_laws() -> None:
+    out = io.StringIO()
+    report = check_sink(lambda: DebugSink(out), output=lambda: out.getvalue().encode())
+    assert set(WRITTEN) - {"level"} <= set(report.kept)
+
+
+def test_a_console_in_colours_keeps_the_laws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    report = check_sink(lambda: ConsoleSink(out, format="pretty"), output=lambda: out.getvalue().encode())
+    assert "\x1b[" in out.getvalue()
+    assert "control_bytes" in report.kept
+
+
+WRITTEN = (
+    *("arrives", "once", "ordered", "ordered_across", "interleaved", "terminal", "replay", "after_error"),
+    *("reentered", "leftovers", "close_cancelled", "idle", "drains", "memory", "one_each", "control_bytes", "large"),
+    *("strict_json",),
 )
-def test_every_sink_of_ours_keeps_the_laws(make: Callable[[], Sink]) -> None:
-    check_sink(make())
+"""The laws that every sink is held to that writes somewhere."""
 
 
 def test_print_is_a_sink() -> None:
     with contextlib.redirect_stdout(out := io.StringIO()):
-        check_sink(print)
-    assert out.getvalue().count("Record(") == len(sample_records()) + len(hostile_records())
+        report = check_sink(print)
+    assert "Record(" in out.getvalue()
+    assert report.kept == (
+        "contract",
+        "waits",
+        "awaitable",
+        "events",
+        "hostile",
+        "nonsense",
+        "publishes",
+        "alters",
+        "memory",
+    )
 
 
-async def test_within_a_running_event_loop_it_checks_as_well() -> None:
-    check_sink(heard := Heard())
-    assert heard.kinds >= set(EVENTS)
+def test_what_could_not_be_tried_is_listed_with_the_reason() -> None:
+    report = check_sink(print_nothing)
+    assert set(report.kept) | set(report.not_exercised) == set(SINK_LAWS)
+    assert report.not_exercised["once"] == "no output= was given, which returns the bytes that the sink has written"
+    assert report.not_exercised["down"] == "no far_end= was given, which makes trouble"
+    assert str(report).startswith("print_nothing keeps 9 laws; 36 were not exercised:\n")
+
+
+def print_nothing(_: Record) -> None:
+    pass
+
+
+def test_a_sink_that_keeps_every_record_may_do_so_on_purpose() -> None:
+    for keeps in (list[Record]().append, queue.SimpleQueue[Record]().put):
+        with pytest.raises(AssertionError, match="breaks the law 'memory': of 10,000 records, it still holds 10,000"):
+            check_sink(keeps)
+        assert check_sink(keeps, waive=["memory"]).not_exercised["memory"] == "it was waived"
+
+
+def test_a_law_that_there_is_not_cannot_be_waived() -> None:
+    with pytest.raises(UsageError, match=r"no law is called 'memry'; did you mean 'memory'\?"):
+        check_sink(print_nothing, waive=["memry"])
+    with pytest.raises(UsageError, match=r"write waive=\['memory'\]"):
+        check_sink(print_nothing, waive="memory")
+
+
+async def test_within_a_running_event_loop_the_laws_of_a_call_are_tried() -> None:
+    report = check_sink(received := Received())
+    assert received.kinds >= set(EVENTS)
+    assert report.kept == ("contract", "waits", "awaitable", "events", "hostile", "nonsense", "publishes", "alters")
+    assert "inside a running event loop" in report.not_exercised["once"]
     with pytest.raises(AssertionError, match="awaited"):
         check_sink(coroutine_function)
 
 
-class Heard:
-    """Keeps what it hears; and how it is entered and left."""
+class Received:
+    """Keeps the types of what it receives; and how it is entered and left."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.kinds: set[type] = set()
         self.life: list[str] = []
 
     def __call__(self, record: Record) -> None:
         assert record.seq
         asyncio.get_running_loop()
-        self.records.append(record)
+        self.kinds.add(type(record.event))
 
-    @property
-    def kinds(self) -> set[type]:
-        return {type(record.event) for record in self.records}
-
-    async def __aenter__(self) -> "Heard":
+    async def __aenter__(self) -> "Received":
         self.life.append("entered")
         return self
 
@@ -79,10 +132,59 @@ class Heard:
         self.life.append("left")
 
 
-def test_a_sink_hears_everything_in_order_on_an_event_loop_and_is_entered_and_left() -> None:
-    check_sink(heard := Heard())
-    assert heard.records == [*sample_records(), *hostile_records()]
-    assert heard.life == ["entered", "left"]
+def test_a_sink_receives_everything_on_an_event_loop_and_is_entered_and_left_in_turn() -> None:
+    check_sink(received := Received())
+    assert received.kinds >= set(EVENTS)
+    assert received.life == ["entered", "left"] * (len(received.life) // 2)
+
+
+def test_a_class_is_made_anew_for_each_law() -> None:
+    made: list[Received] = []
+
+    class Counted(Received):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    report = check_sink(Counted)
+    assert report.sink.endswith("Counted")
+    assert len(made) >= len(report.kept)
+
+
+def test_a_sink_that_shows_a_job_alone_is_held_to_the_order_of_jobs() -> None:
+    lines: list[str] = []
+
+    def notify(record: Record) -> None:
+        if record.terminal:
+            lines.append(f"{record.job} has ended\n")
+
+    report = check_sink(notify, output=lambda: "".join(lines).encode(), writes=lambda record: record.terminal)
+    assert {"arrives", "terminal", "replay", "one_each", "control_bytes"} <= set(report.kept)
+    assert report.not_exercised["once"] == "writes= wants none of the records of a running job"
+
+
+def test_a_far_end_may_be_entered_and_have_coroutines_for_methods() -> None:
+    far_end = EnteredFarEnd()
+    report = check_sink(lambda: RightSink(far_end), far_end=far_end, canary=CANARY)
+    assert far_end.life == ["entered", "left"]
+    assert {"down", "frozen"} <= set(report.kept)
+    assert report.not_exercised["named"] == "no target= was given, which is what its repr has to name"
+
+
+class EnteredFarEnd(ScriptedFarEnd):
+    def __init__(self) -> None:
+        super().__init__()
+        self.life: list[str] = []
+
+    async def __aenter__(self) -> None:
+        self.life.append("entered")
+
+    async def __aexit__(self, *_: object) -> None:
+        self.life.append("left")
+
+    async def back(self) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        super().back()
 
 
 async def coroutine_function(_: Record) -> None:
@@ -147,27 +249,49 @@ def runs_a_program(_: Record) -> None:
     subprocess.run([sys.executable, "-c", ""], check=True)
 
 
+def makes_nothing() -> None:
+    pass
+
+
+class CannotBeMade:
+    def __init__(self) -> None:
+        raise OSError("no such place")
+
+    def __call__(self, _: Record) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("sink", "sentence"),
     [
-        (3, "int is no sink"),
-        (coroutine_function, "coroutine_function is a coroutine function, and a sink is never awaited"),
-        (CoroutineCall(), "CoroutineCall is a coroutine function, and a sink is never awaited"),
-        (hands_back_a_coroutine, "hands_back_a_coroutine returned an awaitable on the 'accepted' record"),
-        (lambda: None, "raised TypeError"),
-        (refuses_logs, r"refuses_logs raised KeyError\('log'\) on the 'log' record \(job_sample_1 seq 9\)"),
+        (3, "int breaks the law 'contract': int is no sink: a sink is called with one record"),
+        (makes_nothing, "NoneType breaks the law 'contract': NoneType is no sink"),
+        (CannotBeMade, r"CannotBeMade breaks the law 'contract': making it raised OSError\('no such place'\)"),
+        (coroutine_function, "coroutine_function breaks the law 'contract': it is a coroutine function"),
+        (CoroutineCall(), "CoroutineCall breaks the law 'contract': it is a coroutine function"),
+        (hands_back_a_coroutine, "breaks the law 'awaitable': it returned an awaitable on the 'accepted' record"),
+        (
+            refuses_logs,
+            r"'events': it raised KeyError\('log'\) on the 'log' record \(job_sample_1 seq 9\); a sink takes",
+        ),
         (
             gives_up_for_good(),
-            "'accepted' record .job_hostile_1 seq 1.: .* also after an error",
+            "'nonsense': it raised .* on the 'accepted' record .* also after an error",
         ),
-        (cannot_print_everything, "raised UnicodeEncodeError.* on the 'failed' record .job_hostile_"),
-        (sleeps, "sleeps waits on the 'accepted' record .job_sample_1 seq 1., in time.sleep; a sink must not"),
-        (swallows_what_stops_it, "swallows_what_stops_it waits on .*, in time.sleep"),
-        (waits_for_a_result, "waits_for_a_result waits on .*, in threading.Condition.wait"),
-        (waits_for_a_thread, "waits_for_a_thread waits on .*, in threading.Thread.join"),
-        (queue.Queue[Record](maxsize=3).put, "Queue.put waits on .* seq 2.*, in threading.Condition.wait"),
-        (asks_the_network, "asks_the_network waits on .*, in _socket.getaddrinfo"),
-        (runs_a_program, "runs_a_program waits on .*, in "),
+        (cannot_print_everything, "'hostile': it raised UnicodeEncodeError.* on the 'failed' record .job_hostile_"),
+        (
+            sleeps,
+            "sleeps breaks the law 'waits': it waits on the 'accepted' record .job_sample_1 seq 1., in time.sleep",
+        ),
+        (swallows_what_stops_it, "swallows_what_stops_it breaks the law 'waits': .*, in time.sleep"),
+        (waits_for_a_result, "'waits': it waits on .*, in threading.Condition.wait"),
+        (waits_for_a_thread, "'waits': it waits on .*, in threading.Thread.join"),
+        (
+            queue.Queue[Record](maxsize=3).put,
+            "Queue.put .*'waits': it waits on .* seq 2.*, in threading.Condition.wait",
+        ),
+        (asks_the_network, "'waits': it waits on .*, in _socket.getaddrinfo"),
+        (runs_a_program, "'waits': it waits on .*, in "),
     ],
 )
 def test_a_sink_that_breaks_a_law_is_told_which(sink: Any, sentence: str) -> None:
