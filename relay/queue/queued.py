@@ -64,6 +64,8 @@ class Queued:
         self._failed = 0
         self._under_way = 0
         self._news = asyncio.Event()
+        self._dropped_before = 0
+        self._behind = False
         self._draining = False
         self._task: asyncio.Task[None] | None = None
 
@@ -76,7 +78,11 @@ class Queued:
         was_closed = self._buffer.closed
         self._buffer.put(record)
         if self._buffer.closed and not was_closed:
+            self._behind = True
             self._worker.notify(f"{self._worker.what} was full, so it is closed: it misses every record from now on")
+        if self._buffer.dropped > self._dropped_before and not self._behind and not self._buffer.closed:
+            self._behind = True
+            self._worker.notify(f"{self._worker.what} is behind and has no room: it misses records until it catches up")
         self._news.set()
 
     def counts(self) -> Counts:
@@ -133,6 +139,7 @@ class Queued:
         while True:
             if not self._buffer:
                 await self._tell_lost(self._buffer.take_lost_behind())
+                self._caught_up()
                 if self._draining:
                     return
                 if not self._buffer:
@@ -141,6 +148,13 @@ class Queued:
                 continue
             await self._gather()
             await self._deliver_next()
+
+    def _caught_up(self) -> None:
+        missed, self._dropped_before = self._buffer.dropped - self._dropped_before, self._buffer.dropped
+        if missed and self._behind:
+            number = "1 record" if missed == 1 else f"{missed:,} records"
+            self._worker.notify(f"{self._worker.what} has caught up; it has missed {number} since it was behind")
+        self._behind = False
 
     async def _gather(self) -> None:
         """Wait for a batch to fill."""

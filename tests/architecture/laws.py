@@ -185,8 +185,11 @@ LAW: Final = {
     "relay.testing.conformance": frozenset(
         {
             "relay",
+            "relay.attachments",
             "relay.bus",
             "relay.clock",
+            "relay.events",
+            "relay.hints",
             "relay.jobs",
             "relay.notices",
             "relay.upstreams.base",
@@ -210,6 +213,7 @@ LAW: Final = {
     "relay.testing": frozenset(
         {"relay._exports", "relay.testing.clock", "relay.testing.conformance", "relay.testing.scripted"}
     ),
+    "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.middleware": frozenset(
         {
             "relay",

@@ -202,6 +202,29 @@ async def test_a_loss_is_told_to_the_far_end_before_the_record_that_follows() ->
     assert (sink.counts().delivered, sink.counts().dropped) == (3, 2)
 
 
+async def test_a_sink_that_falls_behind_is_reported_once_and_again_with_the_number_when_it_has_caught_up() -> None:
+    notices: list[str] = []
+    gate = asyncio.Event()
+    done: list[int] = []
+
+    async def work(record: Record) -> None:
+        await gate.wait()
+        done.append(record.seq)
+
+    sink, _ = queued(work, notices, capacity=2)
+    async with sink:
+        for number in range(1, 7):
+            sink(log(number))
+        assert notices == ["sink far is behind and has no room: it misses records until it catches up"]
+        gate.set()
+        while sink.counts().waiting:  # noqa: ASYNC110 - the worker needs turns, and nothing else
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert notices[1:] == ["sink far has caught up; it has missed 4 records since it was behind"]
+    assert done == [5, 6]
+    assert len(notices) == 2
+
+
 async def test_leaving_waits_a_bounded_time_and_reports_the_rest() -> None:
     notices: list[str] = []
 

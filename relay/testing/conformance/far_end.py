@@ -11,7 +11,7 @@ CONTROLS: Final[dict[Trouble, str]] = {
     "down": "it refuses every connection",
     "frozen": "it takes connections and never answers",
     "half_closed": "it takes what is sent, and the connection breaks before its answer",
-    "cancelling": "what is awaited there raises CancelledError by itself",
+    "cancelling": "its work raises CancelledError by itself",
 }
 """The methods that make trouble, as `check_sink` looks for them; `back` ends it."""
 
@@ -20,8 +20,8 @@ class ScriptedFarEnd:
     """A far end that needs no server: what a sink would send over the network, it passes to `take`.
 
     `down`, `frozen`, `half_closed` and `cancelling` make trouble until `back` is called; `written` returns all that was
-    taken, and `attempts` every call with its key, taken or not. Its errors quote *canary*, as those of many clients
-    quote a URL with its password: a sink must not pass them on.
+    accepted, and `attempts` every call with its key, accepted or not. Its errors quote *canary*, as those of many
+    clients quote a URL with its password: a sink must not pass them on.
 
     Used on one event loop at a time.
     """
@@ -53,7 +53,7 @@ class ScriptedFarEnd:
                 self._taken += data
 
     def written(self) -> bytes:
-        """All that was taken so far."""
+        """All that was accepted so far."""
         return bytes(self._taken)
 
     def attempts(self) -> list[tuple[str, bytes]]:
@@ -78,6 +78,6 @@ class ScriptedFarEnd:
         self._state = "cancelling"
 
     def back(self) -> None:
-        """Work again; what hangs is taken now."""
+        """Work again; a call that hangs is accepted now."""
         self._state = None
         self._thawed.set()

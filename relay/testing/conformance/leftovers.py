@@ -20,7 +20,7 @@ class Leftovers(NamedTuple):
 
     @classmethod
     def now(cls) -> Self:
-        """What is there now. Where the system does not list descriptors, there are none."""
+        """All that is there now. Where the system does not list descriptors, there are none."""
         return cls(
             frozenset(asyncio.all_tasks()),
             frozenset(thread for thread in threading.enumerate() if not of_the_executor(thread)),
@@ -29,7 +29,7 @@ class Leftovers(NamedTuple):
         )
 
     def beyond(self, before: Self) -> str:
-        """What is here and was not there *before*, in words; empty if nothing is."""
+        """All that is new since *before*, in words; empty if nothing is."""
         parts = [
             *(f"the task {task.get_name()!r}" for task in self.tasks - before.tasks),
             *(f"the thread {thread.name!r}" for thread in self.threads - before.threads),

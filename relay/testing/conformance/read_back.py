@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from relay.events import Record
 
-__all__ = ["Unit", "documents", "lines", "mark_of", "read_back", "shape_of", "units"]
+__all__ = ["Unit", "beside", "documents", "lines", "mark_of", "read_back", "shape_of", "units"]
 
 MARK: Final = re.compile(r"mark\d{7}")
 """In the text of each record: letters and digits alone, which no format escapes."""
@@ -27,8 +27,12 @@ class Unit(NamedTuple):
 
     def matches(self, pattern: re.Pattern[str]) -> list[str]:
         """What *pattern* matches in it, each once."""
-        text = self.line if self.document is None else json.dumps(self.document)
-        return list(dict.fromkeys(pattern.findall(text)))
+        return list(dict.fromkeys(pattern.findall(self.text)))
+
+    @property
+    def text(self) -> str:
+        """The line, or the document as JSON."""
+        return self.line if self.document is None else json.dumps(self.document)
 
 
 def mark_of(offset: int) -> str:
@@ -60,8 +64,9 @@ def documents(data: bytes) -> list[Any] | None:
 
 
 def lines(data: bytes) -> list[str]:
-    """The lines of *data* that hold anything, by every character that ends a line for some reader."""
-    return [line for line in _LINE_ENDS.split(data.decode("utf-8", "replace")) if line.strip()]
+    """The lines of *data*, by every character that ends a line for some reader."""
+    found = _LINE_ENDS.split(data.decode("utf-8", "replace"))
+    return found if found[-1] else found[:-1]
 
 
 def units(data: bytes) -> list[Unit]:
@@ -95,6 +100,12 @@ def read_back(data: bytes, wanted: Sequence[Record]) -> list[Record]:
         of_job.setdefault(record.job, []).append(record)
     single = {job: records[0] for job, records in of_job.items() if len(records) == 1}
     return [single[job] for part in parts for job in part.matches(JOB) if job in single]
+
+
+def beside(data: bytes, records: Sequence[Record]) -> list[str]:
+    """The parts of *data* that hold none of *records*."""
+    known = _Known(records)
+    return [part.text for part in units(data) if not any(known.within([part]))]
 
 
 class _Known:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from relay import UsageError
+from relay.attachments.adapt import as_sink
 from relay.bus.subscription import name_of
 from relay.events import Event, Position, Record
 from relay.notices import INTERRUPTIONS, shown
@@ -42,7 +44,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Bench:
-    """Makes trials of one sink, and records whose texts are told apart for as long as the bench is used."""
+    """Makes trials of one sink, and records with texts of their own, for as long as the bench is used."""
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
@@ -81,13 +83,16 @@ class Bench:
         """A trial of a sink that is not entered yet."""
         begun = self.output() if self.asked.output is not None else b""
         try:
-            sink = self.asked.make()
+            given = self.asked.make()
         except INTERRUPTIONS:
             raise
         except BaseException as error:
             raise BrokenLawError(f"making it raised {shown(error)}") from error
-        self.name = name_of(sink)
-        return SinkTrial(self, sink, len(begun))
+        self.name = name_of(given)
+        try:
+            return SinkTrial(self, given, as_sink(given), len(begun))
+        except UsageError as error:
+            raise BrokenLawError(str(error)) from None
 
     def output(self) -> bytes:
         """All that was written so far. Raises NotExercisedError if no output was given."""

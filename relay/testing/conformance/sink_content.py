@@ -121,11 +121,13 @@ async def secrets(bench: Bench) -> None:
     spoken: list[str] = []
     for down_first in (True, False):
         trial = bench.made()
-        texts["its repr"] = f"{trial.sink!r} {trial.sink!s}"
+        texts["its repr"] = f"{trial.given!r} {trial.given!s} {trial.sink!r}"
         try:
             await _met_with_an_outage(bench, trial, down_first=down_first)
         except BrokenLawError as broken:
-            texts["what it raised, or its traceback"] = "".join(traceback.format_exception(broken.__cause__ or broken))
+            texts["an error that it raised, or in the traceback"] = "".join(
+                traceback.format_exception(broken.__cause__ or broken)
+            )
         finally:
             await bench.peace()
             spoken.append(trial.spoken)
@@ -143,10 +145,10 @@ async def named(bench: Bench) -> None:
     """Its repr names what it writes to."""
     if bench.asked.target is None:
         raise NotExercisedError("no target= was given, which is what its repr has to name")
-    sink = bench.made().sink
+    sink = bench.made().given
     if bench.asked.target not in repr(sink):
         raise BrokenLawError(
-            f"its repr is {repr(sink)[:120]}, without {bench.asked.target!r}; two of a kind are told apart by it"
+            f"its repr is {repr(sink)[:120]}, without {bench.asked.target!r}; two of a kind differ in nothing else"
         )
 
 
@@ -168,7 +170,7 @@ async def _met_with_an_outage(bench: Bench, trial: SinkTrial, *, down_first: boo
 
 
 async def _written(bench: Bench, text: str, job: str | None = None) -> tuple[bytes, int]:
-    """What is written of records that hold *text* wherever they can, and their number."""
+    """The bytes that records become which hold *text* wherever they can, and their number."""
     async with bench.opened() as trial:
         job = job or bench.job()
         trial.hand(*(bench.record(job, lambda _, event=event: event(text)) for event in _EVENTS))  # type: ignore[misc]

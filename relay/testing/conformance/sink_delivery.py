@@ -194,4 +194,4 @@ def _must_want(trial: SinkTrial) -> None:
 
 
 def _because(trial: SinkTrial) -> str:
-    return f"; it said: {trial.spoken.splitlines()[0]}" if trial.spoken else ""
+    return f"; its notice: {trial.spoken.splitlines()[0]}" if trial.spoken else ""

@@ -189,7 +189,7 @@ async def cancelled_send(bench: Bench) -> None:
 
 
 async def drains(bench: Bench) -> None:
-    """What it has accepted is delivered by the time it was left, or reported as not delivered."""
+    """All that it has accepted is delivered by the time it was left, or reported as not delivered."""
     async with bench.opened() as trial:
         trial.must_be_managed()
         trial.hand(*bench.story(bench.job(), MANY))

@@ -95,7 +95,7 @@ async def loss_reported(bench: Bench) -> None:
     after = bench.story(bench.job(), FEW)
     await turns()
     trial.hand(*after)
-    await trial.until(lambda: not trial.missing(after), RECOVERED_WITHIN)
+    await trial.arrived(after)
     await trial.leave()
     tally = trial.tally()
     lost = len(trial.missing()) - (tally.coalesced if tally is not None else 0)
@@ -105,8 +105,8 @@ async def loss_reported(bench: Bench) -> None:
         raise BrokenLawError(
             f"a flood cost {lost:,} records, which it counts nowhere; count them in counts() or `missed`"
         )
-    said = f"{trial.written().decode('utf-8', 'replace')}\n{trial.spoken}"
-    if str(flooded) not in said and f"{flooded:,}" not in said:
+    beside = trial.beside()
+    if not any(f"{number:,}" in beside or str(number) in beside for number in {flooded, trial.reported()}):
         raise BrokenLawError(
             f"{flooded:,} records are lost, and no output and no notice says so; write the number in their place"
         )
@@ -126,7 +126,7 @@ async def coalesces(bench: Bench) -> None:
         await _end(trial)
         raise NotExercisedError('the sink coalesced nothing; give its queue on_full="coalesce"')
     await bench.peace()
-    await trial.until(lambda: not trial.missing(kept), RECOVERED_WITHIN)
+    await trial.arrived(kept)
     await trial.leave()
     if lost := trial.missing(kept):
         raise BrokenLawError(
@@ -152,7 +152,7 @@ async def same_key(bench: Bench) -> None:
     await bench.pass_time(20.0)
     await bench.peace()
     trial.hand(*story[3:])
-    await trial.until(lambda: not trial.missing(), RECOVERED_WITHIN)
+    await trial.arrived(trial.handed)
     await trial.leave()
     made = attempts()[begun:]
     keys: dict[bytes, set[str]] = {}
@@ -211,7 +211,7 @@ async def _resumes(bench: Bench, kind: Trouble) -> None:
     await bench.peace()
     after = bench.story(bench.job(), FEW)
     trial.hand(*after)
-    back = await trial.until(lambda: not trial.missing(after), RECOVERED_WITHIN)
+    back = await trial.arrived(after)
     if not back:
         lost = len(trial.missing(after))
         await trial.abandon()

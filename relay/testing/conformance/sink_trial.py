@@ -9,7 +9,7 @@ from relay.events import LEVELS, Level, Record, at_least
 from relay.notices import INTERRUPTIONS, shown
 from relay.testing.conformance.broken_law import BrokenLawError, NotExercisedError
 from relay.testing.conformance.leftovers import Leftovers
-from relay.testing.conformance.read_back import read_back
+from relay.testing.conformance.read_back import beside, read_back
 from relay.testing.conformance.sink_tally import Tally, counts_of, missed_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ _MOMENT: Final = 0.05
 
 
 class SinkTrial:
-    """One sink, from its making to its end."""
+    """One sink, from its making to its end: *given* is what the user made, *sink* what the relay calls in its place."""
 
-    def __init__(self, bench: "Bench", sink: Any, begun: int) -> None:
+    def __init__(self, bench: "Bench", given: object, sink: Any, begun: int) -> None:
         self.bench = bench
+        self.given = given
         self.sink: Any = sink
         self.handed: list[Record] = []
         self.notices: list[str] = []
@@ -124,6 +125,22 @@ class SinkTrial:
         found = {identity(record) for record in read_back(self.written(), wanted)}
         return [record for record in wanted if identity(record) not in found]
 
+    def lacks(self, records: Sequence[Record]) -> Callable[[], bool]:
+        """A function that returns whether some of *records* are not in its output yet; it reads what is new alone."""
+        length, missing = -1, True
+
+        def look() -> bool:
+            nonlocal length, missing
+            if missing and len(self.bench.output()) != length:
+                length, missing = len(self.bench.output()), bool(self.missing(records))
+            return missing
+
+        return look
+
+    def beside(self) -> str:
+        """The parts of its output that hold none of its records, and all that the operator was shown."""
+        return "\n".join([*beside(self.written(), self.wanted()), self.spoken])
+
     def tally(self) -> Tally | None:
         """Its counts since this trial began, if it keeps any."""
         now, before = counts_of(self.sink), self._before
@@ -141,6 +158,11 @@ class SinkTrial:
         """Whether nothing waits in it, as far as it counts that."""
         tally = self.tally()
         return tally.waiting <= 0 if tally is not None else bool(getattr(self.sink, "waiting", 0) == 0)
+
+    async def arrived(self, records: Sequence[Record], within: float = RECOVERED_WITHIN) -> bool:
+        """Return whether *records* get into its output within so many seconds."""
+        lacks = self.lacks(records)
+        return await self.until(lambda: not lacks(), within)
 
     async def until(self, met: Callable[[], bool], within: float) -> bool:
         """Return whether *met* comes true within so many seconds of the loop."""

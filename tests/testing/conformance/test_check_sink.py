@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import logging
 import queue
 import socket
 import subprocess
@@ -10,8 +11,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +24,7 @@ from relay.events import EVENTS
 from relay.jobs import recall
 from relay.testing import SINK_LAWS, ScriptedFarEnd, check_sink, sample_records
 from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
-from sinks import ConsoleSink, DebugSink
+from sinks import ConsoleSink, DebugSink, Queued
 from tests.testing.conformance.right_sink import CANARY, RightSink
 
 
@@ -107,7 +109,7 @@ async def test_within_a_running_event_loop_the_laws_of_a_call_are_tried() -> Non
     assert report.kept == ("contract", "waits", "awaitable", "events", "hostile", "nonsense", "publishes", "alters")
     assert "inside a running event loop" in report.not_exercised["once"]
     with pytest.raises(AssertionError, match="awaited"):
-        check_sink(coroutine_function)
+        check_sink(hands_back_a_coroutine)
 
 
 class Received:
@@ -191,9 +193,58 @@ async def coroutine_function(_: Record) -> None:
     pass
 
 
-class CoroutineCall:
-    async def __call__(self, _: Record) -> None:
-        pass
+def generates(_: Record) -> Iterator[None]:
+    yield None
+
+
+def test_a_coroutine_function_is_checked_behind_the_queue_that_a_relay_puts_it_behind() -> None:
+    far_end = ScriptedFarEnd()
+
+    async def post(record: Record) -> None:
+        await far_end.take(record.json + b"\n", f"{record.job}-{record.seq}")
+
+    report = check_sink(post, far_end=far_end, waive=["bounded", "loss_reported", "coalesces"])
+    assert {"adds_up", "down", "frozen", "half_closed", "cancelled_work", "drains", "same_key"} <= set(report.kept)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"capacity": 100},
+        {"capacity": 100, "on_full": "drop-newest"},
+        {"capacity": 100, "on_full": "coalesce"},
+        {"capacity": 100, "on_full": "close"},
+        {"capacity": 100, "batch": (20, 5.0)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("in_band", [False, True])
+def test_the_queue_keeps_the_laws_whatever_its_policy(options: dict[str, Any], in_band: bool) -> None:
+    far_end = ScriptedFarEnd()
+
+    async def work(given: Record | list[Record]) -> None:
+        records = given if isinstance(given, list) else [given]
+        await far_end.take(b"".join(one.json + b"\n" for one in records), f"{records[0].job}-{records[0].seq}")
+
+    async def lost(number: int) -> None:
+        await far_end.take(b'{"type":"skipped","missed":%d}\n' % number)
+
+    report = check_sink(lambda: Queued(work, lost=lost if in_band else None, **options), far_end=far_end)
+    coalesced = options.get("on_full") == "coalesce"
+    assert set(report.not_exercised) == {
+        *("level", "closed_twice", "enter_cancelled", "secrets", "named"),
+        *(() if coalesced else ("coalesces",)),
+    }
+
+
+def test_a_text_file_and_a_handler_are_checked_as_a_relay_uses_them(tmp_path: Path) -> None:
+    with (tmp_path / "jobs.jsonl").open("w", encoding="utf-8") as file:
+        report = check_sink(file, output=(tmp_path / "jobs.jsonl").read_bytes)
+    assert {"once", "one_each", "strict_json", "drains", "leftovers"} <= set(report.kept)
+
+    out = io.StringIO()
+    report = check_sink(logging.StreamHandler(out), output=lambda: out.getvalue().encode())
+    assert {"once", "one_each", "control_bytes", "drains", "leftovers"} <= set(report.kept)
 
 
 def hands_back_a_coroutine(record: Record) -> Coroutine[Any, Any, None]:
@@ -267,8 +318,7 @@ class CannotBeMade:
         (3, "int breaks the law 'contract': int is no sink: a sink is called with one record"),
         (makes_nothing, "NoneType breaks the law 'contract': NoneType is no sink"),
         (CannotBeMade, r"CannotBeMade breaks the law 'contract': making it raised OSError\('no such place'\)"),
-        (coroutine_function, "coroutine_function breaks the law 'contract': it is a coroutine function"),
-        (CoroutineCall(), "CoroutineCall breaks the law 'contract': it is a coroutine function"),
+        (generates, "generates breaks the law 'contract': generates is asynchronous, and a sink is never awaited"),
         (hands_back_a_coroutine, "breaks the law 'awaitable': it returned an awaitable on the 'accepted' record"),
         (
             refuses_logs,
