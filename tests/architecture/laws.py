@@ -189,7 +189,6 @@ LAW: Final = {
             "relay.bus",
             "relay.clock",
             "relay.events",
-            "relay.hints",
             "relay.jobs",
             "relay.notices",
             "relay.upstreams.base",

@@ -46,6 +46,7 @@ HOMES = {
         *("sinks/_guard.py", "sinks/_posting.py"),
     ),
     "msgspec": ("relay/", "sinks/", "web/"),
+    "pytest": ("relay/testing/pytest_plugin.py",),
 }
 """Where a library may be imported; what is not named here is imported nowhere."""
 

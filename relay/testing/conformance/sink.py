@@ -6,12 +6,12 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, cast
 
 from relay import Record, UsageError
 from relay.bus.subscription import name_of
-from relay.hints import nearest
 from relay.testing.conformance.broken_law import BrokenLawError, NotExercisedError
 from relay.testing.conformance.fast_forward_loop import HasteningLoop
 from relay.testing.conformance.leftovers import of_the_executor
@@ -176,7 +176,9 @@ class _Check:
 def _check_waived(waive: Collection[str]) -> None:
     for name in [waive] if isinstance(waive, str) else waive:
         if name not in SINK_LAWS:
-            raise UsageError(f"no law is called {name!r}; {nearest(name, SINK_LAWS)}")
+            near = get_close_matches(name, SINK_LAWS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "relay.testing.SINK_LAWS has their names"
+            raise UsageError(f"no law is called {name!r}; {hint}")
     if isinstance(waive, str):
         raise UsageError(f"waive is a collection of laws: write waive=[{waive!r}]")
 
