@@ -185,7 +185,7 @@ class FileSink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await self._writer.aclose()
 
     def _troubled(self, trouble: Trouble) -> None:
         notices(self._name, watched=True, notify=self._notify)(trouble)

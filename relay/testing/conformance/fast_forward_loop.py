@@ -2,7 +2,9 @@
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
 
@@ -69,7 +71,10 @@ class _Selector(selectors.DefaultSelector):
 
 
 class LoopClock:
-    """A `relay.clock.Clock` that reads the running loop's time."""
+    """A `relay.clock.Clock` that reads the running loop's time; in a thread, that of the loop that used it last."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def now(self) -> datetime:
         """2026-01-01 00:00 UTC, and the loop's time since its machine was started."""
@@ -77,7 +82,9 @@ class LoopClock:
 
     def monotonic(self) -> float:
         """The loop's time."""
-        return asyncio.get_running_loop().time()
+        with suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time() if self._loop is not None else time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep on the loop."""

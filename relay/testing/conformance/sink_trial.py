@@ -39,6 +39,7 @@ class SinkTrial:
         self._begun = begun
         self._logged = len(bench.log)
         if callable(bind := getattr(sink, "bind", None)):
+            bench.clock.monotonic()
             bind(bench.clock, self.notices.append, "checked")
         self._before = counts_of(sink)
         self._missed = missed_of(sink)

@@ -24,7 +24,7 @@ from relay.events import EVENTS
 from relay.jobs import recall
 from relay.testing import SINK_LAWS, ScriptedFarEnd, check_sink, sample_records
 from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
-from sinks import ConsoleSink, DebugSink, Queued
+from sinks import ConsoleSink, DebugSink, FileSink, Queued
 from tests.testing.conformance.right_sink import CANARY, RightSink
 
 
@@ -42,6 +42,16 @@ def test_the_debug_sink_keeps_the_laws() -> None:
     out = io.StringIO()
     report = check_sink(lambda: DebugSink(out), output=lambda: out.getvalue().encode())
     assert set(WRITTEN) - {"level"} <= set(report.kept)
+
+
+@pytest.mark.parametrize("pretty", [False, True], ids=["json", "pretty"])
+def test_the_file_sink_keeps_the_laws(pretty: bool, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.log"
+    path.touch()
+    report = check_sink(
+        lambda: FileSink(path, format="pretty" if pretty else "json"), output=path.read_bytes, target=str(path)
+    )
+    assert {*WRITTEN, "adds_up", "named"} - {"level"} <= {*report.kept, "strict_json" if pretty else ""}
 
 
 def test_a_console_in_colours_keeps_the_laws(monkeypatch: pytest.MonkeyPatch) -> None:
