@@ -49,6 +49,10 @@ CUT: Final = " characters in all]"
 """How a text ends that was cut."""
 
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_PAIR: Final = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
+
+
 def bounded(text: str, limit: int = TEXT_LIMIT) -> str:
     """*text* as valid Unicode of at most *limit* characters; a cut is marked with how much is missing."""
     text = well_formed(text)
@@ -70,7 +74,15 @@ def within_columns(line: str, columns: int) -> str:
 
 def well_formed(text: str) -> str:
     """*text* with surrogate pairs joined and lone ones replaced: JSON permits both, UTF-8 neither (RFC 8259, 8.2)."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if text.isascii() or _SURROGATE.search(text) is None:
+        return text
+    # A codec does the same and calls an error handler for each surrogate: a microsecond, of a body that may have
+    # millions.
+    return _SURROGATE.sub("\ufffd", _PAIR.sub(_joined, text))
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return chr(0x10000 + ((ord(pair[1]) - 0xD800) << 10) + ord(pair[2]) - 0xDC00)
 
 
 _UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
