@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from relay.journal import Retention as Retention
     from relay.journal import SqliteJournal as SqliteJournal
     from relay.pace import Pace as Pace
+    from relay.relay import Redactor as Redactor
     from relay.relay import Relay as Relay
 else:
     __all__, __getattr__, __dir__ = lazy_exports(
@@ -87,6 +88,6 @@ else:
             "relay.jobs.state": ["Job", "JobState", "Snapshot"],
             "relay.journal": ["Journal", "MemoryJournal", "Retention", "SqliteJournal"],
             "relay.pace": ["Pace"],
-            "relay.relay": ["Relay"],
+            "relay.relay": ["Redactor", "Relay"],
         },
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["INTERRUPTIONS", "Notify", "apart", "describe", "guarded", "interrupts", "notice", "shown"]
+__all__ = ["INTERRUPTIONS", "Notify", "apart", "describe", "guarded", "interrupts", "notice", "redacted", "shown"]
 
 Notify: TypeAlias = Callable[[str], None]
 """Receives a notice about the relay itself, for its operator: one line, about no job."""
@@ -30,6 +30,11 @@ def guarded(notify: Notify) -> Notify:
     Guarding twice does nothing more.
     """
     return notify if isinstance(notify, _Guarded) else _Guarded(notify)
+
+
+def redacted(notify: Notify, redact: Callable[[str], str]) -> Notify:
+    """*notify* with texts that went through *redact*: the error of a client's library may quote a URL's password."""
+    return lambda text: notify(redact(text))
 
 
 class _Guarded:

@@ -1,7 +1,6 @@
 """The relay: its jobs, the pollers that follow them, the sinks that receive records, and its start and its end."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,18 +21,19 @@ from relay.events import Accepted, Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
 from relay.jobs.state import Job, elapsed
 from relay.journal import Journal, MemoryJournal, StoredJob
-from relay.notices import Notify, describe, guarded, notice
+from relay.notices import Notify, guarded, notice, redacted
 from relay.pace import Pace
 from relay.polling.cancellation import Cancellations, shutting_down
 from relay.polling.poller import Poller
-from relay.polling.submission import INTERRUPTED, checked_key, submit_once
+from relay.polling.submission import INTERRUPTED, checked_key, input_digest, submit_once
 from relay.supervision.lifetimes import ENTER_WITHIN, LEAVE_WITHIN, Lifetimes
 from relay.supervision.supervisor import Supervisor, Work, stop
 from relay.text import bounded
 from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Submits, Upstream
 from relay.webhooks import Webhooks
+from relay.wire.redactor import Redactor
 
-__all__ = ["Relay"]
+__all__ = ["Redactor", "Relay"]
 
 MAX_TASK_ID: Final = 256
 MAX_NAME: Final = 64
@@ -47,8 +47,8 @@ class Relay:
 
     An async context manager: entering opens upstreams and sinks and starts polling, leaving ends all of it. A job's
     life hangs on no client. *sinks* are whatever `add_sink` accepts, or `SinkOptions`; one that has a method `exchange`
-    also receives raw exchanges. *paces* says by name when an upstream may be polled, in
-    place of the pace of its adapter. *webhooks* makes the addresses that upstreams call.
+    also receives raw exchanges. *paces* says by name when an upstream may be polled, in place of the pace of its
+    adapter. *webhooks* makes the addresses that upstreams call. *redactor* masks secrets in all that leaves the relay.
     """
 
     def __init__(
@@ -61,13 +61,15 @@ class Relay:
         journal: Journal | None = None,
         clock: Clock | None = None,
         notify: Notify = notice,
+        redactor: Redactor | None = None,
         new_job_id: Callable[[], str] = new_job_id,
         max_running: int = MAX_RUNNING,
         submit_grace: float = SUBMIT_GRACE,
         enter_within: float = ENTER_WITHIN,
         leave_within: float = LEAVE_WITHIN,
     ) -> None:
-        notify = guarded(notify)
+        self.redactor: Redactor = redactor or Redactor()
+        notify = guarded(redacted(notify, self.redactor))
         self.clock: Clock = clock or SystemClock()
         self.journal: Journal = journal or MemoryJournal()
         self.supervisor: Supervisor = Supervisor(self.clock, notify)
@@ -78,6 +80,7 @@ class Relay:
             notify=notify,
             listening=self._listen,
             knows=self.registry.__contains__,
+            redactor=self.redactor,
         )
         self._upkeep = Upkeep(self.bus, self.clock, notify)
         self.upstreams: dict[str, Upstream] = _by_name(upstreams)
@@ -141,7 +144,7 @@ class Relay:
 
     def problems(self) -> list[str]:
         """The present problems of the relay, a sentence each; empty while new work is welcome."""
-        return [*self.bus.problems(), *self.supervisor.problems()]
+        return list(map(self.redactor, [*self.bus.problems(), *self.supervisor.problems()]))
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
@@ -222,7 +225,7 @@ class Relay:
         if not isinstance(where, Submits):
             raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
         key = None if key is None else checked_key(key)
-        digest = _digest(upstream, input)
+        digest = input_digest(upstream, input)
         if key is not None and (known := self.registry.submitted_again(key, digest)) is not None:
             return known
         job = self._accept(Accepted(upstream=upstream), key=key, digest=digest)
@@ -372,13 +375,6 @@ class Relay:
         for name in await stop(self._tasks | self._submissions | self._cancellations.tasks, self._leave_within):
             self._notify(f"{name} did not end within {self._leave_within:g} s, and is left as it is")
         await self._upkeep.settle()
-
-
-def _digest(upstream: str, input: Mapping[str, Any]) -> bytes:
-    try:
-        return hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise UsageError(f"the input cannot be sent as JSON: {describe(error)}") from None
 
 
 async def _at_once(job: Job) -> Job:

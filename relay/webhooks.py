@@ -93,7 +93,7 @@ class Webhooks:
         keys = self._keys.get(upstream)
         key = self._nobody if keys is None else keys.secret()
         mac = hmac.digest(key.encode(), json.dumps(["callback", upstream, job]).encode(), hashlib.sha256)
-        # The prefix lets `relay.upstreams.http.redaction` find it in whatever repeats the address.
+        # The prefix lets `relay.wire.redactor` find it in whatever repeats the address.
         return "cb_" + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
     def _is_new(self, call: tuple[str, str, str], now: int) -> bool:

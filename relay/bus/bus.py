@@ -20,6 +20,8 @@ from relay.events import Event, Exchange, Record
 from relay.jobs.state import Job, JobState
 from relay.journal.base import Journal
 from relay.notices import INTERRUPTIONS, Notify, describe, guarded, notice
+from relay.wire.event_redaction import redact_event, redact_exchange
+from relay.wire.redactor import Redactor
 
 __all__ = ["REPLAY_SLICE", "Bus"]
 
@@ -31,7 +33,8 @@ class Bus:
     """One signal for all jobs. *listening* is called with whether anybody receives raw exchanges, when that may change.
 
     *knows* says whether a job may be published for: on the bus of a relay, if it is in the registry. A bus without
-    *knows* accepts any job, and its user sees to it that no two have one id.
+    *knows* accepts any job, and its user sees to it that no two have one id. *redactor* masks what is secret in each
+    event and exchange before anything else is done with it: the journal does not have it either.
 
     Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
@@ -45,11 +48,13 @@ class Bus:
         notify: Notify = notice,
         listening: Callable[[bool], object] = bool,
         knows: Callable[[Job], bool] | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.journal = journal
         self._clock = clock or SystemClock()
         self._notify = guarded(notify)
         self._knows = knows
+        self._redactor = redactor
         self._listening = listening
         self._records = OrderedSignal()
         self._exchanges = OrderedSignal()
@@ -119,7 +124,7 @@ class Bus:
         if (state := self._writer.pending.state(job)).ended:
             raise UsageError(f"{job.id} has ended; nothing can follow its {state.status!r} record")
         self._check_known(job)
-        record = self._writer.append(job, event, answered=answered)
+        record = self._writer.append(job, self._redacted(event), answered=answered)
         self._commits.appended()
         return record
 
@@ -134,7 +139,7 @@ class Bus:
         self._check_known(job)
         if self._writer.problem is not None:
             raise unavailable()
-        record = self._writer.append(job, event, key=None if key is None else (key, digest), first=True)
+        record = self._writer.append(job, self._redacted(event), key=None if key is None else (key, digest), first=True)
         self._commits.flush()
         if self._writer.pending.withdraw(job):
             raise unavailable()
@@ -153,6 +158,8 @@ class Bus:
     def publish_exchange(self, exchange: Exchange) -> None:
         """Send a raw exchange to its listeners. It is not kept, and is no record of any job."""
         self._check_thread()
+        if self._redactor is not None:
+            exchange = redact_exchange(exchange, self._redactor)
         _reraise(self._send(self._exchanges, None, exchange=exchange))
 
     def subscribe(
@@ -305,6 +312,9 @@ class Bus:
             del topic.subscriptions[subscription]
             if not topic.subscriptions:
                 del self._topics[job]
+
+    def _redacted(self, event: Event) -> Event:
+        return event if self._redactor is None else redact_event(event, self._redactor)
 
     def _check_publisher(self) -> None:
         self._check_thread()

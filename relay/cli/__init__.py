@@ -1,26 +1,24 @@
 """The command line. A command is imported when it is run, so that help is printed at once."""
 
 import errno
-import logging
-import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Final, TextIO, cast
+from typing import Final, cast
 
 import click
 
 from relay import RelayError
 from relay.cli.packages import check_packages
-from relay.text import inert
+from relay.cli.stderr import diagnostics, drop, say, say_traceback
 
 __all__ = ["INTERRUPTED", "main", "say"]
 
 USAGE: Final = 2
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 INTERRUPTED: Final = 130
+FAULT: Final = 1
 
 _COMMANDS: Final = {
     "demo": ("relay.cli.demo", "Show jobs on a scripted upstream, in the console and on a page."),
@@ -79,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A user's mistake is one line on stderr, and status 2. Ctrl-C is 130, unless a command states another.
     """
-    with _notices():
+    with diagnostics():
         try:
             return _relay.main(argv, prog_name="relay", standalone_mode=False) or 0
         except click.UsageError as error:
@@ -93,39 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
         except OSError as error:
             if error.errno not in _UNWRITABLE or error.filename is not None:
-                raise
+                return _failed(error)
             say(f"standard output cannot be written: {error.strerror}; send it elsewhere")
-            _drop(sys.stdout)
+            drop(sys.stdout)
+        except Exception as error:
+            return _failed(error)
         return USAGE
 
 
-def say(message: str) -> None:
-    """Print *message* as one line on stderr: standard output is for records. The reader may have gone."""
-    try:
-        click.echo(f"relay: {inert(' '.join(message.split()))}", err=True)
-    except OSError:
-        _drop(sys.stderr)
-
-
-def _drop(output: TextIO) -> None:
-    """Let nothing more of *output* fail: Python flushes its buffer at the end, and a failure there is status 120."""
-    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), output.fileno())
-
-
-class _ToStderr(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
-        if record.exc_info:
-            click.echo(logging.Formatter().formatException(record.exc_info), err=True)
-
-
-@contextmanager
-def _notices() -> Generator[None]:
-    """Print the relay's notices to its operator."""
-    logger, handler = logging.getLogger("relay"), _ToStderr()
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
+def _failed(error: Exception) -> int:
+    """Report a fault of the relay's own, as Python would, but without secrets."""
+    say_traceback(error)
+    return FAULT

@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, cast
@@ -16,21 +16,20 @@ from relay import ConfigError, Journal, MemoryJournal, Pace, Relay, SinkOptions,
 from relay.attachments.adapt import as_sink
 from relay.attachments.options import check_options
 from relay.cli.options import LogFormat
+from relay.cli.redaction import redactor_of, secrets_in
 from relay.clock import Clock, SystemClock
 from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
 from relay.events import Status
-from relay.notices import Notify, notice
 from relay.pace import MIN_DELAY
 from relay.secret import NO_SECRET, Secret
 from relay.upstreams import Upstream
-from relay.upstreams.http.redaction import Redactor
 from relay.upstreams.registry import adapter
 from relay.upstreams.settings import UpstreamSettings, WebhookUpstreamSettings, default_of
 from relay.webhooks import WebhookKeys, Webhooks
+from relay.wire.redactor import Redactor
 from sinks.kinds import SINK_KINDS, SinkSettings, make_sink
 
 __all__ = [
-    "build_notify",
     "build_pace",
     "build_relay",
     "build_sink",
@@ -38,7 +37,6 @@ __all__ = [
     "build_upstream",
     "build_webhooks",
     "import_from_here",
-    "secrets_in",
 ]
 
 
@@ -67,7 +65,7 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
         journal=_build_journal(settings.journal),
         clock=clock,
         max_running=settings.server.max_jobs,
-        notify=build_notify(settings),
+        redactor=redactor_of(settings),
     )
 
 
@@ -75,12 +73,6 @@ def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list
     """The sinks that *settings* name, or a console where they name none. Raises ConfigError."""
     configured = settings.sinks or (ConfiguredSink(settings=SINK_KINDS["console"]()),)
     return [build_sink(sink, log_format) for sink in configured]
-
-
-def build_notify(settings: Settings) -> Notify:
-    """What notices go to: the log, without the secrets of sinks, which may be in what a sink raises."""
-    redactor = Redactor(secret.reveal() for secret in secrets_in(settings.sinks))
-    return lambda text: notice(redactor(text))
 
 
 def build_webhooks(settings: Settings, clock: Clock) -> Webhooks | None:
@@ -207,25 +199,6 @@ def _revealed(value: object) -> Any:
             return [_revealed(inner) for inner in cast("Sequence[Any]", value)]
         case _:
             return value
-
-
-def secrets_in(value: object) -> Iterator[Secret]:
-    """Every secret in *value*: settings, or a part of them."""
-    match value:
-        case Secret():
-            if value is not NO_SECRET:
-                yield value
-        case dict():
-            for inner in cast("dict[str, Any]", value).values():
-                yield from secrets_in(inner)
-        case list() | tuple():
-            for inner in cast("Sequence[Any]", value):
-                yield from secrets_in(inner)
-        case Struct():
-            for key in value.__struct_fields__:
-                yield from secrets_in(getattr(value, key))
-        case _:
-            pass
 
 
 def _imported(target: str) -> Any:

@@ -16,9 +16,10 @@ import click
 
 from relay import ConfigError, Exchange, RelayError, UpstreamError
 from relay.cli import INTERRUPTED
-from relay.cli.build import build_pace, build_upstream, import_from_here, secrets_in
+from relay.cli.build import build_pace, build_upstream, import_from_here
 from relay.cli.options import config_option, settings_from
 from relay.cli.readiness import examine
+from relay.cli.redaction import redactor_of, secrets_in
 from relay.cli.report import Report, counted, cut, named
 from relay.cli.serving import run
 from relay.clock import SystemClock
@@ -29,7 +30,6 @@ from relay.text import brief, in_passing
 from relay.upstreams import Declared, FetchesResults, Submits, Upstream
 from relay.upstreams.base import polls_each_task
 from relay.upstreams.declared.readings import Finding
-from relay.upstreams.http.redaction import Redactor
 from relay.upstreams.settings import UpstreamSettings
 
 __all__ = ["doctor"]
@@ -89,7 +89,7 @@ async def _examine(
     notices: Sequence[str],
     stop: asyncio.Event,
 ) -> int:
-    report = Report(Redactor(secret.reveal() for secret in secrets_in(settings)))
+    report = Report(redactor_of(settings))
     adapters = [(one, build_upstream(one, SystemClock()), build_pace(one)) for one in chosen]
     upstreams, sinks = counted(len(settings.upstreams), "upstream"), counted(len(settings.sinks) or 1, "sink")
     report.row("configuration", f"{upstreams}, {sinks}")

@@ -9,9 +9,10 @@ import click
 
 from relay import ConfigError, Done, Relay
 from relay.cli import INTERRUPTED
-from relay.cli.build import build_notify, build_pace, build_sinks, build_upstream, import_from_here
+from relay.cli.build import build_pace, build_sinks, build_upstream, import_from_here
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, settings_from
+from relay.cli.redaction import redactor_of
 from relay.cli.serving import ended, first_of, reopening, run
 from relay.clock import SystemClock
 from relay.config.settings import Settings
@@ -54,7 +55,7 @@ async def _follow(settings: Settings, upstream: UpstreamSettings, task: str, sto
         sinks=build_sinks(settings),
         paces={upstream.name: build_pace(upstream)},
         clock=clock,
-        notify=build_notify(settings),
+        redactor=redactor_of(settings),
     )
     async with relay:
         job = relay.follow(upstream.name, task)

@@ -9,6 +9,8 @@ import click
 
 from relay.cli import say
 from relay.cli.decorators import OptionDecorator
+from relay.cli.redaction import redactor_of
+from relay.cli.stderr import hide
 from relay.config import load, passed_over
 from relay.config.settings import Settings
 
@@ -77,10 +79,12 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
 def settings_from(config: Path | None, environ: Mapping[str, str], *, notify: Callable[[str], None] = say) -> Settings:
     """The settings in *config*, or in the current directory's relay.toml where there is one.
 
-    Variables of *environ* that an orchestrator has injected are one line to *notify*.
+    From then on, the secrets in it are masked on standard error. Variables of *environ* that an orchestrator has
+    injected are one line to *notify*.
     """
     default = Path("relay.toml")
     settings = load_settings(config if config is not None else default if default.exists() else None, environ)
+    hide(redactor_of(settings))
     if (line := about_services(environ)) is not None:
         notify(line)
     return settings

@@ -12,9 +12,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from relay import ConfigError, JournalError, UsageError
-from relay.cli.build import build_sink, build_upstream, build_webhooks, secrets_in
+from relay.cli.build import build_sink, build_upstream, build_webhooks
 from relay.cli.fd_limit import fd_shortage
 from relay.cli.packages import shared_packages
+from relay.cli.redaction import secrets_in
 from relay.cli.report import Report, counted
 from relay.cli.serving import listening
 from relay.clock import SystemClock

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from relay.text import bounded, inert
-from relay.upstreams.http.redaction import Redactor
+from relay.wire.redactor import Redactor
 
 __all__ = ["Report", "counted", "cut", "named"]
 

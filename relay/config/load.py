@@ -21,6 +21,7 @@ from relay.config.settings import (
     GatewaySettings,
     JournalSettings,
     LevelSettings,
+    RedactSettings,
     ServerSettings,
     Settings,
 )
@@ -156,8 +157,9 @@ def _settings(
     upstreams = tuple(_upstream(table, where, secret) for where, table in _tables(document, "upstreams", at))
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
+    redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
-    return Settings(server=server, journal=journal, gateway=gateway, upstreams=upstreams, sinks=sinks)
+    return Settings(server=server, journal=journal, gateway=gateway, redact=redact, upstreams=upstreams, sinks=sinks)
 
 
 def _check_journal(journal: JournalSettings) -> None:
@@ -217,6 +219,18 @@ def _sink_of_kind(
     level = read_table(LevelSettings, {"level": rest.pop("level", "debug")}, where, secret).level
     options = {key: secret.within(value, f"{where} {key}") for key, value in rest.items()}
     return CustomSinkSettings(target=kind, level=level, options=options)
+
+
+def _redact(table: object, where: str, secret: ReadSecret) -> RedactSettings:
+    settings = read_table(RedactSettings, table, where, secret)
+    for number, pattern in enumerate(settings.patterns, 1):
+        try:
+            matches_all = re.compile(pattern).search("") is not None
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConfigError(f"{where} patterns: number {number} is no regular expression ({error})") from None
+        if matches_all:
+            raise ConfigError(f"{where} patterns: number {number} matches an empty text, so it would mask everything")
+    return settings
 
 
 def _gateway(table: object, where: str, secret: ReadSecret, upstreams: tuple[UpstreamSettings, ...]) -> GatewaySettings:

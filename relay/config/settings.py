@@ -18,6 +18,7 @@ __all__ = [
     "JournalSettings",
     "LevelSettings",
     "Reasoning",
+    "RedactSettings",
     "ServerSettings",
     "Settings",
 ]
@@ -148,11 +149,24 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     allow_private: Flag = False
 
 
+class RedactSettings(Struct, frozen=True, kw_only=True):
+    """The parts of texts that are masked wherever they leave the relay, besides known secrets.
+
+    *patterns* are regular expressions; the first group of each is masked, or all that it matches if it has none.
+    """
+
+    patterns: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=1_000)], ...],
+        Meta(max_length=100, description="a list of up to 100 regular expressions"),
+    ] = ()
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that is configured. The settings of a sink are those of its kind, or CustomSinkSettings."""
 
     server: ServerSettings = ServerSettings()
     journal: JournalSettings = JournalSettings()
     gateway: GatewaySettings = GatewaySettings()
+    redact: RedactSettings = RedactSettings()
     upstreams: tuple[UpstreamSettings, ...] = ()
     sinks: tuple[ConfiguredSink, ...] = ()

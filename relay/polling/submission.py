@@ -1,16 +1,19 @@
 """A submission: sent once, and never repeated by itself, since it may cost money; and how a failed one ends its job."""
 
+import hashlib
 from asyncio import current_task
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from relay.errors import UpstreamError, UsageError
 from relay.events import Failed, FailureKind
-from relay.notices import Notify, interrupts, shown
+from relay.notices import Notify, describe, interrupts, shown
 from relay.text import TEXT_LIMIT, bounded, inert
 from relay.upstreams.base import AcceptsWebhook, Submits
 
-__all__ = ["INTERRUPTED", "checked_key", "submit_once"]
+__all__ = ["INTERRUPTED", "checked_key", "input_digest", "submit_once"]
 
 MAX_KEY: Final = 255
 
@@ -45,6 +48,14 @@ def checked_key(key: str) -> str:
     if not (1 <= len(key) <= MAX_KEY and inert(key) == key):
         raise UsageError(f"an Idempotency-Key has 1 to {MAX_KEY} characters that print, in UTF-8")
     return key
+
+
+def input_digest(upstream: str, input: Mapping[str, Any]) -> bytes:
+    """The digest of a submission, whatever the order of its keys. Raises UsageError for what JSON cannot hold."""
+    try:
+        return hashlib.sha256(msgspec.json.encode([upstream, input], order="deterministic")).digest()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(f"the input cannot be sent as JSON: {describe(error)}") from None
 
 
 def _checked_task(task: object) -> str | Failed:

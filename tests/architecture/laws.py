@@ -118,6 +118,7 @@ LAW: Final = {
             "relay.text",
             "relay.upstreams.base",
             "relay.webhooks",
+            "relay.wire",
         }
     ),
     "relay.upstreams.declared": frozenset(
@@ -326,7 +327,6 @@ LAW: Final = {
             "relay.upstreams",
             "relay.upstreams.base",
             "relay.upstreams.declared",
-            "relay.upstreams.http",
             "relay.upstreams.registry",
             "relay.upstreams.settings",
             "relay.webhooks",

@@ -25,6 +25,7 @@ from relay.config.settings import (
     GatewayModel,
     GatewaySettings,
     JournalSettings,
+    RedactSettings,
     ServerSettings,
 )
 from relay.events import EVENTS, Position
@@ -174,6 +175,7 @@ TABLES: list[tuple[str, str, type[Any]]] = [
     ("configuration", "## [journal]", JournalSettings),
     ("configuration", "## [gateway]", GatewaySettings),
     ("configuration", "## [gateway.models]", GatewayModel),
+    ("configuration", "## [redact]", RedactSettings),
     ("configuration", "### pace", PaceSettings),
     ("configuration", "### webhook", WebhookSettings),
     *((f"upstreams/{kind}", "## Keys", settings) for kind, settings in UPSTREAM_KINDS.items()),

@@ -22,6 +22,7 @@ from relay import (
 )
 from relay.notices import interrupts
 from relay.text import bounded
+from web.app_keys import RELAY
 from web.request_failures import FAILURES
 
 __all__ = ["DETAIL_LIMIT", "ERROR_FORMAT", "ErrorFormat", "RequestError", "problem_response", "problems"]
@@ -84,7 +85,8 @@ async def problems(request: Request, handler: Handler) -> StreamResponse:
         return respond(RequestError(HTTPStatus(error.status), _detail(request, error), _kept(error)))
     except RelayError as error:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        return respond(RequestError(status, str(error), _retry_after(error, status)))
+        detail = request.app[RELAY].redactor(str(error))
+        return respond(RequestError(status, detail, _retry_after(error, status)))
     except BaseException as error:
         if interrupts(error, asyncio.current_task()):
             raise

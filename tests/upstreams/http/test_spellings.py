@@ -18,7 +18,7 @@ from relay.upstreams import Declared, Sora
 from relay.upstreams.declared.declaration import PollRequest, SubmitRequest
 from relay.upstreams.http.client import HttpClient
 from relay.upstreams.http.redaction import Redactor, carries_a_secret, redact, redacted_headers
-from relay.upstreams.http.spellings import RUN, decoded
+from relay.wire.spellings import RUN, decoded
 from tests.upstreams.stub import Stub, reply
 
 TOKEN = "sk/7Q+=tok_en-&\"'\\%41~x9"
