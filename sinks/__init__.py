@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sinks.file import FileKeep as FileKeep
     from sinks.file import FileRotation as FileRotation
     from sinks.file import FileSink as FileSink
+    from sinks.nats import NatsSink as NatsSink
+    from sinks.postgres import PostgresSink as PostgresSink
+    from sinks.redis import RedisSink as RedisSink
     from sinks.sse import HEARTBEAT as HEARTBEAT
     from sinks.sse import frame as frame
     from sinks.sse import notice_frame as notice_frame
@@ -28,6 +31,9 @@ else:
             "sinks.console": ["ConsoleSink"],
             "sinks.debug": ["DebugSink"],
             "sinks.file": ["FileKeep", "FileRotation", "FileSink"],
+            "sinks.nats": ["NatsSink"],
+            "sinks.postgres": ["PostgresSink"],
+            "sinks.redis": ["RedisSink"],
             "sinks.sse": ["HEARTBEAT", "frame", "notice_frame"],
             "sinks.webhook": ["WebhookSink"],
         },

@@ -14,6 +14,9 @@ __all__ = ["SINKS", "SINK_KINDS", "SinkSettings", "make_sink", "sink_class"]
 SINKS: Final = {
     "console": "sinks.console:ConsoleSink",
     "debug": "sinks.debug:DebugSink",
+    "nats": "sinks.nats:NatsSink",
+    "postgres": "sinks.postgres:PostgresSink",
+    "redis": "sinks.redis:RedisSink",
     "webhook": "sinks.webhook:WebhookSink",
     "file": "sinks.file:FileSink",
 }

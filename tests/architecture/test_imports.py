@@ -39,7 +39,9 @@ HOMES = {
     "uvloop": ("relay/cli/loops.py",),
     "prometheus_client": ("web/",),
     "sqlite3": ("relay/journal/",),
-    "redis": ("relay/journal/",),
+    "asyncpg": ("sinks/postgres.py",),
+    "nats": ("sinks/nats.py",),
+    "redis": ("relay/journal/", "sinks/redis.py"),
     "standardwebhooks": ("sinks/_signing.py",),
     "yarl": (
         *("relay/upstreams/http/downloads.py", "relay/upstreams/http/pooled_get.py"),

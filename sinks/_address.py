@@ -1,0 +1,100 @@
+"""Addresses of servers, which are secrets: read and checked here, and shown without user, password and options."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from msgspec import Struct
+
+from relay.errors import ConfigError
+from relay.text import bounded, inert
+
+__all__ = ["Address", "read_address"]
+
+MESSAGE_LIMIT: Final = 200
+"""The most characters of a server's own words in a notice."""
+
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+
+
+class Address(Struct, frozen=True, repr_omit_defaults=True):
+    """A URL in its parts. *hosts* are host and port; without any, *path* is that of a socket of this machine.
+
+    It holds a password: its repr, and what an f-string shows of it, do not.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    path: str
+    user: str
+    password: str
+    options: Mapping[str, str]
+    url: str
+    secrets: frozenset[str]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{host}:{port}" for host, port in self.hosts) or self.path or "this machine"
+
+    def __repr__(self) -> str:
+        return f"Address({self})"
+
+    def without_secrets(self, words: object) -> str:
+        """*words* of a client or a server as one bounded line that only prints, with the secrets of the URL masked."""
+        text = str(words)
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return bounded(inert(text.strip()), MESSAGE_LIMIT)
+
+
+def read_address(url: str, schemes: Mapping[str, int | None], *, options: Collection[str] = ()) -> Address:
+    """*url* in its parts; *schemes* are those that it may have, each with its default port, None for a socket's path.
+
+    *options* are the keys that its query may have. Several hosts are separated by commas.
+
+    Raises ConfigError, which says what is wrong and repeats no part of *url*.
+    """
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ConfigError("url has white space in it; write it as %20, or leave it out")
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=32)
+    except ValueError:
+        raise ConfigError(f"url is no address; it should look like {_example(schemes)}") from None
+    if parts.scheme not in schemes:
+        raise ConfigError(f"url begins with none of {', '.join(f'{scheme}://' for scheme in schemes)}")
+    if parts.fragment:
+        raise ConfigError("url has a '#' in it; write it as %23 where it belongs to the password")
+    if any(key not in options for key, _ in query):
+        known = f"only {', '.join(sorted(options))}" if options else "none"
+        raise ConfigError(f"url has an option behind '?' that is not known; {known} may be there")
+    userinfo, _, names = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    port = schemes[parts.scheme]
+    written = password or user  # a user alone may be a token, as it is for NATS
+    return Address(
+        scheme=parts.scheme,
+        hosts=tuple(_hosts(names.split(",") if names else [], port)) if port is not None else (),
+        path=unquote(parts.path),
+        user=unquote(user),
+        password=unquote(password),
+        options=dict(query),
+        url=url,
+        secrets=frozenset(filter(None, (url, written, unquote(written)))),
+    )
+
+
+def _hosts(names: Iterable[str], default: int) -> Iterable[tuple[str, int]]:
+    for name in names:
+        match = _HOST.fullmatch(name)
+        if match is None or (match[1] is not None and not 0 < int(match[1]) < 65536):
+            raise ConfigError(
+                "url has a host or port that cannot be one; characters such as '/', '@' and '#' in a password are"
+                " written as %2F, %40 and %23"
+            )
+        host = name.rpartition(":")[0] if match[1] else name
+        yield host.strip("[]"), int(match[1] or default)
+
+
+def _example(schemes: Iterable[str]) -> str:
+    return f"{next(iter(schemes))}://USER:PASSWORD@HOST"
