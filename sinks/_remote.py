@@ -57,12 +57,13 @@ class RemoteSettings(Struct, frozen=True, kw_only=True):
 
     kind: ClassVar[str]
 
-    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+    url: Secret
     batch: Annotated[int, Meta(ge=1, le=10_000, description="a number of records from 1 to 10000")] = BATCH
     linger: Annotated[float, Meta(ge=0, le=60, description=f"{_DURATION}, from 0 to 60 s")] = LINGER
     timeout: Annotated[float, Meta(ge=0.1, le=300, description=f"{_DURATION}, from 0.1 s to 5 minutes")] = TIMEOUT
     capacity: Annotated[int, Meta(ge=1, le=1_000_000, description="a number of records from 1 to 1000000")] = CAPACITY
     on_full: Annotated[OnFull, Meta(description="one of drop-oldest, drop-newest, coalesce, close")] = "drop-oldest"
+    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
 
 
 class QueueOptions(TypedDict, total=False):

@@ -58,7 +58,6 @@ class NatsSettings(RemoteSettings, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "nats"
 
-    url: Secret
     subject: Annotated[
         str,
         Meta(pattern=rf"^{_TOKENS}$", max_length=200, description='words of letters, digits, "_" and "-", with dots'),

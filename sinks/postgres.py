@@ -67,7 +67,6 @@ class PostgresSettings(RemoteSettings, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "postgres"
 
-    url: Secret
     table: Annotated[
         str,
         Meta(pattern=f"^{_TABLE_NAME}$", description=_TABLE_WORDS),

@@ -50,7 +50,6 @@ class RedisSettings(RemoteSettings, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "redis"
 
-    url: Secret
     stream: Annotated[str, Meta(min_length=1, max_length=200, description="a key, of at most 200 characters")] = STREAM
     maxlen: Annotated[int, Meta(ge=1, le=10**9, description="a number of entries from 1 on")] = MAXLEN
     keep: Duration = KEEP

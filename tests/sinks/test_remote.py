@@ -14,6 +14,7 @@ from relay.testing import check_sink, sample_records
 from sinks import NatsSink, PostgresSink, RedisSink
 from sinks._address import read_address
 from sinks.kinds import SINK_KINDS, make_sink, sink_class
+from sinks.postgres import SCHEMA
 
 CANARY = "c4n4ry"
 KINDS: dict[str, tuple[Any, str]] = {
@@ -171,3 +172,10 @@ def test_an_address_has_its_parts_decoded_and_a_default_port() -> None:
 
     assert (address.user, address.password, address.path) == ("ann", "p/w", "/x y")
     assert (address.hosts, dict(address.options)) == ((("a", 5432), ("::1", 7)), {"sslmode": "require"})
+
+
+PAGES = Path(__file__).parents[2] / "docs/reference/sinks"
+
+
+def test_the_page_of_postgres_has_the_schema_as_it_is() -> None:
+    assert f"```sql\n{SCHEMA}```\n" in (PAGES / "postgres.md").read_text("utf-8")
