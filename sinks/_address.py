@@ -47,10 +47,13 @@ class Address(Struct, frozen=True, repr_omit_defaults=True):
         return bounded(inert(text.strip()), MESSAGE_LIMIT)
 
 
-def read_address(url: str, schemes: Mapping[str, int | None], *, options: Collection[str] = ()) -> Address:
+def read_address(
+    url: str, schemes: Mapping[str, int | None], *, options: Collection[str] = (), token: bool = False
+) -> Address:
     """*url* in its parts; *schemes* are those that it may have, each with its default port, None for a socket's path.
 
-    *options* are the keys that its query may have. Several hosts are separated by commas.
+    *options* are the keys that its query may have. With *token*, a user without a password is one, and as secret.
+    Several hosts are separated by commas.
 
     Raises ConfigError, which says what is wrong and repeats no part of *url*.
     """
@@ -71,7 +74,7 @@ def read_address(url: str, schemes: Mapping[str, int | None], *, options: Collec
     userinfo, _, names = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
     port = schemes[parts.scheme]
-    written = password or user  # a user alone may be a token, as it is for NATS
+    written = password or (user if token else "")
     return Address(
         scheme=parts.scheme,
         hosts=tuple(_hosts(names.split(",") if names else [], port)) if port is not None else (),

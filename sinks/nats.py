@@ -246,7 +246,7 @@ def _abort(client: Any) -> None:
 
 def _read(url: str) -> Address:
     """The address of all servers; the client reads from the URL which user and password each has."""
-    addresses = [read_address(one, SCHEMES) for one in url.split(",")]
+    addresses = [read_address(one, SCHEMES, token=True) for one in url.split(",")]
     if not all(address.hosts for address in addresses):
         raise ConfigError("url has no host; it should look like nats://USER:PASSWORD@HOST")
     return replace(

@@ -43,7 +43,7 @@ class Far(Protocol):
     """Bytes to which the server answers once it has stored a batch."""
 
     def sink(self, port: int, **options: Any) -> RemoteSink[Any]: ...
-    async def stored(self) -> list[Stored]: ...
+    async def stored(self, epoch: str = EPOCH) -> list[Stored]: ...
 
 
 class RedisFar:
@@ -66,8 +66,8 @@ class RedisFar:
         async with client:
             return await client.execute_command(*command)
 
-    async def stored(self) -> list[Stored]:
-        entries = await self.call("XRANGE", f"{self.stream}:{EPOCH}", "-", "+")
+    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
+        entries = await self.call("XRANGE", f"{self.stream}:{epoch}", "-", "+")
         return [
             Stored(int(id.partition(b"-")[0]), int(fields.get(b"skipped", 0)), fields[b"record"])
             for id, fields in entries
@@ -103,8 +103,9 @@ class PostgresFar:
         finally:
             await connection.close()
 
-    async def stored(self) -> list[Stored]:
-        rows = await self.call(f'SELECT "offset", skipped, record FROM {self.table} ORDER BY "offset"')  # noqa: S608
+    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
+        where = f"WHERE epoch = '{epoch}'"
+        rows = await self.call(f'SELECT "offset", skipped, record FROM {self.table} {where} ORDER BY "offset"')  # noqa: S608
         return [Stored(row["offset"], row["skipped"], row["record"].encode()) for row in rows]
 
 
@@ -139,7 +140,7 @@ class NatsFar:
         found: list[Any] = await self.with_stream(read)
         return found
 
-    async def stored(self) -> list[Stored]:
+    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
         return [
             Stored(
                 int(message.headers["Nats-Msg-Id"].rpartition("-")[2]),
@@ -147,6 +148,7 @@ class NatsFar:
                 message.data,
             )
             for message in await self.messages()
+            if message.headers["Nats-Msg-Id"].startswith(f"{epoch}-")
         ]
 
 

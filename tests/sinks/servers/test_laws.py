@@ -1,15 +1,17 @@
 """Laws of every sink that writes to a server, with the real one: each record once, and in order, whatever happens."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay.events import Record
+from relay import Job, Relay, SinkOptions, SqliteJournal
+from relay.events import Log, Record
 from relay.queue import Counts
 from relay.testing import sample_records
 from relay.testing.conformance.samples import hostile_records
-from tests.sinks.servers.far import FARS, Far, Stored, progress, quick
+from tests.sinks.servers.far import FARS, Far, Notices, Stored, progress, quick
 from tests.sinks.servers.wire import Wire
 
 pytestmark = [pytest.mark.server, pytest.mark.parametrize("far", FARS.values(), indirect=True)]
@@ -201,3 +203,31 @@ def _at(record: Record, number: int) -> Record:
     from msgspec.structs import replace
 
     return replace(record, position=progress([number])[0].position)
+
+
+async def test_a_durable_sink_goes_on_in_the_journal_when_relay_and_server_come_back(
+    far: Far, wire: Wire, tmp_path: Path
+) -> None:
+    written: list[Record] = []
+
+    async def play(lines: int, *, drained: bool) -> None:
+        sink = far.sink(wire.port, linger=0.0)
+        notices = Notices(sink)
+        journal = SqliteJournal(tmp_path / "relay.db")
+        options = SinkOptions(sink=sink, name="archive", types=["log"], durable=True)
+        async with Relay([], sinks=[options], journal=journal, notify=notices) as relay:
+            job = relay.registry.add(Job(f"job_{lines}"))
+            for line in range(lines):
+                written.append(relay.bus.publish(job, Log(line=f"{line} of {lines}")))
+            await (notices.stored(len(written) - stored) if drained else notices.one_with("failed"))
+
+    stored = 0
+    await play(5, drained=True)
+    stored = 5
+    far.server.kill()
+    await play(3, drained=False)
+    await asyncio.to_thread(far.server.start)
+    await play(2, drained=True)
+
+    assert [row.json for row in await far.stored(written[0].position.epoch)] == [record.json for record in written]
+    assert len({record.position for record in written}) == 10

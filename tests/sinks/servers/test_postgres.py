@@ -106,3 +106,19 @@ async def test_what_the_server_says_of_a_role_is_reported(far: PostgresFar, wire
 
     assert f'127.0.0.1:{wire.port}: role "nobody" does not exist (SQLSTATE 28000)' in failed
     assert "c4n4ry" not in f"{notices.texts} {sink!r}"
+
+
+async def test_a_role_that_may_insert_and_select_is_enough(far: PostgresFar, wire: Wire) -> None:
+    await far.run(f"{schema(far.table)} CREATE ROLE least LOGIN; GRANT INSERT, SELECT ON {far.table} TO least")
+    records = progress(range(1, 4))
+
+    for _ in range(2):
+        url = f"postgresql://least@127.0.0.1:{wire.port}/postgres?sslmode=disable"
+        sink = PostgresSink(url, table=far.table)
+        notices = quick(sink)
+        async with sink:
+            for record in records:
+                sink(record)
+        assert (notices.texts, sink.counts()) == ([], Counts(delivered=3))
+
+    assert len(await far.stored()) == 3

@@ -1,5 +1,6 @@
 """The Redis sink alone: its streams, their bounds, and what the server has to say."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,19 @@ async def test_entries_can_be_read_by_a_group_of_consumers(far: RedisFar, wire: 
     read: Any = await far.call("XREADGROUP", "GROUP", "workers", "me", "STREAMS", key, ">")
     [[_, entries]] = read.items() if isinstance(read, dict) else read
     assert len(entries) == 3
+
+
+async def test_the_rights_that_the_page_names_are_enough(far: RedisFar, wire: Wire) -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/sinks/redis.md").read_text("utf-8")
+    named = re.findall(r"`([A-Z]+)`", page.partition("needs the commands")[2].partition("\n")[0])
+    rights = [f"+{command.lower()}" for command in named]
+    await far.call("ACL", "SETUSER", "least", "reset", "on", ">made-up", f"~{far.stream}:*", *rights)
+    records = progress(range(1, 4))
+
+    for _ in range(2):  # the second time, the entries are looked up
+        sink = RedisSink(f"redis://least:made-up@127.0.0.1:{wire.port}", stream=far.stream)
+        notices = quick(sink)
+        async with sink:
+            for record in records:
+                sink(record)
+        assert (notices.texts, sink.counts()) == ([], Counts(delivered=3))
