@@ -16,6 +16,7 @@ PARTS: Final[Mapping[str, str]] = {
     "stuck": "tests.bench.stuck",
     "cycles": "tests.bench.cycles",
     "chat": "tests.bench.chat",
+    "isolation": "tests.bench.isolation",
     "console": "tests.bench.console",
     "webhook": "tests.bench.webhook",
     "startup": "tests.bench.startup",
