@@ -123,7 +123,7 @@ class Attachments:
     def _name(self, options: SinkOptions) -> str:
         used = [attached.name for attached in self._attached]
         if options.name is None:
-            return unique_name(options.sink, used)
+            return unique_name(name_of(options.sink), used)
         if options.name in used:
             raise UsageError(f"there is a sink called {options.name!r} already; give each a name of its own")
         return options.name

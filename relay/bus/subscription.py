@@ -201,8 +201,7 @@ def name_of(sink: object) -> str:
     return name if isinstance(name, str) and name else type(sink).__qualname__
 
 
-def unique_name(sink: object, used: Collection[str]) -> str:
-    """The name of *sink*; with a number behind it if that is one of *used*: `K`, `K-2`, `K-3`."""
-    name = name_of(sink)
+def unique_name(name: str, used: Collection[str]) -> str:
+    """*name*; with a number behind it if that is one of *used*: `K`, `K-2`, `K-3`."""
     numbered = (f"{name}-{number}" for number in count(2))
     return name if name not in used else next(other for other in numbered if other not in used)

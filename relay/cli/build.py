@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, cast
@@ -12,9 +12,10 @@ from typing import Any, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay import ConfigError, Journal, MemoryJournal, Pace, Relay, SinkOptions, UsageError
+from relay import ConfigError, Journal, MemoryJournal, Pace, Record, Relay, SinkOptions, UsageError
 from relay.attachments.adapt import as_sink
 from relay.attachments.options import check_options
+from relay.bus.subscription import unique_name
 from relay.cli.options import LogFormat
 from relay.cli.redaction import redactor_of, secrets_in
 from relay.clock import Clock, SystemClock
@@ -70,9 +71,22 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
 
 
 def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list[SinkOptions]:
-    """The sinks that *settings* name, or a console where they name none. Raises ConfigError."""
+    """The sinks that *settings* name, or a console where they name none. Raises ConfigError.
+
+    Without a name of its own, a sink of the box is called by its kind: `console`, `console-2`.
+    """
     configured = settings.sinks or (ConfiguredSink(settings=SINK_KINDS["console"]()),)
-    return [build_sink(sink, log_format) for sink in configured]
+    used = [sink.attached.name for sink in configured if sink.attached.name is not None]
+    if twice := [name for name in used if used.count(name) > 1]:
+        raise ConfigError(f"two [[sinks]] are called {twice[0]!r}; give each a name of its own")
+    built: list[SinkOptions] = []
+    for sink in configured:
+        options = build_sink(sink, log_format)
+        if options.name is None and not isinstance(sink.settings, CustomSinkSettings):
+            options = replace(options, name=unique_name(_called(sink), used))
+        used += [] if options.name is None else [options.name]
+        built.append(options)
+    return built
 
 
 def build_webhooks(settings: Settings, clock: Clock) -> Webhooks | None:
@@ -126,16 +140,15 @@ def build_pace(settings: UpstreamSettings) -> Pace:
 
 
 def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) -> SinkOptions:
-    """One sink. For a console, a *log_format* takes precedence over the format of its settings.
-
-    Without a name of its own, a sink of the box is called by its kind. Raises ConfigError.
-    """
+    """One sink. For a console, a *log_format* takes precedence over the format of its settings. Raises ConfigError."""
     settings, attached = configured.settings, configured.attached
     try:
         options = SinkOptions(
             sink=_made(settings, log_format),
             level=cast(SinkSettings, settings).level,
             types=attached.types or None,
+            where=_one_of(attached.jobs) if attached.jobs else None,
+            since="start" if attached.since == "start" else None,
             name=attached.name,
             durable=attached.durable,
         )
@@ -154,6 +167,12 @@ def _made(settings: Struct, log_format: LogFormat | None) -> object:
     if log_format is not None and known.kind == "console":
         return make_sink(cast(SinkSettings, replace(settings, format=log_format)))
     return make_sink(known)
+
+
+def _one_of(jobs: Collection[str]) -> Callable[[Record], bool]:
+    """Whether a record is of one of *jobs*, which the relay need not know yet."""
+    chosen = frozenset(jobs)
+    return lambda record: record.job in chosen
 
 
 def _called(configured: ConfiguredSink) -> str:

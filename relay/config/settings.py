@@ -75,6 +75,8 @@ class AttachSettings(Struct, frozen=True, kw_only=True):
 
     name: Name | None = None
     types: Annotated[tuple[str, ...], Meta(description='a list of types of events, such as ["done", "failed"]')] = ()
+    jobs: Annotated[tuple[str, ...], Meta(description="a list of ids of jobs")] = ()
+    since: Annotated[Literal["now", "start"], Meta(description='"now" or "start"')] = "now"
     durable: Flag = False
 
 

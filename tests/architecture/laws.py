@@ -65,19 +65,6 @@ LAW: Final = {
             "relay.wire",
         }
     ),
-    "sinks": frozenset(
-        {
-            "relay._exports",
-            "relay.clock",
-            "relay.errors",
-            "relay.events",
-            "relay.notices",
-            "relay.queue",
-            "relay.secret",
-            "relay.text",
-            "relay.upstreams.http",
-        }
-    ),
     "relay.polling": frozenset(
         {
             "relay.bus",
@@ -100,6 +87,19 @@ LAW: Final = {
             "relay.upstreams.http",
             "relay.upstreams.reading",
             "relay.upstreams.settings",
+        }
+    ),
+    "sinks": frozenset(
+        {
+            "relay._exports",
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.notices",
+            "relay.queue",
+            "relay.secret",
+            "relay.text",
+            "relay.upstreams.http",
         }
     ),
     "relay.relay": frozenset(
@@ -265,17 +265,6 @@ LAW: Final = {
         }
     ),
     "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
-    "web.metrics": frozenset(
-        {
-            "relay",
-            "relay.bus",
-            "web.app_keys",
-            "web.metric_table",
-            "web.middleware",
-            "web.request_failures",
-            "web.streaming",
-        }
-    ),
     "web.jobs": frozenset(
         {
             "relay",
@@ -284,6 +273,17 @@ LAW: Final = {
             "web.middleware",
             "web.path_params",
             "web.state_snapshot",
+            "web.streaming",
+        }
+    ),
+    "web.metrics": frozenset(
+        {
+            "relay",
+            "relay.bus",
+            "web.app_keys",
+            "web.metric_table",
+            "web.middleware",
+            "web.request_failures",
             "web.streaming",
         }
     ),
@@ -312,6 +312,7 @@ LAW: Final = {
             "relay",
             "relay.attachments",
             "relay.audit",
+            "relay.bus",
             "relay.clock",
             "relay.config",
             "relay.events",

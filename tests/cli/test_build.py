@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from relay import Job, Relay
 from relay.attachments.adapt import as_sink
-from relay.cli.build import build_pace, build_relay, build_sink, build_upstream
+from relay.cli.build import build_pace, build_relay, build_sink, build_sinks, build_upstream
 from relay.cli.serving import own_names, run
 from relay.config import load
 from relay.config.settings import (
@@ -163,6 +163,7 @@ async def test_a_sink_receives_what_its_table_says_and_every_end_at_any_level(mo
     for attached, expected in (
         (AttachSettings(), ["retrying", "done", "failed"]),
         (AttachSettings(types=types), ["retrying", "done"]),
+        (AttachSettings(jobs=("job_b",)), ["failed"]),
     ):
         module.heard.clear()
         async with Relay([], sinks=[build_sink(ConfiguredSink(settings=table, attached=attached))]) as relay:
@@ -184,6 +185,16 @@ async def test_a_sink_with_a_level_keeps_its_other_abilities() -> None:
     async with Relay([], sinks=[options]) as relay:
         assert [sink.name for sink in relay.sinks] == ["mail"]
     assert options.sink.entered == ["in", "out"]
+
+
+def test_sinks_of_the_box_are_called_by_their_kind_and_no_two_alike() -> None:
+    console, debug = ConfiguredSink(settings=ConsoleSettings()), ConfiguredSink(settings=DebugSettings())
+    named = ConfiguredSink(settings=DebugSettings(), attached=AttachSettings(name="console"))
+    mail = ConfiguredSink(settings=CustomSinkSettings(target="my_sinks:Mail"))
+    built = build_sinks(Settings(sinks=(console, debug, console, named, mail)))
+    assert [sink.name for sink in built] == ["console-2", "debug", "console-3", "console", None]
+    with pytest.raises(ConfigError, match=r"two \[\[sinks\]\] are called 'console'; give each a name of its own"):
+        build_sinks(Settings(sinks=(named, named)))
 
 
 @pytest.mark.parametrize("target", ["my_sinks:later", "my_sinks:Later"])

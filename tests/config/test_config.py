@@ -9,6 +9,7 @@ from relay.cli.build import build_pace
 from relay.cli.options import load_settings as load
 from relay.config import check_host, passed_over
 from relay.config.settings import (
+    AttachSettings,
     CustomSinkSettings,
     JournalSettings,
     ServerSettings,
@@ -496,6 +497,14 @@ class TestSecrets:
     @pytest.mark.parametrize("table", ["[server]\nport", "[server]\nheartbeat", f"{SORA}interval", f"{SORA}base_url"])
     def test_in_the_wrong_place_is_not_repeated(self, refused: Refuse, table: str) -> None:
         assert CANARY not in refused(f'{table} = "{CANARY}"')
+
+
+def test_a_sink_of_any_kind_has_the_common_keys(written: Load) -> None:
+    common = 'name = "ops"\ntypes = ["done"]\njobs = ["job_a"]\nsince = "start"\ndurable = true\n'
+    sinks = written(f"[[sinks]]\nkind = 'console'\n{common}[[sinks]]\nkind = 'my.sinks:Mail'\n{common}to = 'ops'").sinks
+    expected = AttachSettings(name="ops", types=("done",), jobs=("job_a",), since="start", durable=True)
+    assert [sink.attached for sink in sinks] == [expected, expected]
+    assert sinks[1].settings == CustomSinkSettings(target="my.sinks:Mail", options={"to": "ops"})
 
 
 class TestSecretsOfASink:
