@@ -7,11 +7,11 @@ from typing import Any, cast
 
 from relay.attachments.adapt import adapted
 from relay.attachments.attached import AttachedSink, Delivery, SubscribedDelivery
-from relay.attachments.options import SinkOptions, check_options
+from relay.attachments.options import SinkOptions, check_options, unique_name
 from relay.bus.bus import Bus
 from relay.bus.hold_watch import HoldWatch
 from relay.bus.record_filter import RecordFilter
-from relay.bus.subscription import Sink, Subscription, name_of, unique_name
+from relay.bus.subscription import Sink, Subscription, name_of
 from relay.clock import Clock
 from relay.durable import DurableReader, durable_reader
 from relay.errors import UsageError

@@ -1,6 +1,7 @@
 """How a sink is added: which records it receives, from where on, and under which name."""
 
 from collections.abc import Callable, Collection
+from itertools import count
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -9,7 +10,7 @@ from relay.errors import UsageError
 from relay.events import EVENTS, LEVELS, Level, Position, Record
 from relay.jobs.state import Job
 
-__all__ = ["Since", "SinkOptions", "check_options"]
+__all__ = ["Since", "SinkOptions", "check_options", "unique_name"]
 
 Since: TypeAlias = Position | Literal["start", "now"]
 """Where a sink begins: behind a position, with the oldest record that is kept, or with the next one."""
@@ -54,3 +55,9 @@ def check_options(options: SinkOptions) -> None:
         raise UsageError("a durable sink needs a name of its own: its place in the journal is kept under it")
     if options.durable and (options.jobs is not None or options.since is not None):
         raise UsageError("a durable sink receives every job from where it got to: leave out jobs and since")
+
+
+def unique_name(name: str, used: Collection[str]) -> str:
+    """*name*; with a number behind it if that is one of *used*: `K`, `K-2`, `K-3`."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in used else next(other for other in numbered if other not in used)

@@ -1,8 +1,7 @@
 """One sink's place on the bus, where it is kept apart from all others."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from itertools import count
 from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
@@ -22,7 +21,6 @@ __all__ = [
     "describe",
     "name_of",
     "notice",
-    "unique_name",
 ]
 
 Sink: TypeAlias = Callable[[Record], object]
@@ -199,9 +197,3 @@ def name_of(sink: object) -> str:
         sink = cast("partial[object]", sink).func
     name = getattr(sink, "__qualname__", None)
     return name if isinstance(name, str) and name else type(sink).__qualname__
-
-
-def unique_name(name: str, used: Collection[str]) -> str:
-    """*name*; with a number behind it if that is one of *used*: `K`, `K-2`, `K-3`."""
-    numbered = (f"{name}-{number}" for number in count(2))
-    return name if name not in used else next(other for other in numbered if other not in used)

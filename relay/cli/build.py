@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from relay import ConfigError, Journal, MemoryJournal, Pace, Record, Relay, SinkOptions, UsageError
 from relay.attachments.adapt import as_sink
-from relay.attachments.options import check_options
-from relay.bus.subscription import unique_name
+from relay.attachments.options import check_options, unique_name
 from relay.cli.options import LogFormat
 from relay.cli.redaction import redactor_of, secrets_in
 from relay.clock import Clock, SystemClock

@@ -157,19 +157,20 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
-    with listening(host, port) as listener, _told_once_of_exhaustion(listener):
+    with listening(host, port) as listener:
+        _report_exhaustion_once(listener)
         address, number = listener.getsockname()[:2]
         async with served(app, listener):
             with tuned_gc():
                 yield f"http://{_bracketed(address)}:{number}"
 
 
-@contextmanager
-def _told_once_of_exhaustion(listener: socket.socket) -> Generator[None]:
+def _report_exhaustion_once(listener: socket.socket) -> None:
     """Where no connection can be accepted, asyncio waits a second and tries again; each time it logs a traceback.
 
     CPython 3.11 does so once for each connection that may wait, a hundred times a second, and tries again also when
-    the *listener* has been closed meanwhile, which is no news to anybody.
+    the *listener* has been closed meanwhile, which is no news to anybody. The last of these tries come up to a second
+    after the end of serving, so the handler stays for as long as the loop does.
     """
     loop = asyncio.get_running_loop()
     last = -QUIET_FOR
@@ -190,10 +191,6 @@ def _told_once_of_exhaustion(listener: socket.socket) -> Generator[None]:
         last = now
 
     loop.set_exception_handler(handle)
-    try:
-        yield
-    finally:
-        loop.set_exception_handler(None)
 
 
 def own_origins(public_url: str | None) -> set[str]:

@@ -25,6 +25,17 @@ LAW: Final = {
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),
+    "relay.durable": frozenset(
+        {
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.journal",
+            "relay.notices",
+            "relay.queue",
+            "relay.supervision",
+        }
+    ),
     "relay.upstreams.http": frozenset(
         {
             "relay.clock",
@@ -38,17 +49,6 @@ LAW: Final = {
             "relay.upstreams.reading",
             "relay.upstreams.settings",
             "relay.wire",
-        }
-    ),
-    "relay.durable": frozenset(
-        {
-            "relay.clock",
-            "relay.errors",
-            "relay.events",
-            "relay.journal",
-            "relay.notices",
-            "relay.queue",
-            "relay.supervision",
         }
     ),
     "relay.attachments": frozenset(
@@ -312,7 +312,6 @@ LAW: Final = {
             "relay",
             "relay.attachments",
             "relay.audit",
-            "relay.bus",
             "relay.clock",
             "relay.config",
             "relay.events",
