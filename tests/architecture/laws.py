@@ -213,7 +213,6 @@ LAW: Final = {
     "relay.testing": frozenset(
         {"relay._exports", "relay.testing.clock", "relay.testing.conformance", "relay.testing.scripted"}
     ),
-    "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.middleware": frozenset(
         {
             "relay",
@@ -225,6 +224,7 @@ LAW: Final = {
             "web.request_failures",
         }
     ),
+    "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.bodies": frozenset({"web.memory", "web.middleware"}),
     "web.page": frozenset({"web.middleware"}),
     "web.path_params": frozenset({"relay", "web.middleware"}),
