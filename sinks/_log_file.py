@@ -35,7 +35,7 @@ AGAIN: Final = 60.0
 _FLAGS: Final = (
     os.O_RDWR
     | os.O_CREAT
-    # Two processes, and a program that empties the file in place, need it: the kernel finds the end at each write.
+    # The kernel finds the end at each write, also if another program writes or empties the file.
     | os.O_APPEND
     # A FIFO of that name is refused, and not waited for.
     | getattr(os, "O_NONBLOCK", 0)
@@ -111,8 +111,16 @@ class LogFile(Output):
                 return self._append(fd, data[: self._fitting(data, size)])
         return self.write(data)  # to the new file, which is empty
 
+    def write_through(self, data: bytes) -> None:
+        """Append all lines of *data*, and return once the disk keeps them. Raises OSError; some may be there then."""
+        with self._turn:
+            while data:
+                data = data[self.write(data) :]
+            if self._fd is not None:
+                self._sync(self._fd)
+
     def upkeep(self) -> float | None:
-        """A slice of the work that is not urgent; the seconds until there is more, or None until the next line."""
+        """A slice of work that is not urgent; the seconds until there is more, or None until the next line."""
         with self._turn:
             if self._fd is None or self._reopen:
                 with suppress(BlockingIOError), self._locked() as fd:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias, get_args
@@ -80,6 +80,8 @@ class FileSink:
     """
 
     settings: ClassVar[type[FileSettings]] = FileSettings
+    batch: Final = (256, 0.05)
+    """How many records, and of how many seconds, `work` is given at once."""
 
     @classmethod
     def from_settings(cls, settings: FileSettings) -> Self:
@@ -130,12 +132,23 @@ class FileSink:
             notify=self._say,
         )
         self._line: Callable[[Record], bytes] = PrettyLine("utf-8", colours=False, dated=True) if pretty else _as_json
-        self._writer = LineWriter(
-            self._file, capacity, lost=lost_in_words if pretty else lost_as_json, troubled=self._troubled
-        )
+        self._lost: Callable[[int], bytes] = lost_in_words if pretty else lost_as_json
+        self._writer = LineWriter(self._file, capacity, lost=self._lost, troubled=self._troubled)
 
     def __call__(self, record: Record) -> None:
         self._writer.write(self._line(record))
+
+    async def work(self, records: Sequence[Record]) -> None:
+        """Append *records* and return once the disk keeps them: a durable sink goes on from there after a restart.
+
+        Raises OSError; some of the records may be in the file then, and are there again after the next try.
+        """
+        await asyncio.to_thread(self._file.write_through, b"".join(map(self._line, records)))
+        self._writer.wake()  # a rotation may have left something to compress
+
+    async def lost(self, number: int) -> None:
+        """Report in the file that *number* records are missing in this place: the journal no longer had them."""
+        await asyncio.to_thread(self._file.write_through, self._lost(number))
 
     def __repr__(self) -> str:
         return f"FileSink({str(self.path)!r})"

@@ -6,17 +6,19 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from relay import ConfigError, Record, UsageError
+from relay import ConfigError, Record, Relay, SinkOptions, SqliteJournal, UsageError
 from relay.events import Log
 from relay.testing import ManualClock, check_sink, sample_records
 from relay.testing.conformance.samples import hostile_records
 from sinks import FileSink
+from sinks._rotated import rotated_files
 from sinks.file import FileKeep, FileRotation, FileSettings
 from tests.faults.disk import needs_mounts, small_disk
 from tests.sinks.hostile import any_text, however_busy_the_machine
@@ -193,6 +195,62 @@ async def test_a_full_disk_quarantines_the_sink_until_there_is_room_and_its_file
         assert [line["seq"] for line in lines if "seq" in line][-6:] == [96, 97, 98, 99, 100, 101]
         assert missed + sum("seq" in line for line in lines) == 101
         assert missed == sink.missed
+
+
+async def told(journal: Path, file: Path, lines: Sequence[str]) -> bytes:
+    """What a durable file holds after a relay that publishes *lines* has ended."""
+    sink = SinkOptions(sink=FileSink(file, rotate=FileRotation(bytes=2_000)), name="archive", durable=True)
+    relay = Relay([], sinks=[sink], journal=SqliteJournal(journal))
+    async with relay:
+        job = relay.registry.admit()
+        for line in lines:
+            relay.bus.publish(job, Log(line=line))
+    return held_by(file)
+
+
+async def test_a_durable_file_goes_on_where_it_got_to_across_restarts(path: Path, tmp_path: Path) -> None:
+    words = [f"line {number}" for number in range(30)]
+    await told(tmp_path / "relay.db", path, words[:10])
+    await told(tmp_path / "relay.db", path, words[10:15])
+    held = await told(tmp_path / "relay.db", path, words[15:])
+    lines = [json.loads(line) for line in held.splitlines()]
+    assert [line["text"] for line in lines if line["type"] == "log"] == words
+
+
+async def test_the_work_of_a_durable_file_fails_while_it_cannot_be_written_and_keeps_what_it_returned_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    records = sample_records()
+    async with FileSink(path) as sink:
+        await sink.work(records[:3])
+        assert synced == [path_size(path)]
+        os.rename(path, f"{path}.aside")
+        os.mkdir(path)
+        with pytest.raises(OSError, match="Is a directory"):
+            await sink.work(records[3:])
+        os.rmdir(path)
+        os.rename(f"{path}.aside", path)
+        await sink.lost(2)
+        await sink.work(records[3:])
+    lines = parsed(path)
+    assert lines.pop(3) == {"type": "skipped", "missed": 2}
+    assert [line["text"] for line in lines] == [record.event.text for record in records]
+
+
+def path_size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def held_by(path: Path) -> bytes:
+    return b"".join([*(rotated.path.read_bytes() for rotated in rotated_files(path)), path.read_bytes()])
 
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
