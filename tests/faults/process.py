@@ -15,7 +15,7 @@ from typing import Final
 from relay.cli.loops import VARIABLE
 from tests.faults.watched import HOLDS
 
-__all__ = ["SCRIPT", "KilledRelay"]
+__all__ = ["ROOT", "SCRIPT", "KilledRelay", "free_port"]
 
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = Path(sys.executable).parent / "relay"
@@ -31,7 +31,7 @@ class KilledRelay:
         self.ready = asyncio.Event()
         self.said: list[str] = []
         self._folder = folder
-        self._port = _free_port()
+        self._port = free_port()
         kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
         self._environ = kept | environ | ({HOLDS: str(holds), VARIABLE: "asyncio"} if holds is not None else {})
         self._command = [str(SCRIPT)] if holds is None else [sys.executable, "-m", "tests.faults.watched"]
@@ -125,7 +125,7 @@ class KilledRelay:
             await self.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that no outgoing connection is given: one that reaches for a dead server there may reach itself.
 
     Not by the seed, so that two tests of one seed at the same time do not take each other's while it is free.
