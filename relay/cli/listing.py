@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
+from relay.cli.options import config_option
 from relay.wire.record_json import record_schema
 
 __all__ = ["schema", "sinks", "upstreams"]
@@ -13,8 +15,14 @@ _SCHEMAS = {"jsonschema": record_schema}
 
 
 @click.command
-def sinks() -> int:
+@config_option
+@click.option("--forget", metavar="NAME", help="Forget how far the durable sink NAME has got; the relay must not run.")
+def sinks(config: Path | None, forget: str | None) -> int:
     """List the kinds of sinks, as [[sinks]] of relay.toml names them."""
+    if forget is not None:
+        from relay.cli.forgetting import forget_sink
+
+        return forget_sink(config, forget)
     from sinks.kinds import SINKS, sink_class
 
     own = "A sink of your own: any callable of one record, or a class that makes one."

@@ -159,6 +159,11 @@ def _settings(
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
+    if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):
+        raise ConfigError(
+            f"{at}[[sinks]] durable needs a journal that outlives the relay; under [journal] write url ="
+            ' "sqlite:relay.db"'
+        )
     return Settings(server=server, journal=journal, gateway=gateway, redact=redact, upstreams=upstreams, sinks=sinks)
 
 

@@ -28,7 +28,8 @@ def durable_reader(
     """A reader for the durable *sink* called *name*, which begins at *start* the first time, or with the next record.
 
     *sink* has `work`, which is awaited with a record, or with a list of records if it has a `batch`; and perhaps
-    `retries`, `timeout` and `lost`, as `relay.queue.Queued`, and `lanes`: how many jobs are delivered at once.
+    `retries`, `timeout` and `lost`, as `relay.queue.Queued`, and `lanes`: how many jobs are delivered at once, where
+    there is no batch.
     Raises UsageError for a journal that keeps no cursors, and for a name in use.
     """
     works = Works(
@@ -39,6 +40,6 @@ def durable_reader(
         lost=getattr(sink, "lost", None),
         lanes=getattr(sink, "lanes", None) or 0,
     )
-    reader = LaneReader if works.lanes else SerialReader
+    reader = LaneReader if works.lanes and works.batch is None else SerialReader
     start = journal.head if start is None else start
     return reader(name, works, journal, clock=clock, notify=notify, wanted=wanted, start=start)

@@ -55,7 +55,7 @@ class LaneReader(DurableReader):
 
     @property
     def state(self) -> Breaker:
-        return self._endpoint.state
+        return "open" if self.closed else self._endpoint.state
 
     @property
     def is_failing(self) -> bool:
@@ -67,6 +67,7 @@ class LaneReader(DurableReader):
 
     async def run(self) -> None:
         self._lanes, self._slots, self._broken = Lanes(), list(self._all_slots), None
+        self._endpoint, self._was_open = Endpoint(self._sink.retries, self._random), False
         tail = self._tail()
         try:
             while not (self.closed or self._is_drained(tail)):

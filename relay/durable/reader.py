@@ -91,7 +91,7 @@ class DurableReader(ABC):
     @property
     @abstractmethod
     def state(self) -> Breaker:
-        """Whether the sink works."""
+        """`closed` while the sink works, `open` while it does not or gets nothing any more, `half-open` in a probe."""
 
     @property
     @abstractmethod

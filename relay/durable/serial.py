@@ -36,7 +36,7 @@ class SerialReader(DurableReader):
 
     @property
     def state(self) -> Breaker:
-        return self._worker.breaker
+        return "open" if self.closed else self._worker.breaker
 
     @property
     def is_failing(self) -> bool:

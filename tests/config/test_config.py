@@ -338,6 +338,14 @@ def test_a_file_is_named_as_it_is(refused: Refuse, url: str) -> None:
     )
 
 
+def test_a_durable_sink_needs_a_journal_in_a_file(refused: Refuse) -> None:
+    durable = '[[sinks]]\nkind = "console"\nname = "c"\ndurable = true'
+    assert refused(f'{durable}\n[journal]\nurl = "memory:"') == (
+        "relay.toml: [[sinks]] durable needs a journal that outlives the relay; under [journal] write url ="
+        ' "sqlite:relay.db"'
+    )
+
+
 def test_a_database_in_memory_is_no_journal_on_disk(refused: Refuse) -> None:
     assert refused('[journal]\nurl = "sqlite::memory:"') == (
         '[journal] url: a journal that need not outlive the relay is url = "memory:"'

@@ -10,8 +10,9 @@ from relay.durable.lanes import MOST_AHEAD, MOST_RECORDS
 from relay.events import Log
 from relay.journal import Retention
 from relay.queue import EndpointGone, Retries, RetryLater, Undeliverable
+from relay.supervision.supervisor import Supervisor
 from relay.testing import ManualClock
-from tests.durable.far_end import FarEnd, House, house
+from tests.durable.far_end import FarEnd, House, follows, house
 
 DOWN = ConnectionRefusedError("nobody is there")
 JOBS = [f"job {number}" for number in range(20)]
@@ -170,7 +171,7 @@ async def test_a_far_end_that_is_gone_gets_nothing_more_and_nothing_waits_for_it
     async with here.running(far) as reader:
         await here.tell("ab")
         await here.tell("cd")
-        assert (far.attempts.total(), reader.closed) == (2, True)
+        assert (far.attempts.total(), reader.closed, reader.state) == (2, True, "open")
         assert [cursor.pins for cursor in here.journal.cursors.all()] == [False]
     assert here.notices == ["sink hook is closed, for its far end wants nothing any more: EndpointGone: 410 Gone"] * 2
 
@@ -308,3 +309,26 @@ async def test_an_attempt_that_ignores_its_end_occupies_its_own_slot_alone(here:
             assert [far.seqs(job) for job in "abc"] == [[1, 2], [1, 2], [1]]
         finally:
             release.set()
+
+
+async def test_a_file_that_cannot_be_written_for_a_while_costs_nobody_a_record(here: House) -> None:
+    far = FarEnd(lanes=3)
+    far.refused["bad"] = DOWN
+    reader = here.reader(far)
+    here.readers.append(reader)
+    reader.start(Supervisor(here.clock, here.notices.append).start)
+    await here.tell(["bad", "good"])
+    here.journal._file.sql.execute("PRAGMA query_only = ON")
+    for _ in range(20):
+        await here.settled(10.0)
+    here.journal._file.sql.execute("PRAGMA query_only = OFF")
+    assert any("the reader of sink hook broke off with JournalError" in line for line in here.notices)
+    await here.tell(["bad", "good"])
+    for _ in range(20):
+        await here.settled(10.0)
+        await here.tell(["good"])
+    assert here.journal.parking.waiting("hook") == 2
+    far.refused.clear()
+    await here.settled(20.0)
+    await reader.end(drain=True)
+    assert (follows(far.seqs("bad")), follows(far.seqs("good")), here.cursor()) == (True, True, here.journal.head)
