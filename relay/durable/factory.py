@@ -1,7 +1,7 @@
 """Which reader a durable sink has."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from relay.clock import Clock
 from relay.durable.lanes import LaneReader
@@ -13,6 +13,9 @@ from relay.notices import Notify
 from relay.queue import ATTEMPT_TIMEOUT, Retries
 
 __all__ = ["durable_reader"]
+
+THREE_DAYS: Final = Retries(within=72 * 3_600.0, base=5.0, cap=4 * 3_600.0)
+"""For a sink that says nothing else: about thirty attempts, and then a dead letter if it has lanes."""
 
 
 def durable_reader(
@@ -35,7 +38,7 @@ def durable_reader(
     works = Works(
         work=sink.work,
         batch=getattr(sink, "batch", None),
-        retries=getattr(sink, "retries", None) or Retries(),
+        retries=getattr(sink, "retries", None) or THREE_DAYS,
         timeout=getattr(sink, "timeout", ATTEMPT_TIMEOUT),
         lost=getattr(sink, "lost", None),
         lanes=getattr(sink, "lanes", None) or 0,

@@ -51,7 +51,7 @@ class LaneReader(DurableReader):
         self._broken: BaseException | None = None
         self._was_open = False
         self._has_changed = False
-        self._to_wake = True
+        self._to_wake = False
 
     @property
     def state(self) -> Breaker:

@@ -76,6 +76,8 @@ class SqliteCursors:
         place.claimed, place.pins = False, pins
 
     def forget(self, name: str) -> None:
+        if (place := self._places.get(name)) is not None and place.claimed:
+            raise UsageError(f"the sink {name!r} is at work; remove it before its cursor is forgotten")
         with self._file.transaction() as sql:
             sql.execute("DELETE FROM cursors WHERE name = ?", (name,))
             sql.execute("DELETE FROM parked WHERE name = ?", (name,))

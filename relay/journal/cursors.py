@@ -62,7 +62,10 @@ class Cursors(Protocol):
         ...
 
     def forget(self, name: str) -> None:
-        """Drop the cursor and all that is parked for it. Raises JournalError if it cannot just now."""
+        """Drop the cursor and all that is parked for it.
+
+        Raises UsageError while a sink has claimed it, and JournalError if the file cannot be written just now.
+        """
         ...
 
     def all(self) -> Sequence[Cursor]:

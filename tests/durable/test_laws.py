@@ -92,7 +92,7 @@ async def run_steps(path: Path, far: Moody, steps: list[tuple[str, int]], clock:
 
 
 @pytest.mark.parametrize("kind", [{"lanes": 3}, {}, {"batch": (3, 0.5)}], ids=["lanes", "one by one", "batches"])
-@settings(max_examples=15, deadline=None, phases=PHASES)
+@settings(max_examples=10, deadline=None, phases=PHASES)
 @given(steps=STEPS, seed=st.integers(0, 2**16))
 def test_each_record_arrives_and_those_of_a_job_in_order(
     kind: dict[str, object], steps: list[tuple[str, int]], seed: int
