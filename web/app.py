@@ -80,7 +80,7 @@ def create_app(
     """
     app = Application(middlewares=[problems, check_request, check_origin])
     app[RELAY] = relay
-    app[FAILURES] = RequestFailures(now=relay.clock.monotonic)
+    app[FAILURES] = RequestFailures(now=relay.clock.monotonic, redact=relay.redactor)
     app[BODIES] = MemoryBudget(BODIES_LIMIT)
     app[LIMITS] = ClientLimits(
         relay, running=max_jobs_per_client, a_minute=new_jobs_per_minute, now=relay.clock.monotonic

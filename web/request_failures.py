@@ -27,12 +27,18 @@ SENTENCE: Final = 300
 
 
 class RequestFailures:
-    """Counts failures by kind, and reports each at most once in QUIET_FOR seconds. *now* is in seconds."""
+    """Counts failures by kind, and reports each at most once in QUIET_FOR seconds. *now* is in seconds.
 
-    def __init__(self, notify: Notify = notice, now: Callable[[], float] | None = None) -> None:
+    A traceback goes through *redact* before it is logged.
+    """
+
+    def __init__(
+        self, notify: Notify = notice, now: Callable[[], float] | None = None, redact: Callable[[str], str] = str
+    ) -> None:
         self.counts: Counter[Kind] = Counter({"malformed": 0, "failed": 0})
         self._notify = notify
         self._now = now
+        self._redact = redact
         self._reported: dict[str, float] = {}
         self._unreported: Counter[str] = Counter()
 
@@ -44,7 +50,9 @@ class RequestFailures:
     def failed(self, what: str, error: BaseException | None) -> None:
         """Something failed with an unexpected *error*; the log has its traceback at level DEBUG."""
         self.counts["failed"] += 1
-        logging.getLogger("relay").debug("%s", what, exc_info=error)
+        if error is not None and (logger := logging.getLogger("relay")).isEnabledFor(logging.DEBUG):
+            # As text: a handler would print the exception as it is, with the secrets that a client's library quotes.
+            logger.debug("%s\n%s", what, self._redact("".join(traceback.format_exception(error))))
         place = _place(error)
         self._report(place, f"{what}: {place}")
 

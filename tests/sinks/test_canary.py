@@ -79,6 +79,10 @@ class Leaky:
         self._submitted += 1
         return f"task_{self._submitted}"
 
+    def check_input(self, input: Mapping[str, Any]) -> None:
+        if "break" in input.values():
+            raise RuntimeError(" ".join(self._words))
+
     async def cancel(self, task: str) -> None:
         raise UpstreamError("refused", self._words[0])
 
@@ -180,6 +184,8 @@ async def everything(redactor: Redactor, words: Sequence[str], folder: Path) -> 
         for number in (1, 2):
             await answer(f"chat {number}", "POST", "/v1/chat/completions", json=chat)
         await answer("responses", "POST", "/v1/responses", json={"model": "leaky", "stream": True, "input": "a cat"})
+        broken = {**chat, "messages": [{"role": "user", "content": "break"}]}
+        await answer("a fault", "POST", "/v1/chat/completions", json=broken)
         running = relay.follow("leaky", "never")
         await answer("cancel", "POST", f"/v1/jobs/{running.id}/cancel")
         for path in ("/v1/jobs", "/metrics", "/readyz"):
@@ -206,7 +212,8 @@ async def test_a_secret_is_in_nothing_that_leaves_the_relay(
 
     out["log"] = "\n".join(line_of(entry) for entry in caplog.records)
     assert {name for name, text in out.items() if CANARY in text} == set()
-    assert {name for name, text in out.items() if "***" in text} >= {"pretty", "json", "debug sink", "notices"}
+    assert {name for name, text in out.items() if "***" in text} >= {"pretty", "json", "debug sink", "notices", "log"}
+    assert "Traceback" in out["log"]
 
 
 @pytest.mark.server
@@ -214,7 +221,7 @@ async def test_without_redaction_this_test_would_find_it_everywhere(tmp_path: Pa
     out = await everything(NoRedactor(), (*SHAPES, BARE), tmp_path)
 
     clean = {name for name, text in out.items() if CANARY not in text}
-    assert clean == {"/metrics", "/readyz"}
+    assert clean == {"/metrics", "/readyz", "a fault"}
 
 
 def line_of(entry: logging.LogRecord) -> str:
