@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from relay import Bus, Job, MemoryJournal, Record
 from relay.jobs.state import JobState
 from relay.testing.conformance.broken_law import BrokenLawError, NotExercisedError
@@ -184,8 +186,10 @@ def _check_once(trial: SinkTrial) -> None:
 
 
 def _hand_in_turn(trial: SinkTrial, stories: Sequence[Sequence[Record]]) -> None:
-    for records in zip(*stories, strict=True):
-        trial.hand(*records)
+    """Call the sink with the first record of each story, then with the second ones; positions go up as in a journal."""
+    in_turn = [record for records in zip(*stories, strict=True) for record in records]
+    positions = sorted((record.position for record in in_turn), key=lambda position: position.offset)
+    trial.hand(*(replace(record, position=position) for record, position in zip(in_turn, positions, strict=True)))
 
 
 def _must_want(trial: SinkTrial) -> None:

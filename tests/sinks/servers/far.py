@@ -43,7 +43,10 @@ class Far(Protocol):
     """Bytes to which the server answers once it has stored a batch."""
 
     def sink(self, port: int, **options: Any) -> RemoteSink[Any]: ...
-    async def stored(self, epoch: str = EPOCH) -> list[Stored]: ...
+    async def stored(self, epoch: str | None = EPOCH) -> list[Stored]: ...
+    async def size(self) -> int:
+        """How many records are stored, whatever their epoch."""
+        ...
 
 
 class RedisFar:
@@ -66,8 +69,14 @@ class RedisFar:
         async with client:
             return await client.execute_command(*command)
 
-    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
-        entries = await self.call("XRANGE", f"{self.stream}:{epoch}", "-", "+")
+    async def size(self) -> int:
+        key = await self.call("GET", f"{self.stream}:current")
+        size: int = await self.call("XLEN", key) if key is not None else 0
+        return size
+
+    async def stored(self, epoch: str | None = EPOCH) -> list[Stored]:
+        key = await self.call("GET", f"{self.stream}:current") if epoch is None else f"{self.stream}:{epoch}"
+        entries = await self.call("XRANGE", key, "-", "+") if key is not None else []
         return [
             Stored(int(id.partition(b"-")[0]), int(fields.get(b"skipped", 0)), fields[b"record"])
             for id, fields in entries
@@ -103,8 +112,16 @@ class PostgresFar:
         finally:
             await connection.close()
 
-    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
-        where = f"WHERE epoch = '{epoch}'"
+    async def size(self) -> int:
+        [row] = await self.call(f"SELECT to_regclass('{self.table}') AS it")
+        if row["it"] is None:
+            return 0
+        [row] = await self.call(f"SELECT count(*) AS size FROM {self.table}")  # noqa: S608
+        size: int = row["size"]
+        return size
+
+    async def stored(self, epoch: str | None = EPOCH) -> list[Stored]:
+        where = f"WHERE epoch = '{epoch}'" if epoch is not None else ""
         rows = await self.call(f'SELECT "offset", skipped, record FROM {self.table} {where} ORDER BY "offset"')  # noqa: S608
         return [Stored(row["offset"], row["skipped"], row["record"].encode()) for row in rows]
 
@@ -132,6 +149,19 @@ class NatsFar:
         finally:
             await client.close()
 
+    async def size(self) -> int:
+        async def count(stream: Any) -> int:
+            from nats.js.errors import NotFoundError
+
+            try:
+                messages: int = (await stream.stream_info(self.subject)).state.messages
+            except NotFoundError:
+                return 0
+            return messages
+
+        size: int = await self.with_stream(count)
+        return size
+
     async def messages(self) -> list[Any]:
         async def read(stream: Any) -> list[Any]:
             state = (await stream.stream_info(self.subject)).state
@@ -140,7 +170,7 @@ class NatsFar:
         found: list[Any] = await self.with_stream(read)
         return found
 
-    async def stored(self, epoch: str = EPOCH) -> list[Stored]:
+    async def stored(self, epoch: str | None = EPOCH) -> list[Stored]:
         return [
             Stored(
                 int(message.headers["Nats-Msg-Id"].rpartition("-")[2]),
@@ -148,7 +178,7 @@ class NatsFar:
                 message.data,
             )
             for message in await self.messages()
-            if message.headers["Nats-Msg-Id"].startswith(f"{epoch}-")
+            if epoch is None or message.headers["Nats-Msg-Id"].startswith(f"{epoch}-")
         ]
 
 

@@ -9,9 +9,10 @@ import pytest
 from relay import Job, Relay, SinkOptions, SqliteJournal
 from relay.events import Log, Record
 from relay.queue import Counts
-from relay.testing import sample_records
+from relay.testing import check_sink, sample_records
 from relay.testing.conformance.samples import hostile_records
 from tests.sinks.servers.far import FARS, Far, Notices, Stored, progress, quick
+from tests.sinks.servers.far_end import RealFarEnd
 from tests.sinks.servers.wire import Wire
 
 pytestmark = [pytest.mark.server, pytest.mark.parametrize("far", FARS.values(), indirect=True)]
@@ -231,3 +232,17 @@ async def test_a_durable_sink_goes_on_in_the_journal_when_relay_and_server_come_
 
     assert [row.json for row in await far.stored(written[0].position.epoch)] == [record.json for record in written]
     assert len({record.position for record in written}) == 10
+
+
+def test_it_keeps_the_laws_of_every_sink_with_its_server(far: Far) -> None:
+    another: Any = type(far)
+    with RealFarEnd(lambda: another(far.server)) as far_end:
+        # The loss of a flood is read back record by record, which takes a minute; a law above has a smaller one.
+        report = check_sink(
+            far_end.sink, far_end=far_end, target="127.0.0.1", hasten=False, patience=60.0, waive=["loss_reported"]
+        )
+
+    assert {"arrives", "once", "ordered_across", "down", "frozen", "half_closed", "bounded", "adds_up"} <= {
+        *report.kept
+    }
+    assert len(report.kept) >= 36
