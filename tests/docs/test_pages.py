@@ -22,6 +22,7 @@ import sinks
 import web
 from relay.cli import _relay
 from relay.config.settings import (
+    AttachSettings,
     GatewayModel,
     GatewaySettings,
     JournalSettings,
@@ -117,6 +118,16 @@ def test_a_page_of_a_sink_begins_with_how_it_is_configured(path: Path) -> None:
     assert path.stem == "index" or page.startswith(f"# {path.stem}\n")
     for example in re.findall(r"^```toml\n# relay.toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         assert len(example.splitlines()) < 10 or "[journal]" in example
+
+
+def test_the_keys_that_every_kind_of_sink_has_are_documented_with_their_defaults() -> None:
+    text = section(reference("sinks/index"), "## Keys of every kind")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE))
+
+    fields = {field.name: field.default for field in msgspec.structs.fields(AttachSettings)}
+    assert set(rows) == {"kind", "level", *fields}
+    for key, default in fields.items():
+        assert default is None or rows[key] == f"`{json.dumps(default)}`", key
 
 
 @pytest.mark.parametrize("tag", TAGS)
