@@ -20,10 +20,13 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 if "CI" not in os.environ:
     settings.load_profile("untimed")
 
+# A package of its own, which is built, installed and tested by tests/docs/test_example_package.py.
+collect_ignore = ["docs/examples"]
+
 pytest_collect_file = Sybil(
     parsers=PARSERS,
     patterns=["README.md", "docs/**/*.md"],
-    excludes=["docs/_build/**"],
+    excludes=["docs/_build/**", "docs/examples/**"],
     setup=open_workbench,
     teardown=close_workbench,
 ).pytest()

@@ -9,7 +9,7 @@ release = version = installed_version("progress-relay")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 
 myst_heading_anchors = 3
 # Docstrings are read in the editor first: `name` in them is code.

@@ -19,7 +19,8 @@ from relay.cli.options import LogFormat
 from relay.cli.redaction import redactor_of, secrets_in
 from relay.clock import Clock, SystemClock
 from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
-from relay.events import Status
+from relay.config.tables import read_table
+from relay.events import Level, Status
 from relay.pace import MIN_DELAY
 from relay.secret import NO_SECRET, Secret
 from relay.upstreams import Upstream
@@ -37,6 +38,7 @@ __all__ = [
     "build_upstream",
     "build_webhooks",
     "import_from_here",
+    "imported",
 ]
 
 
@@ -161,7 +163,7 @@ def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) 
 
 def _made(settings: Struct, log_format: LogFormat | None) -> object:
     if isinstance(settings, CustomSinkSettings):
-        return _custom_sink(settings.target, settings.options)
+        return _custom_sink(settings.target, settings.level, settings.options)
     known = cast(SinkSettings, settings)
     if log_format is not None and known.kind == "console":
         return make_sink(cast(SinkSettings, replace(settings, format=log_format)))
@@ -191,12 +193,14 @@ def _build_journal(settings: JournalSettings) -> Journal:
     return SqliteJournal(settings.path, settings.keep)
 
 
-def _custom_sink(target: str, options: Mapping[str, Any]) -> object:
+def _custom_sink(target: str, level: Level, options: Mapping[str, Any]) -> object:
     """The callable that *target* names; a class is made into one with *options*."""
-    made = _imported(target)
+    made = imported(target)
     if inspect.isclass(made):
         try:
-            made = made(**_revealed(options))
+            made = _with_keys(made, target, level, options)
+        except ConfigError:
+            raise
         except Exception as error:
             reason = Redactor(secret.reveal() for secret in secrets_in(options))(_described(error))
             raise ConfigError(f"sink {target} cannot be made with {_keys(options)}: {reason}") from None
@@ -204,6 +208,19 @@ def _custom_sink(target: str, options: Mapping[str, Any]) -> object:
         raise ConfigError(f"sink {target} is no class, so it takes no keys; remove {_keys(options)}")
     _check_callable(target, made)
     return made
+
+
+def _with_keys(made: Any, target: str, level: Level, options: Mapping[str, Any]) -> object:
+    """An object of the class: from its `settings`, if it declares them as a sink of the box does, or from the keys."""
+    kind = getattr(made, "settings", None)
+    if not (inspect.isclass(kind) and issubclass(kind, Struct) and callable(getattr(made, "from_settings", None))):
+        return made(**_revealed(options))
+    keys = {**options, "level": level} if "level" in kind.__struct_fields__ else dict(options)
+    return made.from_settings(read_table(kind, keys, f"sink {target}", _no_reference))
+
+
+def _no_reference(_: str) -> Secret:
+    raise ConfigError('is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here')
 
 
 def _revealed(value: object) -> Any:
@@ -219,7 +236,8 @@ def _revealed(value: object) -> Any:
             return value
 
 
-def _imported(target: str) -> Any:
+def imported(target: str) -> Any:
+    """The object that *target* names, as `package.module:Name`. Raises ConfigError."""
     module_name, _, path = target.partition(":")
     try:
         found = import_module(module_name)

@@ -70,10 +70,11 @@ config_option: OptionDecorator = click.option(
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """The settings that `relay.config.load` reads, with the sinks of ours: `relay.config` knows of none."""
+    """The settings that `relay.config.load` reads, with the sinks of ours and of packages: it knows of none itself."""
+    from relay.cli.sink_packages import packaged_target
     from sinks.kinds import SINK_KINDS
 
-    return load(path, environ, SINK_KINDS)
+    return load(path, environ, SINK_KINDS, packaged_target)
 
 
 def settings_from(config: Path | None, environ: Mapping[str, str], *, notify: Callable[[str], None] = say) -> Settings:

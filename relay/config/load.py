@@ -4,10 +4,10 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -53,18 +53,28 @@ _FROM_ENVIRONMENT: Final[Mapping[str, type[Struct]]] = {
 """The sections whose keys the environment may say."""
 
 
+class _SinkKinds(NamedTuple):
+    settings: Mapping[str, type[Struct]]
+    target: Callable[[str], str | None]
+
+
 def load(
-    path: Path | None, environ: Mapping[str, str], sink_kinds: Mapping[str, type[Struct]] = MappingProxyType({})
+    path: Path | None,
+    environ: Mapping[str, str],
+    sink_kinds: Mapping[str, type[Struct]] = MappingProxyType({}),
+    sink_target: Callable[[str], str | None] = lambda _: None,
 ) -> Settings:
     """The settings in the file at *path*, or the defaults without one; `RELAY_<SECTION>_<KEY>` of *environ* wins.
 
     *sink_kinds* are the settings of each kind of sink; without it, only sinks of the operator's own are known.
+    *sink_target* is called with any other kind, and returns the `package.module:Name` that it stands for, if any.
     A variable that is empty, or that an orchestrator has put there for a service (see `passed_over`), says nothing.
     Raises ConfigError, in one line that names the file, the key and what to write instead.
     """
     document = _document(path) if path is not None else {}
     secrets = _Secrets(environ, path.parent if path is not None else Path())
-    return _settings(document, f"{path}: " if path is not None else "", environ, secrets, sink_kinds)
+    kinds = _SinkKinds(sink_kinds, sink_target)
+    return _settings(document, f"{path}: " if path is not None else "", environ, secrets, kinds)
 
 
 class _Secrets:
@@ -140,7 +150,7 @@ def _settings(
     at: str,
     environ: Mapping[str, str],
     secret: _Secrets,
-    sink_kinds: Mapping[str, type[Struct]],
+    sink_kinds: "_SinkKinds",
 ) -> Settings:
     """*document* as settings; *at* is the file, as messages begin with it."""
     for key in document:
@@ -204,26 +214,23 @@ def _upstream(table: dict[str, object], where: str, secret: ReadSecret) -> Upstr
     return settings
 
 
-def _sink(
-    table: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]
-) -> ConfiguredSink:
-    kind, rest = _kind(table, where, sink_kinds)
+def _sink(table: dict[str, object], where: str, secret: _Secrets, sink_kinds: "_SinkKinds") -> ConfiguredSink:
+    kind, rest = _kind(table, where, sink_kinds.settings)
     common = {key: rest.pop(key) for key in AttachSettings.__struct_fields__ if key in rest}
     attached = read_table(AttachSettings, common, where, secret)
     return ConfiguredSink(settings=_sink_of_kind(kind, rest, where, secret, sink_kinds), attached=attached)
 
 
-def _sink_of_kind(
-    kind: str, rest: dict[str, object], where: str, secret: _Secrets, sink_kinds: Mapping[str, type[Struct]]
-) -> Struct:
-    if kind in sink_kinds:
-        return read_table(sink_kinds[kind], rest, where, secret)
-    if ":" not in kind:
+def _sink_of_kind(kind: str, rest: dict[str, object], where: str, secret: _Secrets, sink_kinds: "_SinkKinds") -> Struct:
+    if kind in sink_kinds.settings:
+        return read_table(sink_kinds.settings[kind], rest, where, secret)
+    target = kind if ":" in kind else sink_kinds.target(kind)
+    if target is None:
         own = "a sink of your own is written package.module:Name"
-        raise ConfigError(f"{where} has an unknown kind {kind!r}; {nearest(kind, sink_kinds)}; {own}")
+        raise ConfigError(f"{where} has an unknown kind {kind!r}; {nearest(kind, sink_kinds.settings)}; {own}")
     level = read_table(LevelSettings, {"level": rest.pop("level", "debug")}, where, secret).level
     options = {key: secret.within(value, f"{where} {key}") for key, value in rest.items()}
-    return CustomSinkSettings(target=kind, level=level, options=options)
+    return CustomSinkSettings(target=target, level=level, options=options)
 
 
 def _redact(table: object, where: str, secret: ReadSecret) -> RedactSettings:

@@ -61,7 +61,7 @@ def _read_value(annotation: Any, value: object, name: str, read_secret: ReadSecr
         name, value = value.variable, value.text
     annotation = _given(annotation)
     kind = _without_meta(annotation)
-    if kind is Secret or (kind == TextOrSecret and is_reference(value)):
+    if kind is Secret or (kind == TextOrSecret and (isinstance(value, Secret) or is_reference(value))):
         return _secret(value, name, read_secret)
     if kind == TextOrSecret:
         annotation = Annotated[(str, *getattr(annotation, "__metadata__", ()), _TEXT_OR_REFERENCE)]
@@ -87,6 +87,8 @@ def _read_value(annotation: Any, value: object, name: str, read_secret: ReadSecr
 
 
 def _secret(value: object, name: str, read_secret: ReadSecret) -> Secret:
+    if isinstance(value, Secret):
+        return value
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be {_REFERENCE}{_instead_of(value)}")
     try:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -51,9 +52,22 @@ def test_the_version_is_the_distributions(capsys: Capture) -> None:
     assert printed(capsys, "--version") == f"relay {version('progress-relay')}\n"
 
 
-def test_every_kind_of_sink_is_listed_in_one_line(capsys: Capture) -> None:
-    lines = printed(capsys, "sinks").splitlines()
-    assert [line.split()[0] for line in lines] == [*SINK_KINDS, "package.module:Name"]
+def test_every_kind_of_sink_is_listed_with_its_origin_its_keys_and_their_defaults(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = printed(capsys, "sinks")
+    names = [line.split()[0] for line in text.partition("\n\nKeys of every sink: ")[0].splitlines() if line[0] != " "]
+    assert names == [*SINK_KINDS, "package.module:Name"]
+    assert "console  (in the box)\n    Prints each record" in text
+    assert "Keys of every sink: name, types = []" in text
+
+    listed = json.loads(printed(capsys, "sinks", "--format", "json"))
+    assert [kind["kind"] for kind in listed["kinds"]] == [*SINK_KINDS]
+    assert all(kind["problem"] is None and kind["keys"] for kind in listed["kinds"])
+    keys = {key["name"]: key for kind in listed["kinds"] if kind["kind"] == "file" for key in kind["keys"]}
+    assert keys["path"] == {"name": "path", "default": None, "required": True, "about": "the path of a file"}
+    assert keys["rotate.bytes"]["default"] == "100000000"
 
 
 def test_every_kind_of_upstream_is_listed_in_one_line(capsys: Capture) -> None:

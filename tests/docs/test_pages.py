@@ -38,7 +38,7 @@ from web import create_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"_build", "examples"} & {*path.parts})
 READ_ON_GITHUB = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "CHANGELOG.md")
 ]
