@@ -26,7 +26,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "console"
 
-    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+    level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "info"
     format: Annotated[Format, Meta(description="one of pretty, json")] | None = None
 
 

@@ -51,8 +51,10 @@ def import_from_here() -> None:
         sys.path.append(here)
 
 
-def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Relay:
-    """The relay that *settings* describe; it has a console where they name no sink. *log_format* is the console's.
+def build_relay(settings: Settings, log_format: LogFormat | None = None, level: Level | None = None) -> Relay:
+    """The relay that *settings* describe; it has a console where they name no sink.
+
+    *log_format* and *level* are the console's, in the place of those in its settings.
 
     Raises ConfigError where a sink cannot be imported or made, or an upstream is not what it can be, and JournalError
     where the journal cannot be had. The journal is open: close it, if the relay is not entered.
@@ -62,7 +64,7 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     return Relay(
         [build_upstream(upstream, clock) for upstream in settings.upstreams],
         paces={upstream.name: build_pace(upstream) for upstream in settings.upstreams},
-        sinks=build_sinks(settings, log_format),
+        sinks=build_sinks(settings, log_format, level),
         webhooks=webhooks,
         journal=_build_journal(settings.journal),
         clock=clock,
@@ -71,7 +73,9 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None) -> Rela
     )
 
 
-def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list[SinkOptions]:
+def build_sinks(
+    settings: Settings, log_format: LogFormat | None = None, level: Level | None = None
+) -> list[SinkOptions]:
     """The sinks that *settings* name, or a console where they name none. Raises ConfigError.
 
     Without a name of its own, a sink of the box is called by its kind: `console`, `console-2`.
@@ -82,7 +86,7 @@ def build_sinks(settings: Settings, log_format: LogFormat | None = None) -> list
         raise ConfigError(f"two [[sinks]] are called {twice[0]!r}; give each a name of its own")
     built: list[SinkOptions] = []
     for sink in configured:
-        options = build_sink(sink, log_format)
+        options = build_sink(sink, log_format, level)
         if options.name is None and not isinstance(sink.settings, CustomSinkSettings):
             options = replace(options, name=unique_name(_called(sink), used))
         used += [] if options.name is None else [options.name]
@@ -140,12 +144,17 @@ def build_pace(settings: UpstreamSettings) -> Pace:
         raise ConfigError(f"upstream {settings.name} pace: {error}") from None
 
 
-def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) -> SinkOptions:
-    """One sink. For a console, a *log_format* takes precedence over the format of its settings. Raises ConfigError."""
-    settings, attached = configured.settings, configured.attached
+def build_sink(
+    configured: ConfiguredSink, log_format: LogFormat | None = None, level: Level | None = None
+) -> SinkOptions:
+    """One sink. For a console, *log_format* and *level* take precedence over those of its settings.
+
+    Raises ConfigError.
+    """
+    settings, attached = _overridden(configured.settings, log_format, level), configured.attached
     try:
         options = SinkOptions(
-            sink=_made(settings, log_format),
+            sink=_made(settings),
             level=cast(SinkSettings, settings).level,
             types=attached.types or None,
             where=_one_of(attached.jobs) if attached.jobs else None,
@@ -161,13 +170,17 @@ def build_sink(configured: ConfiguredSink, log_format: LogFormat | None = None) 
     return options
 
 
-def _made(settings: Struct, log_format: LogFormat | None) -> object:
+def _overridden(settings: Struct, log_format: LogFormat | None, level: Level | None) -> Struct:
+    if not isinstance(settings, SINK_KINDS["console"]):
+        return settings
+    said = {"format": log_format, "level": level}
+    return replace(settings, **{key: value for key, value in said.items() if value is not None})
+
+
+def _made(settings: Struct) -> object:
     if isinstance(settings, CustomSinkSettings):
         return _custom_sink(settings.target, settings.level, settings.options)
-    known = cast(SinkSettings, settings)
-    if log_format is not None and known.kind == "console":
-        return make_sink(cast(SinkSettings, replace(settings, format=log_format)))
-    return make_sink(known)
+    return make_sink(cast(SinkSettings, settings))
 
 
 def _one_of(jobs: Collection[str]) -> Callable[[Record], bool]:

@@ -6,13 +6,14 @@ from typing import Final
 
 import click
 
-from relay import Job, Relay
+from relay import Job, Relay, SinkOptions
 from relay.cli import say
 from relay.cli.loops import LoopName, loop_option
-from relay.cli.options import PORT, LogFormat, host_option, log_format_option, speed_option
+from relay.cli.options import PORT, LogFormat, host_option, level_option, log_format_option, speed_option
 from relay.cli.serving import ended, first_of, own_names, run, serving
 from relay.clock import Clock, SystemClock
 from relay.config.load import check_host
+from relay.events import Level
 from relay.testing import ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink
@@ -38,6 +39,7 @@ ALL_WITHIN: Final = 6.0
 @speed_option
 @click.option("--once", is_flag=True, help="End when the jobs have ended.")
 @log_format_option
+@level_option("debug")
 @loop_option
 def demo(
     host: str | None,
@@ -46,6 +48,7 @@ def demo(
     speed: float,
     once: bool,
     log_format: LogFormat | None,
+    level: Level,
     loop: LoopName,
 ) -> int:
     """Show jobs on a scripted upstream, in the console and on a page.
@@ -54,7 +57,7 @@ def demo(
     """
     host = host or "127.0.0.1"
     check_host(host)
-    return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format), loop)
+    return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format, level), loop)
 
 
 async def _demo(
@@ -64,11 +67,13 @@ async def _demo(
     clock: Clock,
     once: bool,
     log_format: LogFormat | None,
+    level: Level,
     stop: asyncio.Event,
 ) -> int:
     async with ScriptedUpstream(clock=clock) as upstream:
         sora = Sora(upstream.url, upstream.token, clock=clock)
-        relay = Relay([sora], sinks=[ConsoleSink(format=log_format)], clock=clock)
+        console = SinkOptions(sink=ConsoleSink(format=log_format), level=level, name="console")
+        relay = Relay([sora], sinks=[console], clock=clock)
         app = create_app(relay, debug=True, hosts=own_names(host, None))
         async with serving(app, host, port) as address:
             say(f"the page is at {address}/ and every job's stream at {address}/v1/events; Ctrl-C ends this")

@@ -11,11 +11,12 @@ from relay import ConfigError, Done, Relay
 from relay.cli import INTERRUPTED
 from relay.cli.build import build_pace, build_sinks, build_upstream, import_from_here
 from relay.cli.loops import LoopName, loop_option
-from relay.cli.options import config_option, settings_from
+from relay.cli.options import config_option, level_option, settings_from
 from relay.cli.redaction import redactor_of
 from relay.cli.serving import ended, first_of, reopening, run
 from relay.clock import SystemClock
 from relay.config.settings import Settings
+from relay.events import Level
 from relay.hints import nearest
 from relay.upstreams.settings import UpstreamSettings
 
@@ -26,8 +27,9 @@ __all__ = ["follow"]
 @click.argument("upstream")
 @click.argument("task_id")
 @config_option
+@level_option(None)
 @loop_option
-def follow(upstream: str, task_id: str, config: Path | None, loop: LoopName) -> int:
+def follow(upstream: str, task_id: str, config: Path | None, level: Level | None, loop: LoopName) -> int:
     """Follow TASK_ID, which exists at UPSTREAM, in the console, without a server.
 
     UPSTREAM is the name of an upstream in relay.toml. The sinks of relay.toml receive its records; without any, the
@@ -36,7 +38,7 @@ def follow(upstream: str, task_id: str, config: Path | None, loop: LoopName) -> 
     """
     settings = settings_from(config, os.environ)
     import_from_here()
-    return run(partial(_follow, settings, _chosen(settings, upstream), task_id), loop)
+    return run(partial(_follow, settings, _chosen(settings, upstream), task_id, level), loop)
 
 
 def _chosen(settings: Settings, name: str) -> UpstreamSettings:
@@ -48,11 +50,13 @@ def _chosen(settings: Settings, name: str) -> UpstreamSettings:
     return configured[name]
 
 
-async def _follow(settings: Settings, upstream: UpstreamSettings, task: str, stop: asyncio.Event) -> int:
+async def _follow(
+    settings: Settings, upstream: UpstreamSettings, task: str, level: Level | None, stop: asyncio.Event
+) -> int:
     clock = SystemClock()
     relay = Relay(
         [build_upstream(upstream, clock)],
-        sinks=build_sinks(settings),
+        sinks=build_sinks(settings, level=level),
         paces={upstream.name: build_pace(upstream)},
         clock=clock,
         redactor=redactor_of(settings),

@@ -13,6 +13,7 @@ from relay.cli.redaction import redactor_of
 from relay.cli.stderr import hide
 from relay.config import load, passed_over
 from relay.config.settings import Settings
+from relay.events import LEVELS, Level
 
 __all__ = [
     "PORT",
@@ -20,6 +21,7 @@ __all__ = [
     "about_services",
     "config_option",
     "host_option",
+    "level_option",
     "load_settings",
     "log_format_option",
     "read_speed",
@@ -61,6 +63,21 @@ log_format_option: OptionDecorator = click.option(
     type=click.Choice(["pretty", "json"]),
     help="How the console prints records; by default pretty on a terminal, and JSON lines elsewhere.",
 )
+
+
+def level_option(default: Level | None = "info") -> OptionDecorator:
+    """`--level`, or the variable RELAY_LOG_LEVEL. The *default* is None where relay.toml says it."""
+    return click.option(
+        "--level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        default=default,
+        show_default=default is not None,
+        envvar="RELAY_LOG_LEVEL",
+        show_envvar=True,
+        help="The least level that the console prints; debug shows every poll. The end of a job is always printed.",
+    )
+
+
 config_option: OptionDecorator = click.option(
     "--config",
     type=click.Path(path_type=Path),

@@ -11,9 +11,10 @@ import click
 
 from relay import Record
 from relay.cli import INTERRUPTED, say
-from relay.cli.options import LogFormat, log_format_option, read_speed
+from relay.cli.options import LogFormat, level_option, log_format_option, read_speed
 from relay.cli.printing import WAITING, taken
 from relay.cli.serving import run
+from relay.events import Level
 from relay.journal.sqlite import stored_records
 from sinks import ConsoleSink
 
@@ -44,19 +45,18 @@ def _pace(text: str) -> float:
     help="The form of the output.",
 )
 @log_format_option
-def replay(journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None) -> int:
+@level_option()
+def replay(journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None, level: Level) -> int:
     """Print the records of JOURNAL again, the file of a relay such as relay.db, in their own time.
 
     The file is only read; the relay may go on meanwhile. A record that cannot be read is left out, with a notice.
     """
     with _ending_with_its_reader():
-        return run(partial(_replay, journal, jobs, speed, log_format))
+        return run(partial(_replay, journal, jobs, speed, ConsoleSink(format=log_format, level=level)))
 
 
-async def _replay(
-    journal: Path, jobs: tuple[str, ...], speed: float, log_format: LogFormat | None, stop: asyncio.Event
-) -> int:
-    async with ConsoleSink(format=log_format) as console:
+async def _replay(journal: Path, jobs: tuple[str, ...], speed: float, console: ConsoleSink, stop: asyncio.Event) -> int:
+    async with console:
         try:
             with closing(stored_records(journal, jobs or None, notify=say)) as records:
                 for pause, record in paced(records, speed):

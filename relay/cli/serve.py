@@ -13,10 +13,19 @@ from relay.cli import say
 from relay.cli.build import build_relay, import_from_here
 from relay.cli.fd_limit import raise_fd_limit
 from relay.cli.loops import LoopName, loop_option
-from relay.cli.options import PORT, LogFormat, config_option, host_option, log_format_option, settings_from
+from relay.cli.options import (
+    PORT,
+    LogFormat,
+    config_option,
+    host_option,
+    level_option,
+    log_format_option,
+    settings_from,
+)
 from relay.cli.serving import own_names, own_origins, reopening, run, serving
 from relay.config.load import check_host
 from relay.config.settings import Settings
+from relay.events import Level
 from web import create_app
 
 __all__ = ["serve"]
@@ -27,21 +36,29 @@ __all__ = ["serve"]
 @host_option
 @click.option("--port", type=PORT, help="The port to listen on; 0 takes any free one.")
 @log_format_option
+@level_option(None)
 @loop_option
-def serve(config: Path | None, host: str | None, port: int | None, log_format: LogFormat | None, loop: LoopName) -> int:
+def serve(
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    log_format: LogFormat | None,
+    level: Level | None,
+    loop: LoopName,
+) -> int:
     """Follow jobs on the configured upstreams, and serve their progress."""
     settings = settings_from(config, os.environ)
     server = settings.server
     server = replace(server, host=host or server.host, port=server.port if port is None else port)
     check_host(server.host)
     import_from_here()
-    return run(partial(_serve, replace(settings, server=server), log_format), loop)
+    return run(partial(_serve, replace(settings, server=server), log_format, level), loop)
 
 
-async def _serve(settings: Settings, log_format: LogFormat | None, stop: asyncio.Event) -> int:
+async def _serve(settings: Settings, log_format: LogFormat | None, level: Level | None, stop: asyncio.Event) -> int:
     server = settings.server
     raise_fd_limit(server.max_streams, len(settings.upstreams))
-    relay = build_relay(settings, log_format)
+    relay = build_relay(settings, log_format, level)
     # The relay closes its journal too, but it is not entered where the port cannot be had.
     with closing(relay.journal):
         app = create_app(

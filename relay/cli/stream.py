@@ -18,6 +18,7 @@ from relay.cli.credentials import Credentials
 from relay.cli.received import TERMINAL, ReceivedRecord, read_received
 from relay.cli.stream_notices import describe_notice
 from relay.clock import Clock
+from relay.events import LEVELS, Level
 from relay.text import bounded
 from relay.wire.event_stream import EventStreamParser, ServerSentEvent
 
@@ -72,6 +73,8 @@ class _State(Struct):
 class RelayStream:
     """The stream of the relay at *address* about *jobs*, or about all if none is named, from the position *since* on.
 
+    It has the records of *level* and above, and terminal ones.
+
     *since* is a position, START for all that is kept, or NOW. *credentials* are headers for every request; each goes to
     *address* alone, as no redirect is followed. *ends* has the type of each terminal record of a named job, as far as
     they were received; `gone` is that of a job that the relay has forgotten meanwhile.
@@ -83,12 +86,14 @@ class RelayStream:
         jobs: Sequence[str] = (),
         since: str = START,
         *,
+        level: Level = "debug",
         clock: Clock,
         credentials: Credentials = dict,
     ) -> None:
         self.ends: dict[str, str] = {}
         self._credentials = credentials
         self._address = address
+        self._level = level
         self._named = tuple(dict.fromkeys(jobs))
         self._from_now = since == NOW
         self._cursor = None if since in (START, NOW) else since
@@ -234,9 +239,11 @@ class RelayStream:
         headers = {**self._credentials(), "Accept": accept, "User-Agent": "progress-relay"}
         if self._cursor is not None and accept == "text/event-stream":
             headers["Last-Event-ID"] = self._cursor
-        jobs = [("job", job) for job in self._running]
+        query = [("job", job) for job in self._running]
+        if self._level != LEVELS[0]:
+            query.append(("level", self._level))
         url = f"{self._address}/v1/events"
-        response = await _within(ANSWERS_WITHIN, session.get(url, params=jobs, headers=headers, allow_redirects=False))
+        response = await _within(ANSWERS_WITHIN, session.get(url, params=query, headers=headers, allow_redirects=False))
         if response.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
             return response
         async with response:

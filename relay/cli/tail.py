@@ -14,12 +14,13 @@ from relay import Position
 from relay.cli import INTERRUPTED, say
 from relay.cli.bars import Bars
 from relay.cli.credentials import credentials_of
-from relay.cli.options import LogFormat
+from relay.cli.options import LogFormat, level_option
 from relay.cli.printing import WAITING, noticing_the_reader, taken
 from relay.cli.received import ReceivedRecord
 from relay.cli.serving import first_of, run
 from relay.cli.stream import NOW, START, RelayStream, Remark
 from relay.clock import SystemClock
+from relay.events import Level
 from sinks import ConsoleSink
 
 __all__ = ["tail"]
@@ -74,6 +75,7 @@ def _since(text: str) -> str:
     type=click.Choice(["pretty", "json", "bars"]),
     help="How records are printed; by default pretty on a terminal, and JSON lines elsewhere. bars: one bar a job.",
 )
+@level_option()
 @click.option("--token", metavar="REFERENCE", help="Present this token (Authorization: Bearer).")
 @click.option("--basic", metavar="REFERENCE", help="Present this user:password (Authorization: Basic).")
 @click.option(
@@ -84,6 +86,7 @@ def tail(
     jobs: tuple[str, ...],
     since: str,
     form: Format | None,
+    level: Level,
     token: str | None,
     basic: str | None,
     headers: tuple[str, ...],
@@ -95,7 +98,8 @@ def tail(
     off. URL is http://127.0.0.1:8080 by default. A REFERENCE says where a secret is: env:NAME or file:PATH.
     """
     credentials = credentials_of(token, basic, headers)
-    return run(partial(_tail, RelayStream(url, jobs, since, clock=SystemClock(), credentials=credentials), form))
+    stream = RelayStream(url, jobs, since, level=level, clock=SystemClock(), credentials=credentials)
+    return run(partial(_tail, stream, form))
 
 
 class _Teller(Protocol):

@@ -13,7 +13,7 @@ from relay.errors import ConfigError
 from relay.hints import unknown
 from relay.secret import Secret, find_reference, is_reference
 
-__all__ = ["FromEnvironment", "ReadSecret", "TextOrSecret", "read_table"]
+__all__ = ["FromEnvironment", "ReadSecret", "TextOrSecret", "read_table", "seconds_in"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -99,14 +99,20 @@ def _secret(value: object, name: str, read_secret: ReadSecret) -> Secret:
 
 def _seconds(text: str, *, plain: bool) -> float | str:
     """The seconds that *text* spells, or *text* itself where it spells none."""
-    if match := _WITH_UNIT.fullmatch(text.strip()):
-        return float(match[1]) * _UNITS[match[2]]
+    if (seconds := seconds_in(text)) is not None:
+        return seconds
     if plain:
         try:
             return float(text)
         except ValueError:
             pass
     return text
+
+
+def seconds_in(text: str) -> float | None:
+    """The seconds that *text* spells with a unit, as in "500ms", "90s", "25m", "1h" or "7d"; None if it spells none."""
+    match = _WITH_UNIT.fullmatch(text.strip())
+    return float(match[1]) * _UNITS[match[2]] if match else None
 
 
 def _given(annotation: Any) -> Any:

@@ -265,6 +265,7 @@ LAW: Final = {
         }
     ),
     "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
+    "web.sinks": frozenset({"relay", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}),
     "web.jobs": frozenset(
         {
             "relay",
@@ -301,6 +302,7 @@ LAW: Final = {
             "web.middleware",
             "web.page",
             "web.request_failures",
+            "web.sinks",
             "web.streaming",
             "web.turn_queue",
             "web.webhooks",

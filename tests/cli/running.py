@@ -69,7 +69,10 @@ class Running:
 def relay(
     *arguments: str, folder: Path, piped: bool = False, under: Sequence[str] = (), **environ: str
 ) -> Generator[Running]:
-    """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards; by the command *under*, if any."""
+    """Run `relay` with *arguments* in *folder*, and see that it is gone afterwards; by the command *under*, if any.
+
+    Its console prints every record, unless *environ* says another level.
+    """
     kept = {name: value for name, value in os.environ.items() if name == VARIABLE or not name.startswith("RELAY_")}
     out = folder / f"{arguments[0]}.out"
     with (
@@ -77,7 +80,7 @@ def relay(
         _started(
             [*under, str(SCRIPT), *arguments],
             folder=folder,
-            environ={**kept, **environ},
+            environ={**kept, "RELAY_LOG_LEVEL": "debug", **environ},
             stdout=subprocess.PIPE if piped else file.fileno(),
         ) as process,
     ):

@@ -34,7 +34,7 @@ def test_its_exit_status_says_how_the_job_ended(
     with relay("fake", "--port", "0", "--scenario", scenario, "--speed", "20", folder=tmp_path) as fake:
         token, task = configure(tmp_path, fake)
         monkeypatch.setenv("TOKEN", token)
-        assert main(["follow", "studio", task]) == status
+        assert main(["follow", "studio", task, "--level", "debug"]) == status
     said = capfd.readouterr()
     records = [json.loads(line) for line in said.out.splitlines()]
     assert [record["seq"] for record in records] == list(range(1, len(records) + 1))

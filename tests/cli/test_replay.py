@@ -37,7 +37,7 @@ def written(path: Path, jobs: str = "abcab", apart: float = 3_600) -> list[Recor
 
 def replayed(capfd: Capture, *arguments: str) -> tuple[int, list[bytes], str]:
     """The exit status, the lines, and what was said."""
-    status = main(["replay", "relay.db", "--speed", "0", *arguments])
+    status = main(["replay", "relay.db", "--speed", "0", "--level", "debug", *arguments])
     said = capfd.readouterr()
     return status, said.out.encode().splitlines(), said.err
 

@@ -58,7 +58,7 @@ def in_a_window(*arguments: str, folder: Path, **environ: str) -> Generator[Term
     process = subprocess.Popen(
         [SCRIPT, *arguments],
         cwd=folder,
-        env={**kept, **environ, "TERM": "xterm"},
+        env={**kept, "RELAY_LOG_LEVEL": "debug", **environ, "TERM": "xterm"},
         preexec_fn=partial(os.login_tty, theirs),
     )
     os.close(theirs)

@@ -31,6 +31,12 @@ from tests.upstreams.stub import Stub, reply
 Capture = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(autouse=True)
+def every_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs in this process prints every record, as `tests.cli.running` has it of others."""
+    monkeypatch.setenv("RELAY_LOG_LEVEL", "debug")
+
+
 @pytest.fixture
 def fake(tmp_path: Path) -> Generator[Running]:
     with relay("fake", "--port", "0", "--speed", "20", folder=tmp_path) as process:

@@ -118,7 +118,9 @@ async def _fill(disk: SmallDisk, relay: KilledRelay, crowd: "_Crowd", number: in
 
 async def _replay(journal: Path) -> Replay:
     replay = await asyncio.create_subprocess_exec(
-        SCRIPT, "replay", journal, "--speed", "0", "--log-format", "json", stdout=PIPE, stderr=PIPE
+        *(SCRIPT, "replay", journal, "--speed", "0", "--log-format", "json", "--level", "debug"),
+        stdout=PIPE,
+        stderr=PIPE,
     )
     out, complaints = await replay.communicate()
     return Replay(await replay.wait(), out.decode().splitlines(), complaints.decode())

@@ -1,0 +1,54 @@
+"""The sinks of the relay over HTTP: another level for a limited time."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from aiohttp.web import Request, Response
+from msgspec import Meta
+
+from relay import AttachedSink, Relay, UsageError
+from relay.config.tables import seconds_in
+from relay.text import bounded
+from web.app_keys import RELAY
+from web.bodies import read_json
+from web.middleware.problems import RequestError
+
+__all__ = ["change_sink"]
+
+FOR: Final = 600.0
+NAME_LIMIT: Final = 200
+
+
+class NewLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"seconds": "for"}):
+    """The least level of the records that a sink receives, and for how long, in seconds or as text such as "10m"."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    seconds: float | Annotated[str, Meta(max_length=32)] = FOR
+
+
+async def change_sink(request: Request) -> Response:
+    """`POST /v1/sinks/{name}`: give a sink another level for a limited time; 200 with its state.
+
+    It has its configured level again after that, and after a restart. Raises RequestError for an unknown sink (404),
+    and for a time that is none, or is longer than a day (400).
+    """
+    new = await read_json(request, NewLevel)
+    sink = _named(request.app[RELAY], request.match_info["name"])
+    seconds = seconds_in(new.seconds) if isinstance(new.seconds, str) else new.seconds
+    if seconds is None:
+        raise RequestError(HTTPStatus.BAD_REQUEST, 'give `for` in seconds, or as text such as "90s", "10m" or "1h"')
+    try:
+        sink.set_level(new.level, seconds)
+    except UsageError as error:
+        raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    state: dict[str, Any] = {**msgspec.to_builtins(sink.status()), "for": seconds}
+    return Response(body=msgspec.json.encode(state), content_type="application/json", charset="utf-8")
+
+
+def _named(relay: Relay, name: str) -> AttachedSink:
+    for sink in relay.sinks:
+        if sink.name == name:
+            return sink
+    named = bounded(name, NAME_LIMIT)
+    raise RequestError(HTTPStatus.NOT_FOUND, f"no sink {named!r} is known here; GET /v1/sinks lists those that are")
