@@ -174,7 +174,8 @@ def _overridden(settings: Struct, log_format: LogFormat | None, level: Level | N
     if not isinstance(settings, SINK_KINDS["console"]):
         return settings
     said = {"format": log_format, "level": level}
-    return replace(settings, **{key: value for key, value in said.items() if value is not None})
+    overridden: Struct = replace(settings, **{key: value for key, value in said.items() if value is not None})
+    return overridden
 
 
 def _made(settings: Struct) -> object:
