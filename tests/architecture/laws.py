@@ -100,6 +100,7 @@ LAW: Final = {
             "relay.secret",
             "relay.text",
             "relay.upstreams.http",
+            "relay.wire",
         }
     ),
     "relay.relay": frozenset(
