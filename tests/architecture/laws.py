@@ -266,7 +266,9 @@ LAW: Final = {
         }
     ),
     "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
-    "web.sinks": frozenset({"relay", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}),
+    "web.sinks": frozenset(
+        {"relay", "relay.bus", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}
+    ),
     "web.jobs": frozenset(
         {
             "relay",
