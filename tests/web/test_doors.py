@@ -78,9 +78,9 @@ ODD: list[tuple[bytes, int, str]] = [
     (got("/static/../app.py"), 404, "nothing is at"),
     (got("/static/"), 404, "nothing is at"),
     (request("POST /static/relay.js HTTP/1.1"), 405, "try GET,HEAD"),
-    (got("/static/relay.js", "MediaRange: bytes=0-3"), 200, ""),
-    (got("/static/relay.js", f"MediaRange: bytes={'9' * 5_000}-"), 200, ""),
-    (got("/static/relay.js", "MediaRange: \xff", "If-MediaRange: \xff"), 200, ""),
+    (got("/static/relay.js", "Range: bytes=0-3"), 200, ""),
+    (got("/static/relay.js", f"Range: bytes={'9' * 5_000}-"), 200, ""),
+    (got("/static/relay.js", "Range: \xff", "If-Range: \xff"), 200, ""),
     (got("/static/relay.js", 'If-None-Match: "\xff", W/"', "If-Modified-Since: 99 99 9999"), 200, ""),
     (got("/static/relay.js", "If-None-Match: *"), 304, ""),
     # Targets and methods.

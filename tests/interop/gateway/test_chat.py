@@ -194,17 +194,17 @@ async def test_a_relay_that_shuts_down_ends_a_stream_with_an_error(client: Clien
     assert (house.proxy.posts, house.submits) == (1, 1)
 
 
-SIGNS = 12
-"""More than fit into the patience of the client: two of them are 0.2 s apart at least."""
+SIGNS = 60
+"""More than fit into the patience of the client: two of them are 0.1 s apart at least."""
 
 
 @pytest.mark.parametrize("program", [pytest.param("langchain_sdk", marks=marks_of("langchain_sdk"))])
 async def test_signs_of_life_keep_an_asynchronous_client_that_counts_no_heartbeat(
     program: str, programs: Programs
 ) -> None:
-    """LangChain gives up after 120 s without a chunk, here 2 s; 130 s without news pass on the clock."""
-    async with gateway(programs, clock=ManualClock(), settings=CONTENT, heartbeat=0.02, sign_of_life=0.4) as house:
-        reading = asyncio.ensure_future(house.perform(program, "chat_async", "[flat] a cat", stream_chunk_timeout=2.0))
+    """LangChain gives up after 120 s without a chunk, here 5 s; 130 s without news pass on the clock."""
+    async with gateway(programs, clock=ManualClock(), settings=CONTENT, heartbeat=0.02, sign_of_life=0.1) as house:
+        reading = asyncio.ensure_future(house.perform(program, "chat_async", "[flat] a cat", stream_chunk_timeout=5.0))
         await house.proxy.until(lambda: HEARTBEAT in house.proxy.received)
         await house.clock.advance(20.0)
         before = house.proxy.received.count(b"data: ")
