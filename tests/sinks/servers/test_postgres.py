@@ -98,7 +98,7 @@ async def test_a_table_without_its_primary_key_is_named(far: PostgresFar, wire: 
 async def test_what_the_server_says_of_a_role_is_reported(far: PostgresFar, wire: Wire) -> None:
     url = f"postgresql://nobody:c4n4ry@127.0.0.1:{wire.port}/postgres?sslmode=disable"
     sink = PostgresSink(url)
-    notices = quick(sink)
+    notices = quick(sink, drain_within=1.0)
 
     async with sink:
         sink(progress([1])[0])
