@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import tomllib
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ ENVIRON: Final = {
             "MINIMAX_API_KEY",
             "NEW_API_TOKEN",
             "OPENAI_API_KEY",
+            "OTEL_TOKEN",
             "REPLICATE_API_TOKEN",
             "RUNWAYML_API_SECRET",
             "SORA_TOKEN",
@@ -112,8 +114,11 @@ def evaluate_output(example: Example) -> str | None:
 
 
 def evaluate_toml(example: Example) -> None:
-    """The block is a configuration, or a part of one."""
+    """The block is a configuration, or a part of one; or one of the standard library's `logging`."""
     workbench: Workbench = example.namespace["workbench"]
+    if example.parsed.startswith("# logging.toml"):
+        tomllib.loads(example.parsed)
+        return
     path = workbench.save(example.parsed)
     if path is None:
         path = workbench.folder / "part.toml"
