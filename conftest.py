@@ -25,7 +25,7 @@ collect_ignore = ["docs/examples"]
 
 pytest_collect_file = Sybil(
     parsers=PARSERS,
-    patterns=["README.md", "docs/**/*.md"],
+    patterns=["README.md", "docs/**/*.md", "docs/reference/*/*.md"],
     excludes=["docs/_build/**", "docs/examples/**"],
     setup=open_workbench,
     teardown=close_workbench,

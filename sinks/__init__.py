@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from sinks.file import FileKeep as FileKeep
     from sinks.file import FileRotation as FileRotation
     from sinks.file import FileSink as FileSink
+    from sinks.logging import LoggingSink as LoggingSink
     from sinks.nats import NatsSink as NatsSink
+    from sinks.otel import OtelSink as OtelSink
     from sinks.postgres import PostgresSink as PostgresSink
     from sinks.redis import RedisSink as RedisSink
     from sinks.sse import HEARTBEAT as HEARTBEAT
     from sinks.sse import frame as frame
     from sinks.sse import notice_frame as notice_frame
+    from sinks.structlog import StructlogSink as StructlogSink
     from sinks.webhook import WebhookSink as WebhookSink
 else:
     # A program that serves streams alone need not load what the console needs.
@@ -34,7 +37,10 @@ else:
             "sinks.nats": ["NatsSink"],
             "sinks.postgres": ["PostgresSink"],
             "sinks.redis": ["RedisSink"],
+            "sinks.logging": ["LoggingSink"],
+            "sinks.otel": ["OtelSink"],
             "sinks.sse": ["HEARTBEAT", "frame", "notice_frame"],
+            "sinks.structlog": ["StructlogSink"],
             "sinks.webhook": ["WebhookSink"],
         },
     )

@@ -10,7 +10,7 @@ from msgspec import Struct
 from relay.errors import ConfigError
 from relay.text import bounded, inert
 
-__all__ = ["Address", "read_address"]
+__all__ = ["Address", "read_address", "secret_parts"]
 
 MESSAGE_LIMIT: Final = 200
 """The most characters of a server's own words in a notice."""
@@ -74,7 +74,6 @@ def read_address(
     userinfo, _, names = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
     port = schemes[parts.scheme]
-    written = password or (user if token else "")
     return Address(
         scheme=parts.scheme,
         hosts=tuple(_hosts(names.split(",") if names else [], port)) if port is not None else (),
@@ -83,8 +82,23 @@ def read_address(
         password=unquote(password),
         options=dict(query),
         url=url,
-        secrets=frozenset(filter(None, (url, written, unquote(written)))),
+        secrets=secret_parts(url, token=token),
     )
+
+
+def secret_parts(url: str, *, token: bool = False) -> frozenset[str]:
+    """The parts of *url* that are secret, as written and decoded: the password, or a user that is a *token*.
+
+    Where a password has a character that ends it, the whole URL is secret.
+    """
+    parts: set[str] = set()
+    for one in url.split(","):
+        place, _, behind = one.partition("://")[2].partition("/")
+        userinfo = place.rpartition("@")[0]
+        user, colon, password = userinfo.partition(":")
+        written = password if colon else (user if token else "")
+        parts |= {written, unquote(written), url if "@" in behind else ""}
+    return frozenset(filter(None, parts))
 
 
 def _hosts(names: Iterable[str], default: int) -> Iterable[tuple[str, int]]:

@@ -15,7 +15,7 @@ from relay.errors import ConfigError
 from relay.events import LEVELS, Level, Position, Record
 from relay.queue import Counts, OnFull, Queued, Retries, RetryLater, Undeliverable
 from relay.secret import Secret
-from sinks._address import Address
+from sinks._address import Address, secret_parts
 
 __all__ = [
     "CLOSE_WITHIN",
@@ -64,6 +64,10 @@ class RemoteSettings(Struct, frozen=True, kw_only=True):
     capacity: Annotated[int, Meta(ge=1, le=1_000_000, description="a number of records from 1 to 1000000")] = CAPACITY
     on_full: Annotated[OnFull, Meta(description="one of drop-oldest, drop-newest, coalesce, close")] = "drop-oldest"
     level: Annotated[Level, Meta(description=f"one of {', '.join(LEVELS)}")] = "debug"
+
+    def hidden(self) -> frozenset[str]:
+        """The parts of *url* that no output may show. Its host is no secret: notices name it."""
+        return secret_parts(self.url.reveal())
 
 
 class QueueOptions(TypedDict, total=False):

@@ -19,6 +19,9 @@ SINKS: Final = {
     "redis": "sinks.redis:RedisSink",
     "webhook": "sinks.webhook:WebhookSink",
     "file": "sinks.file:FileSink",
+    "logging": "sinks.logging:LoggingSink",
+    "structlog": "sinks.structlog:StructlogSink",
+    "otel": "sinks.otel:OtelSink",
 }
 """The class of each kind, as `module:Class`."""
 

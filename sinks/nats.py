@@ -17,7 +17,7 @@ from relay.errors import ConfigError
 from relay.events import Record
 from relay.notices import describe
 from relay.secret import Secret
-from sinks._address import Address, read_address
+from sinks._address import Address, read_address, secret_parts
 from sinks._remote import (
     CLOSE_WITHIN,
     Duration,
@@ -70,6 +70,10 @@ class NatsSettings(RemoteSettings, frozen=True, kw_only=True):
     keep: Duration = KEEP
     max_bytes: Annotated[int, Meta(ge=1024, description="a number of bytes from 1024 on")] = MAX_BYTES
     duplicate_window: Duration = DUPLICATE_WINDOW
+
+    def hidden(self) -> frozenset[str]:
+        """The parts of *url* that no output may show: a user alone is a token."""
+        return secret_parts(self.url.reveal(), token=True)
 
 
 class _Link:
@@ -253,5 +257,5 @@ def _read(url: str) -> Address:
         addresses[0],
         hosts=tuple(host for address in addresses for host in address.hosts),
         url=url,
-        secrets=frozenset({url}.union(*(address.secrets for address in addresses))),
+        secrets=secret_parts(url, token=True),
     )

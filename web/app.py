@@ -26,7 +26,7 @@ from web.middleware.problems import ERROR_FORMAT, problems
 from web.middleware.request_checks import check_request
 from web.page import add_security_headers, page, static
 from web.request_failures import FAILURES, RequestFailures
-from web.sinks import change_sink
+from web.sinks import change_sink, list_sinks
 from web.streaming.fanout import FanOut
 from web.streaming.handlers import stream_all, stream_job
 from web.streaming.keys import FAN_OUT, STREAMS, TURNS
@@ -122,6 +122,7 @@ def _add_routes(app: Application) -> None:
     get("/v1/jobs/{job}", show_job, name="job")
     post("/v1/jobs/{job}/cancel", cancel_job)
     get("/v1/events", stream_all)
+    get("/v1/sinks", list_sinks)
     post("/v1/sinks/{name}", change_sink)
     post("/v1/webhooks/{upstream}/{job}/{token}", receive_webhook)
     post("/v1/chat/completions", create_chat_completion)

@@ -1,20 +1,21 @@
-"""The sinks of the relay over HTTP: another level for a limited time."""
+"""The sinks of the relay over HTTP: what each is doing, and another level for a limited time."""
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 from aiohttp.web import Request, Response
 from msgspec import Meta
 
-from relay import AttachedSink, Relay, UsageError
+from relay import AttachedSink, Position, Relay, UsageError
+from relay.bus.subscription import name_of
 from relay.config.tables import seconds_in
 from relay.text import bounded
 from web.app_keys import RELAY
 from web.bodies import read_json
 from web.middleware.problems import RequestError
 
-__all__ = ["change_sink"]
+__all__ = ["change_sink", "list_sinks"]
 
 FOR: Final = 600.0
 NAME_LIMIT: Final = 200
@@ -27,6 +28,13 @@ class NewLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
     seconds: float | Annotated[str, Meta(max_length=32)] = FOR
 
 
+async def list_sinks(request: Request) -> Response:
+    """`GET /v1/sinks`: every sink, in the order in which they were added."""
+    relay = request.app[RELAY]
+    head = str(Position(relay.journal.epoch, relay.journal.head))
+    return _json({"position": head, "sinks": [_shown(sink, relay) for sink in relay.sinks]})
+
+
 async def change_sink(request: Request) -> Response:
     """`POST /v1/sinks/{name}`: give a sink another level for a limited time; 200 with its state.
 
@@ -34,7 +42,8 @@ async def change_sink(request: Request) -> Response:
     and for a time that is none, or is longer than a day (400).
     """
     new = await read_json(request, NewLevel)
-    sink = _named(request.app[RELAY], request.match_info["name"])
+    relay = request.app[RELAY]
+    sink = _named(relay, request.match_info["name"])
     seconds = seconds_in(new.seconds) if isinstance(new.seconds, str) else new.seconds
     if seconds is None:
         raise RequestError(HTTPStatus.BAD_REQUEST, 'give `for` in seconds, or as text such as "90s", "10m" or "1h"')
@@ -42,8 +51,20 @@ async def change_sink(request: Request) -> Response:
         sink.set_level(new.level, seconds)
     except UsageError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from None
-    state: dict[str, Any] = {**msgspec.to_builtins(sink.status()), "for": seconds}
-    return Response(body=msgspec.json.encode(state), content_type="application/json", charset="utf-8")
+    return _json({**_shown(sink, relay), "for": seconds})
+
+
+def _shown(sink: AttachedSink, relay: Relay) -> dict[str, Any]:
+    """A sink's status. Its *kind* is that of the box, or the name of its class or function; a cursor is a position."""
+    status, given = sink.status(), cast(object, sink.sink)
+    kind = getattr(getattr(type(given), "settings", None), "kind", None) or name_of(given)
+    fields = msgspec.to_builtins(status)
+    cursor = str(Position(relay.journal.epoch, status.cursor))
+    return {"name": fields.pop("name"), "kind": kind, **fields, "cursor": cursor}
+
+
+def _json(body: object) -> Response:
+    return Response(body=msgspec.json.encode(body), content_type="application/json", charset="utf-8")
 
 
 def _named(relay: Relay, name: str) -> AttachedSink:

@@ -1,9 +1,10 @@
 """Which secrets a configuration has, and what masks them in everything that leaves the process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.config.settings import Settings
 from relay.secret import NO_SECRET, Secret
@@ -14,7 +15,18 @@ __all__ = ["redactor_of", "secrets_in"]
 
 def redactor_of(settings: Settings) -> Redactor:
     """What masks the secrets of *settings*, and whatever the patterns of [redact] match."""
-    return Redactor((secret.reveal() for secret in secrets_in(settings)), settings.redact.patterns)
+    return Redactor(_hidden_in(settings), settings.redact.patterns)
+
+
+def _hidden_in(settings: Settings) -> Iterator[str]:
+    """The texts that nothing may show. Settings of a sink may have a method `hidden`, which names them for it."""
+    whole: list[object] = [replace(settings, sinks=())]
+    for sink in settings.sinks:
+        if callable(hidden := getattr(sink.settings, "hidden", None)):
+            yield from cast("Iterable[str]", hidden())
+        else:
+            whole.append(sink)
+    yield from (secret.reveal() for secret in secrets_in(whole))
 
 
 def secrets_in(value: object) -> Iterator[Secret]:

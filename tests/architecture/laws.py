@@ -100,6 +100,7 @@ LAW: Final = {
             "relay.secret",
             "relay.text",
             "relay.upstreams.http",
+            "relay.wire",
         }
     ),
     "relay.relay": frozenset(
@@ -230,6 +231,9 @@ LAW: Final = {
     "web.path_params": frozenset({"relay", "web.middleware"}),
     "web.request_heads": frozenset({"relay.text", "web.memory", "web.middleware", "web.request_failures"}),
     "web.server": frozenset({"web.memory", "web.middleware", "web.request_failures", "web.request_heads"}),
+    "web.sinks": frozenset(
+        {"relay", "relay.bus", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}
+    ),
     "web.streaming": frozenset(
         {
             "relay",
@@ -265,7 +269,6 @@ LAW: Final = {
         }
     ),
     "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
-    "web.sinks": frozenset({"relay", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}),
     "web.jobs": frozenset(
         {
             "relay",

@@ -28,7 +28,7 @@ MAY_NOT_IMPORT = {"relay": ("relay.cli",), "web": ("relay.cli",)}
 
 HOMES = {
     "blinker": ("relay/bus/ordered_signal.py",),
-    "structlog": ("sinks/console.py", "relay/cli/"),
+    "structlog": ("sinks/console.py", "sinks/structlog.py", "relay/cli/"),
     "aiohttp": (
         *("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
         *("sinks/_guard.py", "sinks/_posting.py", "sinks/webhook.py"),
@@ -38,6 +38,7 @@ HOMES = {
     "jmespath": ("relay/upstreams/declared/",),
     "uvloop": ("relay/cli/loops.py",),
     "prometheus_client": ("web/",),
+    "opentelemetry": ("sinks/otel.py", "sinks/_otel"),
     "sqlite3": ("relay/journal/",),
     "asyncpg": ("sinks/postgres.py",),
     "nats": ("sinks/nats.py",),

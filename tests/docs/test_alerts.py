@@ -14,6 +14,7 @@ from web.metric_table import METRICS
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "docs/examples/alerts.yml"
+FIGURES: Final = ROOT / "tests/docs/alerts_test.yml"
 HOW_TO: Final = (ROOT / "docs/how-to/set-alerts.md").read_text("utf-8")
 RULES: Final[list[dict[str, Any]]] = [
     rule for group in yaml.safe_load(FILE.read_text("utf-8"))["groups"] for rule in group["rules"]
@@ -75,8 +76,30 @@ def test_the_graphs_of_the_how_to_read_metrics_that_there_are() -> None:
         assert set(METRIC.findall(expression)) <= SAMPLES.keys()
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_accepts_the_rules_and_their_templates() -> None:
-    checked = subprocess.run(["promtool", "check", "rules", str(FILE)], capture_output=True, text=True, check=False)
+WITHOUT_PROMTOOL: Final = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
 
-    assert (checked.returncode, f"{len(RULES)} rules found" in checked.stdout) == (0, True), checked.stderr
+
+def promtool(*arguments: str) -> str:
+    checked = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    return checked.stdout
+
+
+@WITHOUT_PROMTOOL
+def test_promtool_accepts_the_rules_and_their_templates() -> None:
+    assert f"{len(RULES)} rules found" in promtool("check", "rules", str(FILE))
+
+
+@WITHOUT_PROMTOOL
+def test_the_rules_fire_on_figures_of_trouble_and_on_no_others() -> None:
+    assert "SUCCESS" in promtool("test", "rules", str(FIGURES))
+
+
+def test_the_figures_of_trouble_are_of_metrics_that_there_are() -> None:
+    tests = yaml.safe_load(FIGURES.read_text("utf-8"))["tests"]
+    series = {one["series"].partition("{")[0] for test in tests for one in test["input_series"]}
+
+    assert series <= SAMPLES.keys()
+    assert {one["alertname"] for test in tests for one in test["alert_rule_test"]} <= set(NAMES)

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from relay.cli.redaction import redactor_of
 from relay.config import load
 from relay.errors import ConfigError, UsageError
 from relay.queue import Counts, RetryLater
 from relay.testing import sample_records
 from sinks import NatsSink, PostgresSink, RedisSink
-from sinks._address import read_address
+from sinks._address import read_address, secret_parts
 from sinks.kinds import SINK_KINDS, make_sink, sink_class
 from sinks.postgres import SCHEMA
 
@@ -193,3 +194,28 @@ PAGES = Path(__file__).parents[2] / "docs/reference/sinks"
 
 def test_the_page_of_postgres_has_the_schema_as_it_is() -> None:
     assert f"```sql\n{SCHEMA}```\n" in (PAGES / "postgres.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_host_of_a_server_may_be_shown_and_its_password_may_not(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "relay.toml"
+    path.write_text(f'[[sinks]]\nkind = "{kind}"\nurl = "env:URL"\n')
+    settings = load(path, {"URL": KINDS[kind][1].format(f"{CANARY}%2Fx", 5)}, SINK_KINDS)
+
+    hide = redactor_of(settings)
+
+    assert hide("http://127.0.0.1:5443/ serves") == "http://127.0.0.1:5443/ serves"
+    assert hide(f"at 127.0.0.1:5: {CANARY}%2Fx and {CANARY}/x") == "at 127.0.0.1:5: *** and ***"
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "parts"),
+    [
+        ("nats://t0ken@a:1,nats://ann:p%40w@b", True, {"t0ken", "p%40w", "p@w"}),
+        ("postgresql://ann@a,b:1/x", False, set()),
+        ("redis://:p@w@a", False, {"p@w"}),
+        ("redis://ann:p/w@a", False, {"redis://ann:p/w@a"}),
+    ],
+)
+def test_the_secret_parts_of_an_address(url: str, token: bool, parts: set[str]) -> None:
+    assert secret_parts(url, token=token) == parts

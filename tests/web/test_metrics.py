@@ -1,8 +1,10 @@
 """`/metrics`: every figure of the table, in both formats, each sample once, and equal to what has happened."""
 
 import asyncio
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from shutil import which
 from typing import Any
 
 import pytest
@@ -87,6 +89,20 @@ async def test_every_metric_of_the_table_is_there_with_its_type_and_no_sample_tw
     assert all(family.samples for family in ours.values()), "a label that never has a value is a mistake"
     assert [key for key, count in Counter(sample[:2] for sample in figures.samples).items() if count > 1] == []
     assert {"process_open_fds", "process_resident_memory_bytes"} <= figures.families.keys()
+
+
+@pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+async def test_promtool_finds_nothing_wrong_with_names_types_and_help() -> None:
+    relay, _ = busy_relay({"t": RUNNING})
+    async with serve(relay) as client:
+        await client.post("/v1/jobs", json=FOLLOW)
+        async with client.get("/metrics") as response:
+            text = await response.read()
+    checked = await asyncio.to_thread(
+        subprocess.run, ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
 def test_names_end_with_their_base_unit() -> None:

@@ -6,6 +6,7 @@ import { Form } from "./form.js";
 import { Jobs } from "./jobs.js";
 import { FORGOTTEN, Log } from "./log.js";
 import { RelayStream } from "./relay.js";
+import { Sinks } from "./sinks.js";
 
 const CONNECTION = {
   connecting: "Connecting",
@@ -75,12 +76,14 @@ function count(number) {
 
 // Raw exchanges are sent only if the operator allows them, and only to a page with `?debug=1`.
 const asked = new URLSearchParams(location.search);
+const sinks = new Sinks(asked.has("sinks"));
 const stream = new RelayStream({ debug: asked.get("debug") === "1" });
 stream.addEventListener("record", ({ detail }) => hearRecord(detail));
 stream.addEventListener("notice", ({ detail }) => hearNotice(detail));
 stream.addEventListener("state", ({ detail }) => {
   $("connection").dataset.state = detail;
   setText($("connection"), CONNECTION[detail]);
+  sinks.live = detail === "live";
 });
 
 $("level").addEventListener("change", () => log.filter({ level: $("level").value }));
