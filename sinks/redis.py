@@ -7,7 +7,7 @@ server refuses an id that is not above the last one.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self, Unpack, cast
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisSettings", "RedisSink"]
 
-SCHEMES: Final = {"redis": 6379, "rediss": 6379, "unix": None}
+SCHEMES: Final[Mapping[str, int | None]] = {"redis": 6379, "rediss": 6379, "unix": None}
 
 STREAM: Final = "relay"
 MAXLEN: Final = 100_000

@@ -14,10 +14,10 @@ class Track:
 
     def __init__(self, name: str, lines: Iterable[bytes]) -> None:
         self.name = name
-        self.over = False
+        self.over: bool = False
         self.last: dict[str, int] = {}
         self.ended: dict[str, int] = {}
-        self.read = 0
+        self.read: int = 0
         self.levels: set[str] = set()
         self.agreed = 0
         self.agreed_on: RecordedEvent | None = None

@@ -16,20 +16,21 @@ class Lane:
     __slots__ = ("attempts", "due", "failing_since", "job", "parked", "records", "since")
 
     def __init__(self, job: str, *, parked: bool = False) -> None:
-        self.job = job
-        self.parked = parked
+        self.job: str = job
+        self.parked: bool = parked
         self.records: deque[Record] = deque()
-        self.attempts = 0
-        self.since = 0.0
+        self.attempts: int = 0
+        self.since: float = 0.0
         """When the first attempt at the first record began, by the time of day."""
-        self.due = 0.0
-        self.failing_since = math.inf
+        self.due: float = 0.0
+        self.failing_since: float = math.inf
         """Since when no record of the lane was delivered, by the monotonic clock."""
 
     def begin_next(self) -> None:
         """The first record is done with."""
         self.records.popleft()
-        self.attempts, self.since, self.due = 0, 0.0, 0.0
+        self.attempts = 0
+        self.since = self.due = 0.0
 
 
 class Lanes:
@@ -44,7 +45,7 @@ class Lanes:
         self._waiting: list[tuple[float, int, Lane]] = []
         self._numbers = count()
         self._offsets: dict[int, None] = {}
-        self.bytes = 0
+        self.bytes: int = 0
 
     def __len__(self) -> int:
         return len(self._offsets)

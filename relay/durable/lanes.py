@@ -187,7 +187,7 @@ class LaneReader(DurableReader):
         self._notify(f"sink {self.name} is closed, for its far end wants nothing any more: {describe(error)}")
 
     def _succeeded(self, lane: Lane) -> None:
-        self.delivered += 1
+        self._count(delivered=1)
         self._answered()
         lane.failing_since = math.inf
         if lane.parked:
@@ -239,7 +239,7 @@ class LaneReader(DurableReader):
         """Make the first record of the lane a dead letter."""
         record = lane.records[0]
         self._parking.bury(self.name, [record], attempts=max(1, lane.attempts), since=lane.since, due=self._now())
-        self.failed += 1
+        self._count(failed=1)
         self._say(
             "dead",
             lambda number: (

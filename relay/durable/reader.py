@@ -107,6 +107,10 @@ class DurableReader(ABC):
     async def run(self) -> None:
         """Deliver, until the reader is closed, or stopped and done."""
 
+    def _count(self, *, delivered: int = 0, failed: int = 0) -> None:
+        self.delivered += delivered
+        self.failed += failed
+
     def counts(self) -> Counts:
         """What became of the records since the start."""
         return Counts(

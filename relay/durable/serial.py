@@ -108,11 +108,11 @@ class SerialReader(DurableReader):
         outcome = await self._worker.deliver(records if self._sink.batch else records[0], records=len(records))
         match outcome:
             case "delivered":
-                self.delivered += len(records)
+                self._count(delivered=len(records))
             case "failed":
                 now = self._clock.now().timestamp()
                 self._parking.bury(self.name, records, attempts=1, since=now, due=now)
-                self.failed += len(records)
+                self._count(failed=len(records))
             case "gone":
                 self._gone()
         return not self.closed
