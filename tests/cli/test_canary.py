@@ -99,7 +99,7 @@ def test_a_fault_of_the_relay_itself_is_a_traceback_without_secrets(
         )
 
     monkeypatch.setattr("relay.cli.listing._print", fails)
-    assert main(["sinks"]) == 1
+    assert main(["upstreams"]) == 1
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback (most recent call last):\n")
     assert "RuntimeError: GET https://***@api.example/?sig=*** \\x1b[2J\nAuthorization: Bearer ***\n" in shown
