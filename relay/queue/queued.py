@@ -190,7 +190,8 @@ class Queued:
             self._drop_rest()
 
     async def _tell_lost(self, number: int) -> None:
-        if number and self._teller is not None:
+        """Report a loss to the far end. Once the sink is closed, nothing follows that could be missed in between."""
+        if number and self._teller is not None and not self._buffer.closed:
             await self._teller.deliver(number, records=0)
 
     def _drop_rest(self) -> int:

@@ -157,6 +157,25 @@ async def test_a_far_end_that_wants_nothing_any_more_closes_the_sink() -> None:
     assert notices == ["sink far is closed, for its far end wants nothing any more: EndpointGone: 410"]
 
 
+@pytest.mark.parametrize("trouble", [(EndpointGone("410"),), ()], ids=["gone", "full"])
+async def test_a_closed_sink_sends_nothing_more_not_even_its_loss(trouble: tuple[BaseException, ...]) -> None:
+    far, losses = Far(*trouble), list[int]()
+
+    async def lost(number: int) -> None:
+        losses.append(number)
+
+    sink, clock = queued(far, capacity=1, on_full="close", lost=lost)
+    async with sink:
+        for number in (1, 2, 3):
+            sink(log(number))
+        while sink.counts().waiting:
+            await clock.sleep(1.0)
+        sink(log(4))
+        await clock.sleep(1.0)
+    assert (losses, far.received) == ([], [] if trouble else [1])
+    assert sink.counts().dropped == 3
+
+
 async def test_a_sink_that_keeps_failing_is_set_aside_and_probed() -> None:
     notices: list[str] = []
     far = Far(*[OSError("down")] * 7)
