@@ -18,6 +18,9 @@ HELD_TOO_LONG: Final = 0.1
 
 NOTICE_EVERY: Final = 60.0
 LOOK_EVERY: Final = 1.0
+CLOSE_WITHIN: Final = 2.0
+"""Seconds that closing waits for the thread, which ends at once unless it is in a notice."""
+
 LOOKS: Final = 5
 """A call that is seen this often in a row, LOOK_EVERY seconds apart, is reported while it goes on."""
 
@@ -65,7 +68,7 @@ class HoldWatch:
         """End the thread. Idempotent."""
         if self._thread is not None and self._stop is not None:
             self._stop.set()
-            self._thread.join(LOOK_EVERY)
+            self._thread.join(CLOSE_WITHIN)
             self._thread = None
 
     def _report(self, name: str, took: float) -> None:

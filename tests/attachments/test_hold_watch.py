@@ -11,6 +11,7 @@ from relay.testing import ManualClock
 
 def test_a_sink_that_does_not_return_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hold_watch, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(hold_watch, "CLOSE_WITHIN", None)
     notices: list[str] = []
     reported = threading.Event()
 
@@ -41,7 +42,8 @@ def test_calls_that_return_are_not_reported_however_many_there_are(monkeypatch: 
     assert notices == []
 
 
-def test_a_watch_is_started_and_closed_any_number_of_times() -> None:
+def test_a_watch_is_started_and_closed_any_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold_watch, "CLOSE_WITHIN", None)
     watch = HoldWatch(ManualClock(), print)
     watch.close()
     for _ in range(2):
