@@ -19,7 +19,7 @@ from relay.events import Accepted, Checking, Done, Event, Log, Position, Progres
 from relay.wire.record_json import stamp
 from sinks import ConsoleSink
 from sinks._collapsing import HELD, JOBS, Collapsing
-from sinks._pretty import PrettyLine
+from sinks._pretty import PrettyLine, _local_time
 from sinks.console import Format
 from tests.sinks.outputs import a_terminal
 
@@ -39,8 +39,10 @@ def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "UTC")
         time.tzset()
+        _local_time.cache_clear()  # it knows the times of the zone before
         yield
     time.tzset()
+    _local_time.cache_clear()
 
 
 def poll(number: int, progress: Progress) -> list[Event]:

@@ -22,6 +22,7 @@ from relay.testing import ManualClock, sample_records
 from relay.testing.conformance.samples import hostile_records
 from relay.wire.record_json import stamp
 from sinks import ConsoleSink
+from sinks._pretty import _local_time
 from tests.sinks.hostile import any_text, however_busy_the_machine
 from tests.sinks.outputs import PATIENCE, Gate, Pipe, a_pipe, a_terminal
 
@@ -52,8 +53,10 @@ def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Asia/Kolkata")
         time.tzset()
+        _local_time.cache_clear()  # it knows the times of the zone before
         yield
     time.tzset()
+    _local_time.cache_clear()
 
 
 def test_pretty_lines_say_time_level_job_seq_type_and_text_in_columns() -> None:
