@@ -6,6 +6,8 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.interop.middle import in_the_middle
+
 __all__ = ["Wiretap", "wiretap"]
 
 HEARTBEAT = b"\r\n2\r\n:\n\r\n"
@@ -97,23 +99,5 @@ async def _hand_on(reader: StreamReader, writer: StreamWriter) -> None:
 async def wiretap(port: int) -> AsyncGenerator[tuple[Wiretap, str]]:
     """A tap before the server on *port* of loopback, and the address to use instead."""
     tap = Wiretap(port)
-    connections: dict[asyncio.Task[None], StreamWriter] = {}
-
-    def accept(reader: StreamReader, writer: StreamWriter) -> None:
-        task = asyncio.create_task(tap.serve(reader, writer))
-        connections[task] = writer
-        task.add_done_callback(connections.pop)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield tap, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        while left := dict(connections):
-            for task, writer in left.items():
-                task.cancel()
-                # A task that is cancelled before its first step closes nothing.
-                writer.close()
-                writer.transport.abort()
-            await asyncio.gather(*left, return_exceptions=True)
-            await asyncio.sleep(0)
+    async with in_the_middle(tap.serve) as address:
+        yield tap, address

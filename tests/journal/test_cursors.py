@@ -239,7 +239,7 @@ def test_a_new_epoch_after_a_power_cut_carries_the_cursors_over(path: Path) -> N
 
 
 def test_a_cursor_is_never_beyond_the_newest_record(path: Path) -> None:
-    """Whoever copies a file back that is older than the log."""
+    """An operator copies a file back that is older than the log."""
     with opened(path) as journal:
         journal.cursors.claim("hook", 0)
         Teller(journal).tell("abc")

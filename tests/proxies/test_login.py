@@ -1,4 +1,4 @@
-"""Who gets through the documented proxies, and to what."""
+"""The documented proxies let the right requests through, and no others."""
 
 import asyncio
 from collections.abc import AsyncGenerator

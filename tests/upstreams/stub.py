@@ -47,7 +47,7 @@ class Stub:
         return [request.split(b" ", 2)[1].decode() for request in self.requests]
 
     def next_answer(self, _target: str) -> bytes | None:
-        """What is answered to a request for this target."""
+        """The answer to a request for this target."""
         return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -57,7 +57,7 @@ def got(path: str, *fields: str) -> bytes:
 
 
 ODD: list[tuple[bytes, int, str]] = [
-    # What is encoded is not inflated, whatever it is and wherever it is sent.
+    # An encoded body is not inflated, wherever it is sent.
     (posted(gzip.compress(FOLLOW), "Content-Encoding: gzip"), 415, "without a Content-Encoding"),
     (posted(FOLLOW, "Content-Encoding: gzip"), 415, "without a Content-Encoding"),
     (posted(zlib.compress(FOLLOW), "Content-Encoding: deflate"), 415, "without a Content-Encoding"),

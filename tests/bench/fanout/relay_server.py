@@ -76,7 +76,7 @@ def census(app: Application) -> bytes:
     Without what is kept of the story, and without timers that were cancelled and that asyncio has not yet thrown away:
     both are bounded, and neither hangs on how many clients there were.
     """
-    # What is frozen is not listed: a future that a task waited for since the start, and the next one is.
+    # The collector does not list frozen objects: a future that a task waited for since the start, and the next one is.
     gc.unfreeze()
     gc.collect()
     classes = Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, gc.get_objects()))

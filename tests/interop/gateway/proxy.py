@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from sinks.sse import HEARTBEAT
+from tests.interop.middle import in_the_middle
 
 __all__ = ["BEFORE_THE_HEADERS", "Cut", "Proxy", "after_block", "inside_block", "proxy"]
 
@@ -149,23 +150,5 @@ class _Answer:
 async def proxy(port: int) -> AsyncGenerator[tuple[Proxy, str]]:
     """A proxy before the server on *port* of loopback, and the address to use instead."""
     middle = Proxy(port)
-    connections: dict[asyncio.Task[None], StreamWriter] = {}
-
-    def accept(reader: StreamReader, writer: StreamWriter) -> None:
-        task = asyncio.create_task(middle.serve(reader, writer))
-        connections[task] = writer
-        task.add_done_callback(connections.pop)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield middle, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        while left := dict(connections):
-            for task, writer in left.items():
-                task.cancel()
-                # A task that is cancelled before its first step closes nothing.
-                writer.close()
-                writer.transport.abort()
-            await asyncio.gather(*left, return_exceptions=True)
-            await asyncio.sleep(0)
+    async with in_the_middle(middle.serve) as address:
+        yield middle, address

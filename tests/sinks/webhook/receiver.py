@@ -56,7 +56,7 @@ class Delivery(Struct):
 
 
 Answer = Response | StreamResponse | None
-"""What is answered; None for an answer that does not come before the receiver ends."""
+"""The answer; None for an answer that does not come before the receiver ends."""
 
 
 class Receiver(Struct):
