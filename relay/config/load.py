@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from relay.config.access import read_access
 from relay.config.environment import injected, overridden
 from relay.config.settings import (
     AttachSettings,
@@ -43,7 +44,6 @@ JOURNALS: Final = ("memory", "sqlite")
 _LATER_JOURNALS: Final = ("redis", "rediss")
 
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
-
 
 _FROM_ENVIRONMENT: Final[Mapping[str, type[Struct]]] = {
     "server": ServerSettings,
@@ -168,13 +168,22 @@ def _settings(
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
+    access = read_access(document["access"], at, secret) if "access" in document else None
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
     if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):
         raise ConfigError(
             f"{at}[[sinks]] durable needs a journal that outlives the relay; under [journal] write url ="
             ' "sqlite:relay.db"'
         )
-    return Settings(server=server, journal=journal, gateway=gateway, redact=redact, upstreams=upstreams, sinks=sinks)
+    return Settings(
+        server=server,
+        journal=journal,
+        gateway=gateway,
+        redact=redact,
+        access=access,
+        upstreams=upstreams,
+        sinks=sinks,
+    )
 
 
 def _check_journal(journal: JournalSettings) -> None:

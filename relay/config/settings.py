@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from relay.config.access_settings import AccessSettings
 from relay.events import LEVELS, Level
 from relay.journal.base import Retention
 from relay.upstreams.settings import Flag, HttpUrl, Name, Seconds, UpstreamSettings
@@ -164,11 +165,15 @@ class RedactSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that is configured. The settings of a sink are those of its kind, or CustomSinkSettings."""
+    """Everything that is configured. The settings of a sink are those of its kind, or CustomSinkSettings.
+
+    Without *access*, whoever reaches the relay may do everything; it serves this machine alone then.
+    """
 
     server: ServerSettings = ServerSettings()
     journal: JournalSettings = JournalSettings()
     gateway: GatewaySettings = GatewaySettings()
     redact: RedactSettings = RedactSettings()
+    access: AccessSettings | None = None
     upstreams: tuple[UpstreamSettings, ...] = ()
     sinks: tuple[ConfiguredSink, ...] = ()

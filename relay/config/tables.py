@@ -43,14 +43,15 @@ def read_table(kind: type[T], table: object, where: str, read_secret: ReadSecret
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where} must be a table{_instead_of(table)}")
-    known = {field.name: field for field in msgspec.structs.fields(kind)}
+    # A key may be a word of Python, such as `from`: the field then has another name.
+    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
     for key, value in cast("dict[str, object]", table).items():
         if key not in known:
             raise ConfigError(f"{where} has an unknown key {key!r}; {unknown(key, known)}")
-        values[key] = _read_value(known[key].type, value, f"{where} {key}", read_secret)
+        values[known[key].name] = _read_value(known[key].type, value, f"{where} {key}", read_secret)
     for key, field in known.items():
-        if field.required and key not in values:
+        if field.required and field.name not in values:
             raise ConfigError(f"{where} needs the key {key!r}: {_expected(field.type)}")
     return kind(**values)
 

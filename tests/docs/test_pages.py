@@ -168,7 +168,7 @@ def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
     for field in msgspec.structs.fields(kind):
         if field.name == "pace":
             continue  # it is the same for all kinds, and has a section of its own
-        yield f"{prefix}{field.name}", field.default
+        yield f"{prefix}{field.encode_name}", field.default
         for inner in get_args(field.type) or [field.type]:
             if isinstance(inner, type) and issubclass(inner, Struct) and inner not in apart:
                 yield from keys(inner, f"{field.name}.")
