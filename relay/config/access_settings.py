@@ -1,4 +1,4 @@
-"""[access] of the configuration as frozen data: who may do what, and how a request proves who it is."""
+"""[access] of the configuration as frozen data: what each subject may do, and how a request proves itself."""
 
 from typing import Annotated
 

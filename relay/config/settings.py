@@ -167,7 +167,7 @@ class RedactSettings(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that is configured. The settings of a sink are those of its kind, or CustomSinkSettings.
 
-    Without *access*, whoever reaches the relay may do everything; it serves this machine alone then.
+    Without *access*, every client may do everything; the relay serves this machine alone then.
     """
 
     server: ServerSettings = ServerSettings()
