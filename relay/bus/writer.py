@@ -123,6 +123,8 @@ class JournalWriter:
         journal, began = self._journal, self._clock.monotonic()
         try:
             for pending in part:
+                if pending.record.seq == 1 and pending.job.owner:
+                    journal.remember_owner(pending.job.id, pending.job.owner)
                 if pending.key is not None:
                     journal.remember(pending.job.id, *pending.key)
                 journal.append(pending.record, pending.state)

@@ -1,4 +1,4 @@
-"""Which jobs a relay has: by id, by the task that each one follows, and by the key that it was submitted with."""
+"""Which jobs a relay has: by id, by owner, by the task that each one follows, and by the key of its submission."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -22,6 +22,9 @@ class JobRegistry:
     """All jobs that are running, and those that have ended while the journal still keeps records of them.
 
     It does no I/O and publishes nothing. *keeps* says whether the journal keeps any record of the job with an id.
+
+    Tasks and keys are looked up for one owner, so that no owner finds another's job or blocks another's key. Two owners
+    that follow one task have a job each. News of a task from its upstream is for all jobs `of_task`.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class JobRegistry:
         self._max_running = max_running
         self._new_id = new_id
         self._jobs: dict[str, Job] = {}
-        self._by_task: dict[tuple[str, str], Job] = {}
-        self._by_key: dict[str, tuple[Job, bytes]] = {}
+        self._of_owner: dict[str, dict[str, Job]] = {}
+        self._of_task: dict[tuple[str, str], list[Job]] = {}
+        self._by_task: dict[tuple[str, str, str], Job] = {}
+        self._by_key: dict[tuple[str, str], tuple[Job, bytes]] = {}
         self._sweep_at = SWEEP_FROM
 
     def __iter__(self) -> Iterator[Job]:
@@ -57,55 +62,82 @@ class JobRegistry:
         except KeyError:
             raise UnknownJobError(job_id) from None
 
-    def by_task(self, upstream: str, task: str) -> Job | None:
-        """The job that follows *task* of *upstream*, if there is one."""
-        return self._by_task.get((upstream, task))
+    def of(self, owner: str) -> list[Job]:
+        """The jobs of *owner*, oldest first. It costs what is returned, however many jobs others have."""
+        return list(self._of_owner.get(owner, {}).values())
 
-    def by_key(self, key: str) -> Job | None:
-        """The job that was submitted with *key*, if there is one."""
-        job, _ = self._by_key.get(key, (None, b""))
+    def behind(self, after: int, owner: str) -> list[str]:
+        """The ids of the jobs of *owner* with a record behind offset *after*, as `Journal.read` takes them."""
+        # The state of a job that 0.2.0 or before has stored has no offset.
+        return [job.id for job in self._of_owner.get(owner, {}).values() if not 0 < job.state.offset <= after]
+
+    def of_task(self, upstream: str, task: str) -> list[Job]:
+        """The jobs that follow *task* of *upstream*, whosever they are, in the order in which they came to it."""
+        return list(self._of_task.get((upstream, task), ()))
+
+    def by_task(self, upstream: str, task: str, owner: str = "") -> Job | None:
+        """The job of *owner* that follows *task* of *upstream*, if there is one."""
+        return self._by_task.get((upstream, task, owner))
+
+    def by_key(self, key: str, owner: str = "") -> Job | None:
+        """The job that *owner* has submitted with *key*, if there is one."""
+        job, _ = self._by_key.get((owner, key), (None, b""))
         return job
 
-    def submitted_again(self, key: str, digest: bytes) -> Job | None:
-        """The job that was submitted with *key*, if there is one. Raises ConflictError if its digest was another."""
-        job, known = self._by_key.get(key, (None, digest))
+    def submitted_again(self, key: str, digest: bytes, owner: str = "") -> Job | None:
+        """As `by_key`. Raises ConflictError if the digest of the input was another."""
+        job, known = self._by_key.get((owner, key), (None, digest))
         if known != digest:
             raise ConflictError(f"the key {key!r} was used for another request; use a new key for a new request")
         return job
 
-    def admit(self) -> Job:
-        """Register a new job, without task or key. Raises BusyError if as many are running as there may be."""
+    def admit(self, owner: str = "") -> Job:
+        """Register a new job of *owner*, without task or key.
+
+        Raises BusyError if as many are running as there may be, UsageError for what cannot be an owner.
+        """
         if len(self._jobs) >= self._sweep_at:
             self._sweep()
         if len(self._jobs) >= self._max_running <= sum(not job.ended for job in self._jobs.values()):
             raise BusyError(f"{self._max_running:,} jobs are running, the most there may be; try again when some ended")
-        return self.add(Job(self._new_id()))
+        return self.add(Job(self._new_id(), owner=owner))
 
     def add(self, job: Job) -> Job:
         """Register *job*, which exists already, whatever the limit; return it."""
         self._jobs[job.id] = job
+        self._of_owner.setdefault(job.owner, {})[job.id] = job
         return job
 
     def withdraw(self, job: Job) -> None:
         """Remove a job that was admitted and could not begin."""
         del self._jobs[job.id]
+        owned = self._of_owner[job.owner]
+        del owned[job.id]
+        if not owned:
+            del self._of_owner[job.owner]
 
     def bind_task(self, job: Job, upstream: str, task: str) -> None:
-        """Record that *job* follows *task* of *upstream*."""
-        self._by_task[upstream, task] = job
+        """Record that *job* follows *task* of *upstream*: for its owner, in place of an earlier job."""
+        self._by_task[upstream, task, job.owner] = job
+        self._of_task.setdefault((upstream, task), []).append(job)
 
     def bind_key(self, job: Job, key: str, digest: bytes) -> None:
-        """Record that *job* was submitted with *key*, and with an input of this *digest*."""
-        self._by_key[key] = (job, digest)
+        """Record that *job* was submitted by its owner with *key*, and with an input of this *digest*."""
+        self._by_key[job.owner, key] = (job, digest)
 
-    def release_key(self, key: str) -> Job | None:
-        """Forget the job that was submitted with *key*, and return it, if there is one."""
-        job, _ = self._by_key.pop(key, (None, b""))
+    def release_key(self, key: str, owner: str = "") -> Job | None:
+        """Forget the job that *owner* has submitted with *key*, and return it, if there is one."""
+        job, _ = self._by_key.pop((owner, key), (None, b""))
         return job
 
     def _sweep(self) -> None:
         """Remove ended jobs that the journal no longer keeps; the next sweep is when the number of jobs has doubled."""
         self._jobs = {id: job for id, job in self._jobs.items() if not job.ended or self._keeps(id)}
+        self._of_owner = {}
+        for job in self._jobs.values():
+            self._of_owner.setdefault(job.owner, {})[job.id] = job
+        left = {task: [job for job in jobs if job.id in self._jobs] for task, jobs in self._of_task.items()}
+        self._of_task = {task: jobs for task, jobs in left.items() if jobs}
         self._by_task = {task: job for task, job in self._by_task.items() if job.id in self._jobs}
         self._by_key = {key: known for key, known in self._by_key.items() if known[0].id in self._jobs}
         self._sweep_at = max(SWEEP_FROM, 2 * len(self._jobs))

@@ -31,8 +31,9 @@ from relay.events import (
 )
 from relay.jobs.eta import Mark, marked
 from relay.jobs.rhythm import Rhythm
+from relay.text import well_formed
 
-__all__ = ["Job", "JobState", "Snapshot", "elapsed", "evolve", "moves", "recall", "repeats"]
+__all__ = ["Job", "JobState", "Snapshot", "checked_owner", "elapsed", "evolve", "moves", "recall", "repeats"]
 
 BELIEVED: Final = timedelta(days=1)
 """The longest time between two records that is believed: a longer one, or one below 0, is a clock that was set."""
@@ -43,6 +44,9 @@ WATCHED: Final = 30.0
 _NONE: Final = timedelta(0)
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+MAX_OWNER: Final = 256
+"""The most characters of the name of an owner."""
 
 
 class JobState(Struct, frozen=True, kw_only=True, gc=False):
@@ -116,17 +120,30 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Job:
     """One job, from `accepted` to its end.
 
-    Its *state* is what has been published: the bus, and nothing else, replaces it once a record is committed.
+    Its *state* is what has been published: the bus, and nothing else, replaces it once a record is committed. Its owner
+    is no part of the state, and so of no record and no snapshot: readers of a job need not know whose it is.
     """
 
-    __slots__ = ("__weakref__", "id", "state")
+    __slots__ = ("__weakref__", "_owner", "id", "state")
 
-    def __init__(self, id: str, state: JobState | None = None) -> None:
-        """Raises UsageError where *id* is not 1 to 128 letters, digits, `.`, `_` or `-`: it is printed as it is."""
+    def __init__(self, id: str, state: JobState | None = None, owner: str = "") -> None:
+        """Raises UsageError where *id* is not 1 to 128 letters, digits, `.`, `_` or `-`: it is printed as it is.
+
+        Raises UsageError also for an *owner* that is none: see `checked_owner`.
+        """
         if not _JOB_ID.fullmatch(id):
             raise UsageError("a job id is 1 to 128 letters, digits, '.', '_' or '-'")
+        self._owner = checked_owner(owner)
         self.id: str = id
         self.state: JobState = state or JobState()
+
+    @property
+    def owner(self) -> str:
+        """Whose job this is, from its admission to the end; empty where it is nobody's. The text has no meaning here.
+
+        It serves decisions on access, and no reader is shown it.
+        """
+        return self._owner
 
     @property
     def ended(self) -> bool:
@@ -151,6 +168,17 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} seq {self.state.seq} {self.state.status}>"
+
+
+def checked_owner(owner: str) -> str:
+    """*owner*, if it can be one: up to 256 characters, each of which a file can hold. Raises UsageError.
+
+    The message leaves the text out: it may be somebody's name.
+    """
+    # A lone surrogate has no UTF-8, and programs in C end a text at NUL: two owners must never look like one.
+    if not (len(owner) <= MAX_OWNER and "\0" not in owner and well_formed(owner) == owner):
+        raise UsageError(f"an owner is a text of at most {MAX_OWNER} characters, in UTF-8 and without NUL")
+    return owner
 
 
 def evolve(state: JobState, record: Record) -> JobState:

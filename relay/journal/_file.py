@@ -36,7 +36,8 @@ TABLES: Final = (
         digest BLOB,
         state BLOB,
         folded_to INTEGER NOT NULL DEFAULT 0,
-        trimmed_to INTEGER NOT NULL DEFAULT 0
+        trimmed_to INTEGER NOT NULL DEFAULT 0,
+        owner TEXT NOT NULL DEFAULT ''
     )""",
     "CREATE TABLE records (offset INTEGER PRIMARY KEY, job INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL)",
     # An index ends in the rowid, which offset is: this one is ordered by job and offset.
@@ -62,6 +63,9 @@ ADDED: Final = (
     "CREATE INDEX IF NOT EXISTS parked_by_due ON parked (name, due) WHERE due IS NOT NULL",
 )
 """Tables that a version which does not know them leaves alone, so that they need no other format."""
+
+COLUMNS: Final = {"jobs": {"owner": "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''"}}
+"""Columns that files of earlier versions have not. Such a version names those that it writes, and the rest default."""
 
 BUSY_SECONDS: Final = 0.02
 """How long a commit waits for a program that looks at the file with a lock; then the records wait instead."""
@@ -315,6 +319,10 @@ class JournalFile:
                 sql.execute("INSERT INTO journal VALUES (?, '')", (secrets.token_hex(4),))
             for statement in ADDED:
                 sql.execute(statement)
+            for table, columns in COLUMNS.items():
+                there = {name for _, name, *_ in sql.execute(f"PRAGMA table_info({table})")}
+                for column in columns.keys() - there:
+                    sql.execute(columns[column])
             epoch = self._enter()
         # On the disk before the first record is: a machine that stops from here on is noticed.
         sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")

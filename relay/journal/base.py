@@ -30,12 +30,13 @@ class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class StoredJob(Struct, frozen=True, kw_only=True):
-    """What a journal knows of a job from before: the fold of its records, and the key it was submitted with."""
+    """What a journal knows of a job from before: the fold of its records, its key and its owner."""
 
     id: str
     state: JobState
     key: str | None = None
     digest: bytes = b""
+    owner: str = ""
 
 
 class Kept(NamedTuple):
@@ -78,6 +79,13 @@ class Journal(Protocol):
         """With the next `commit`, keep that *job* was submitted with *key*, for an input of this *digest*.
 
         Without a *key*, forget the one that was kept.
+        """
+        ...
+
+    def remember_owner(self, job: str, owner: str) -> None:
+        """With the next `commit`, which has the first record of *job*, keep that it is a job of *owner*.
+
+        Called before the `append` of that record, and not for a job that is nobody's.
         """
         ...
 

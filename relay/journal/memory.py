@@ -60,6 +60,9 @@ class MemoryJournal:
     def remember(self, job: str, key: str | None, digest: bytes) -> None:
         pass
 
+    def remember_owner(self, job: str, owner: str) -> None:
+        pass
+
     def commit(self) -> None:
         pending, self._pending = self._pending, []
         for record in pending:

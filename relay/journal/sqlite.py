@@ -62,6 +62,7 @@ class SqliteJournal:
         self._before: dict[Entry, tuple[JobState, int]] = {}
         self._oldest_since: datetime | None = None
         self._keys: dict[str, tuple[str | None, bytes]] = {}
+        self._owners: dict[str, str] = {}
         with ExitStack() as stack:
             self._file = JournalFile(path, notify)
             stack.callback(self._file.close)
@@ -108,6 +109,9 @@ class SqliteJournal:
     def remember(self, job: str, key: str | None, digest: bytes) -> None:
         self._keys[job] = (key, digest)
 
+    def remember_owner(self, job: str, owner: str) -> None:
+        self._owners[job] = owner
+
     def commit(self) -> None:
         if not self._pending:
             self._file.probe()
@@ -146,9 +150,12 @@ class SqliteJournal:
         self._file.try_out()
 
     def recover(self) -> Sequence[StoredJob]:
-        rows = self._file.sql.execute("SELECT number, key, digest FROM jobs ORDER BY number")
-        jobs = ((self._index.numbered[number], key, digest) for number, key, digest in rows)
-        return [StoredJob(id=entry.id, state=entry.state, key=key, digest=digest or b"") for entry, key, digest in jobs]
+        rows = self._file.sql.execute("SELECT number, key, digest, owner FROM jobs ORDER BY number")
+        jobs = ((self._index.numbered[number], key, digest, owner) for number, key, digest, owner in rows)
+        return [
+            StoredJob(id=entry.id, state=entry.state, key=key, digest=digest or b"", owner=owner)
+            for entry, key, digest, owner in jobs
+        ]
 
     def read(
         self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
@@ -169,7 +176,7 @@ class SqliteJournal:
         self._file.close()
 
     def _clear(self) -> None:
-        self._pending, self._unwritten, self._keys, self._before = [], [], {}, {}
+        self._pending, self._unwritten, self._keys, self._owners, self._before = [], [], {}, {}, {}
 
     def _is_stored(self, record: Record) -> bool:
         try:
@@ -180,7 +187,8 @@ class SqliteJournal:
 
     def _insert(self, sql: sqlite3.Connection) -> None:
         sql.executemany(
-            "INSERT INTO jobs (number, id) VALUES (?, ?)", [(new.number, new.id) for new in self._unwritten]
+            "INSERT INTO jobs (number, id, owner) VALUES (?, ?, ?)",
+            [(new.number, new.id, self._owners.get(new.id, "")) for new in self._unwritten],
         )
         for job, (key, digest) in self._keys.items():
             sql.execute("UPDATE jobs SET key = ?, digest = ? WHERE id = ?", (key, digest, job))
