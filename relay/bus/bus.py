@@ -12,7 +12,8 @@ from relay.bus.histogram import Histogram
 from relay.bus.hold_watch import HoldWatch
 from relay.bus.ordered_signal import OrderedSignal
 from relay.bus.pending import PendingRecord
-from relay.bus.subscription import Sink, Subscription, Topic, name_of
+from relay.bus.subscription import Sink, Subscription, name_of
+from relay.bus.topics import Selection, Topics
 from relay.bus.writer import JournalWriter, unavailable
 from relay.clock import Clock, SystemClock
 from relay.errors import UsageError
@@ -33,8 +34,9 @@ class Bus:
     """One signal for all jobs. *listening* is called with whether anybody receives raw exchanges, when that may change.
 
     *knows* says whether a job may be published for: on the bus of a relay, if it is in the registry. A bus without
-    *knows* accepts any job, and its user sees to it that no two have one id. *redactor* masks what is secret in each
-    event and exchange before anything else is done with it: the journal does not have it either.
+    *knows* accepts any job, and its user sees to it that no two have one id. *behind* names the jobs of an owner that
+    have a record behind an offset; without it a subscription of an owner has no past. *redactor* masks what is secret
+    in each event and exchange before anything else is done with it: the journal does not have it either.
 
     Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
@@ -48,19 +50,20 @@ class Bus:
         notify: Notify = notice,
         listening: Callable[[bool], object] = bool,
         knows: Callable[[Job], bool] | None = None,
+        behind: Callable[[int, str], Collection[str]] | None = None,
         redactor: Redactor | None = None,
     ) -> None:
         self.journal = journal
         self._clock = clock or SystemClock()
         self._notify = guarded(notify)
         self._knows = knows
+        self._behind = behind
         self._redactor = redactor
         self._listening = listening
         self._records = OrderedSignal()
         self._exchanges = OrderedSignal()
-        self._everyone = Topic()
+        self._topics = Topics()
         self._records.connect(self._hand_out, weak=False)
-        self._topics: dict[Job, Topic] = {}
         self._thread: int | None = None
         self._sending = False
         self.answered: float | None = None
@@ -167,19 +170,23 @@ class Bus:
         sink: Sink,
         jobs: Iterable[Job] | None = None,
         *,
+        owner: str | None = None,
         after: int | None = None,
         name: str | None = None,
         wanted: Callable[[Record], bool] | None = None,
         watch: HoldWatch | None = None,
     ) -> Subscription:
-        """Send *sink* the records of *jobs*, or of all, until the subscription is closed.
+        """Send *sink* the records of *jobs*, of all jobs of *owner*, or of all, until the subscription is closed.
+
+        Jobs of *owner* that are admitted later belong to them, and "" is the owner of what is nobody's. Each record
+        reaches the subscriptions of all jobs first, then those of its job's owner, and then those of its job.
 
         With *after*, the kept records behind that offset come first, all of them before this returns: where they may be
         many, use `replay`. *name* is what notices and figures call the sink; it receives those records alone that are
         *wanted*, and *watch* notes how long it takes. Close the subscription on every path: it is a context manager.
-        Raises UsageError for what is no sink (`relay.Sink`).
+        Raises UsageError for what is no sink (`relay.Sink`), and for both *jobs* and an *owner*.
         """
-        subscription, chosen = self._subscription(sink, jobs, after, name, wanted, watch)
+        subscription, chosen = self._subscription(sink, jobs, owner, after, name, wanted, watch)
         if after is not None:
             while self._replay_slice(subscription, chosen, REPLAY_SLICE):
                 pass
@@ -190,6 +197,7 @@ class Bus:
         sink: Sink,
         jobs: Iterable[Job] | None = None,
         *,
+        owner: str | None = None,
         after: int,
         name: str | None = None,
         wanted: Callable[[Record], bool] | None = None,
@@ -200,7 +208,7 @@ class Bus:
         Records that are published meanwhile come behind those that were there before. The last slice and the connection
         are one step: the sink misses nothing and gets nothing twice. If this is cancelled, the sink is not subscribed.
         """
-        subscription, chosen = self._subscription(sink, jobs, after, name, wanted, watch)
+        subscription, chosen = self._subscription(sink, jobs, owner, after, name, wanted, watch)
         while self._replay_slice(subscription, chosen, REPLAY_SLICE):  # noqa: ASYNC110 - it is work, no waiting
             await asyncio.sleep(0)
         return self._connect(subscription, chosen)
@@ -243,41 +251,34 @@ class Bus:
             self._sending = outer
 
     def _hand_out(self, _: object, *, records: Sequence[PendingRecord]) -> BaseException | None:
-        """Deliver each record to every subscription before the next one, to those of all jobs first."""
+        """Deliver each record to every subscription before the next one."""
         interruption = None
         for job, record, _, _, _, self.answered in records:  # quicker than by name, and this is once a record
-            topic = self._topics.get(job)
-            raised = self._everyone.send(record)
+            raised = self._topics.send(job, record)
             interruption = interruption or raised
-            if topic is not None:
-                raised = topic.send(record)
-                interruption = interruption or raised
         self.answered = None
         return interruption
-
-    def _topics_of(self, jobs: "Collection[Job] | None") -> "list[Topic]":
-        if jobs is None:
-            return [self._everyone]
-        return [self._topics.get(job) or self._open_topic(job) for job in jobs]
-
-    def _open_topic(self, job: Job) -> "Topic":
-        return self._topics.setdefault(job, Topic())
 
     def _subscription(
         self,
         sink: Sink,
         jobs: Iterable[Job] | None,
+        owner: str | None,
         after: int | None,
         name: str | None,
         wanted: Callable[[Record], bool] | None,
         watch: HoldWatch | None,
-    ) -> "tuple[Subscription, list[Job] | None]":
+    ) -> tuple[Subscription, Selection]:
         self._check_thread()
-        chosen = None if jobs is None else list(dict.fromkeys(jobs))
+        chosen = Selection(None if jobs is None else tuple(dict.fromkeys(jobs)), owner)
+        if chosen.jobs is not None and owner is not None:
+            raise UsageError("a subscription is for jobs or for an owner; name one of them")
+        if owner is not None and after is not None and self._behind is None:
+            raise UsageError("this bus does not know which jobs an owner has; subscribe without `after`")
         subscription = Subscription(
             sink,
             after=self.journal.head if after is None else after,
-            leave=lambda left: self._leave(left, chosen),
+            leave=lambda left: self._topics.leave(left, chosen),
             clock=self._clock,
             notify=self._notify,
             name=name,
@@ -286,9 +287,11 @@ class Bus:
         )
         return subscription, chosen
 
-    def _replay_slice(self, subscription: Subscription, jobs: Collection[Job] | None, most: int) -> bool:
+    def _replay_slice(self, subscription: Subscription, chosen: Selection, most: int) -> bool:
         """Send the sink up to *most* records of the past, and publish nothing; return whether there may be more."""
-        ids = None if jobs is None else [job.id for job in jobs]
+        ids: Collection[str] | None = None if chosen.jobs is None else [job.id for job in chosen.jobs]
+        if chosen.owner is not None and self._behind is not None:
+            ids = self._behind(subscription.cursor, chosen.owner)  # anew for each slice: jobs are admitted meanwhile
         records = self.journal.read(subscription.cursor, ids, limit=most)
         outer, self._sending = self._sending, True
         try:
@@ -297,20 +300,9 @@ class Bus:
             self._sending = outer
         return len(records) == most
 
-    def _connect(self, subscription: Subscription, jobs: Collection[Job] | None) -> Subscription:
-        for topic in self._topics_of(jobs):
-            topic.subscriptions[subscription] = None
+    def _connect(self, subscription: Subscription, chosen: Selection) -> Subscription:
+        self._topics.join(subscription, chosen)
         return subscription
-
-    def _leave(self, subscription: Subscription, jobs: Collection[Job] | None) -> None:
-        if jobs is None:
-            del self._everyone.subscriptions[subscription]
-            return
-        for job in jobs:
-            topic = self._topics[job]
-            del topic.subscriptions[subscription]
-            if not topic.subscriptions:
-                del self._topics[job]
 
     def _redacted(self, event: Event) -> Event:
         return event if self._redactor is None else redact_event(event, self._redactor)

@@ -17,7 +17,6 @@ __all__ = [
     "Notify",
     "Sink",
     "Subscription",
-    "Topic",
     "describe",
     "name_of",
     "notice",
@@ -172,23 +171,6 @@ class Subscription:
     def _recovered(self) -> None:
         self._streak = 0
         self._notify(f"sink {self.name} works again; it has missed {self.missed} records so far")
-
-
-class Topic:
-    """The subscriptions of one job, or of all jobs, however many they are."""
-
-    __slots__ = ("subscriptions",)
-
-    def __init__(self) -> None:
-        self.subscriptions: dict[Subscription, None] = {}
-
-    def send(self, record: Record) -> BaseException | None:
-        """Send *record* to each; return an exception of one of them that must not be held back."""
-        interruption = None
-        for subscription in tuple(self.subscriptions):
-            raised = subscription.deliver(record)
-            interruption = interruption or raised
-        return interruption
 
 
 def name_of(sink: object) -> str:

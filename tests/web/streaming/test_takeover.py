@@ -224,7 +224,7 @@ async def test_a_client_that_leaves_is_freed_at_once_and_without_the_collector(r
                 await done.wait()
 
                 assert alive(StreamSession, TakenOverConnection).items() - others.items() == set()
-                assert not relay.bus._everyone.subscriptions
+                assert not relay.bus._topics
 
 
 async def test_what_is_told_after_the_takeover_is_what_would_be_told_before(relay: Relay) -> None:
@@ -529,7 +529,7 @@ async def test_a_client_that_takes_nothing_after_the_takeover_is_cut_off(relay: 
             relay.bus.publish(job, Log(line="x" * 8_000))
         await stream.done.wait()
 
-        assert not relay.bus._everyone.subscriptions
+        assert not relay.bus._topics
 
 
 async def test_shutting_down_cuts_who_takes_nothing_and_leaves_no_task(relay: Relay) -> None:
