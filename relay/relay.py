@@ -80,6 +80,7 @@ class Relay:
             notify=notify,
             listening=self._listen,
             knows=self.registry.__contains__,
+            behind=self.registry.behind,
             redactor=self.redactor,
         )
         self._upkeep = Upkeep(self.bus, self.clock, notify)
@@ -184,29 +185,29 @@ class Relay:
         if stack is not None:
             await stack.__aexit__(kind, error, trace)
 
-    def follow(self, upstream: str, task: str) -> Job:
-        """Follow *task*, which exists at *upstream*. Following it again gives the same job.
+    def follow(self, upstream: str, task: str, owner: str = "") -> Job:
+        """Follow *task*, which exists at *upstream*. Following it again gives the same job, for the same *owner*.
 
-        Raises UsageError for an upstream that is not configured or what cannot be a task id, BusyError at the limit,
-        UnavailableError while the journal cannot be written.
+        Raises UsageError for an upstream that is not configured, what cannot be a task id or an owner, BusyError at the
+        limit, UnavailableError while the journal cannot be written.
         """
         where = self._upstream(upstream)
         if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
             raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
-        if (known := self.followed(upstream, task)) is not None:
+        if (known := self.followed(upstream, task, owner)) is not None:
             return known
-        job = self._accept(Accepted(upstream=where.name, task=task))
+        job = self._accept(Accepted(upstream=where.name, task=task), owner)
         self.registry.bind_task(job, upstream, task)
         self._pollers[upstream].watch(job)
         return job
 
-    def followed(self, upstream: str, task: str) -> Job | None:
-        """The job that follows *task* already, if there is one."""
-        return self.registry.by_task(upstream, task)
+    def followed(self, upstream: str, task: str, owner: str = "") -> Job | None:
+        """The job of *owner* that follows *task* already, if there is one."""
+        return self.registry.by_task(upstream, task, owner)
 
-    def submitted(self, key: str) -> Job | None:
-        """The job that was submitted with *key*, if it is still known. Raises UsageError for what cannot be a key."""
-        return self.registry.by_key(checked_key(key))
+    def submitted(self, key: str, owner: str = "") -> Job | None:
+        """The job that *owner* has submitted with *key*, if still known. Raises UsageError for what cannot be a key."""
+        return self.registry.by_key(checked_key(key), owner)
 
     def check_input(self, upstream: str, input: Mapping[str, Any]) -> None:
         """Raises UsageError if *upstream* is known to refuse *input*, as far as its adapter knows without a request."""
@@ -214,29 +215,30 @@ class Relay:
         if isinstance(where, ChecksInput):
             where.check_input(input)
 
-    def submit(self, upstream: str, input: Mapping[str, Any], *, key: str | None = None) -> Job:
-        """Hand *input* in at *upstream*, once, and follow what comes of it.
+    def submit(self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "") -> Job:
+        """Hand *input* in at *upstream*, once, for *owner*, and follow what comes of it.
 
         The job is returned at once; how the submission went is part of its story. With *key*, the same call again gives
-        the same job. Raises UsageError where that cannot be done, ConflictError where *key* came with another input,
-        UnavailableError while the journal cannot be written: nothing was submitted then.
+        the same job; a key of one owner is no key of another. Raises UsageError where that cannot be done,
+        ConflictError where *key* came with another input, UnavailableError while the journal cannot be written: nothing
+        was submitted then.
         """
         where = self._upstream(upstream)
         if not isinstance(where, Submits):
             raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
         key = None if key is None else checked_key(key)
         digest = input_digest(upstream, input)
-        if key is not None and (known := self.registry.submitted_again(key, digest)) is not None:
+        if key is not None and (known := self.registry.submitted_again(key, digest, owner)) is not None:
             return known
-        job = self._accept(Accepted(upstream=upstream), key=key, digest=digest)
+        job = self._accept(Accepted(upstream=upstream), owner, key=key, digest=digest)
         if key is not None:
             self.registry.bind_key(job, key, digest)
         _start(self._submissions, self._hand_in(where, job, input), f"submit {job.id}")
         return job
 
-    def release(self, key: str) -> None:
-        """Forget which job was submitted with *key*, with the next commit: the next submission with it is a new one."""
-        job = self.registry.release_key(key)
+    def release(self, key: str, owner: str = "") -> None:
+        """Forget which job *owner* has submitted with *key*, with the next commit: the next one with it is new."""
+        job = self.registry.release_key(key, owner)
         if job is not None:
             self.journal.remember(job.id, None, b"")
 
@@ -245,7 +247,8 @@ class Relay:
 
         Raises UnknownJobError; ConflictError while the job is still being submitted; UpstreamError where the upstream
         can cancel and did not: the job goes on; UnavailableError during a shutdown. It begins with this call, and is
-        finished and published also if the caller is cancelled; another for the same job joins it.
+        finished and published also if the caller is cancelled; another for the same job joins it. A job of another
+        owner that follows the same task goes on, until a poll finds that the task has ended.
         """
         job = self.job(job_id)
         state = self.bus.pending(job)
@@ -267,23 +270,22 @@ class Relay:
         return self._pollers
 
     def wake(self, upstream: str, task: str) -> bool:
-        """Poll *task* as soon as may be, as there is news of it; return whether it is followed and has not ended.
+        """Poll *task* as soon as may be, as there is news of it; return whether any job follows it and has not ended.
 
         However often this is called, a job is polled five times a second at most, and not while its polls fail.
         """
-        job = self.followed(upstream, task)
-        if job is None or self.bus.pending(job).ended:
-            return False
-        self._pollers[upstream].wake(job)
-        return True
+        jobs = [job for job in self.registry.of_task(upstream, task) if not self.bus.pending(job).ended]
+        for job in jobs:
+            self._pollers[upstream].wake(job)
+        return bool(jobs)
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises UnknownJobError."""
         return self.registry.get(job_id)
 
-    def jobs(self) -> list[Job]:
-        """All jobs that are running, and those that have ended and are still in the journal, oldest first."""
-        return list(self.registry)
+    def jobs(self, owner: str | None = None) -> list[Job]:
+        """All jobs, or those of *owner*: they run, or have ended and are still in the journal. Oldest first."""
+        return list(self.registry) if owner is None else self.registry.of(owner)
 
     def _keep(self, name: str, work: Work) -> None:
         task = self.supervisor.start(name, work)
@@ -299,7 +301,7 @@ class Relay:
     def _resume(self, earlier: Iterable[StoredJob]) -> None:
         """Go on with the jobs of an earlier process: poll those that run, and submit nothing again."""
         for stored in earlier:
-            job = self.registry.add(Job(stored.id, stored.state))
+            job = self.registry.add(Job(stored.id, stored.state, stored.owner))
             if stored.key is not None:
                 self.registry.bind_key(job, stored.key, stored.digest)
             if job.state.task is not None:
@@ -339,8 +341,8 @@ class Relay:
 
     def _pass_on(self, exchange: Exchange) -> None:
         """Publish a raw exchange under the ids of our jobs; its adapter knows the upstream's tasks alone."""
-        jobs = [self.registry.by_task(exchange.upstream, task) for task in exchange.jobs]
-        self.bus.publish_exchange(msgspec.structs.replace(exchange, jobs=tuple(job.id for job in jobs if job)))
+        jobs = [job.id for task in exchange.jobs for job in self.registry.of_task(exchange.upstream, task)]
+        self.bus.publish_exchange(msgspec.structs.replace(exchange, jobs=tuple(jobs)))
 
     def _upstream(self, name: str) -> Upstream:
         if self._stack is None:
@@ -351,11 +353,11 @@ class Relay:
             known = ", ".join(sorted(self.upstreams)) or "none"
             raise UsageError(f"no upstream is called {bounded(name, MAX_NAME)!r}; configured: {known}") from None
 
-    def _accept(self, accepted: Accepted, *, key: str | None = None, digest: bytes = b"") -> Job:
-        """A new job, whose acceptance is committed: a restarted relay knows of it before any request is made for it."""
+    def _accept(self, accepted: Accepted, owner: str, *, key: str | None = None, digest: bytes = b"") -> Job:
+        """A new job of *owner*, whose acceptance is committed: a restart finds it before any request is made for it."""
         if self._quiesced:
             raise shutting_down("no new work is accepted")
-        job = self.registry.admit()
+        job = self.registry.admit(owner)
         try:
             self.bus.publish_first(job, accepted, key=key, digest=digest)
         except (UnavailableError, UsageError):

@@ -131,11 +131,13 @@ class Watches:
     async def request(self, call: Call, watches: Sequence[Watch]) -> tuple[Answer, float]:
         """The answer of the adapter about *watches*, and the seconds it took. Raises UpstreamError, and nothing else.
 
+        A task that several jobs follow, each of another owner, is named once, and the answer is for all of them.
         No request is made while too many records wait for a journal that cannot be written.
         """
         await self.bus.room.wait()
         began = self.clock.monotonic()
-        tasks = [task for watch in watches if (task := self.bus.pending(watch.job).task) is not None]
+        followed = (self.bus.pending(watch.job).task for watch in watches)
+        tasks = [task for task in dict.fromkeys(followed) if task is not None]
         try:
             returned = await call_adapter(
                 lambda: call(tasks), self._upstream.name, self._notify, within=self.pace.patience
