@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from relay.errors import JournalError, UsageError
 from relay.events import Record
-from relay.journal._file import is_journal
 from relay.journal._index import ROWS, record_in
+from relay.journal._tables import is_journal
 from relay.journal._trouble import trouble
 from relay.journal.cursors import Parked
 from relay.notices import Notify, notice

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from relay.journal._file import FORMAT
+from relay.journal._tables import FORMAT
 from relay.wire.record_json import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,89 @@
+"""The tables in the SQLite file of a journal, its marks, and the additions to files of earlier versions."""
+
+import sqlite3
+from typing import Final
+
+from relay.errors import JournalError
+
+__all__ = ["FORMAT", "add_what_is_missing", "create_tables", "is_journal"]
+
+APPLICATION_ID: Final = 0x72656C79
+"""The mark of our files among those of other programs: "rely" in ASCII, in the header that SQLite has for this."""
+
+FORMAT: Final = 1
+"""The version of the tables below, and of what is in them."""
+
+TABLES: Final = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {FORMAT}",
+    "CREATE TABLE journal (epoch TEXT NOT NULL, boot TEXT NOT NULL)",
+    """CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        key TEXT,
+        digest BLOB,
+        state BLOB,
+        folded_to INTEGER NOT NULL DEFAULT 0,
+        trimmed_to INTEGER NOT NULL DEFAULT 0,
+        owner TEXT NOT NULL DEFAULT ''
+    )""",
+    "CREATE TABLE records (offset INTEGER PRIMARY KEY, job INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL)",
+    # An index ends in the rowid, which offset is: this one is ordered by job and offset.
+    "CREATE INDEX records_by_job ON records (job)",
+)
+
+ADDED: Final = (
+    "CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, offset INTEGER NOT NULL, used REAL NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS parked (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        offset INTEGER NOT NULL,
+        job TEXT NOT NULL,
+        crc INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        since REAL NOT NULL DEFAULT 0,
+        due REAL,
+        dead INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (name, offset)
+    )""",
+    "CREATE INDEX IF NOT EXISTS parked_by_job ON parked (name, job, offset) WHERE dead = 0",
+    "CREATE INDEX IF NOT EXISTS parked_by_due ON parked (name, due) WHERE due IS NOT NULL",
+)
+"""Tables that a version which does not know them leaves alone, so that they need no other format."""
+
+COLUMNS: Final = {"jobs": {"owner": "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''"}}
+"""Columns that files of earlier versions have not. Such a version names those that it writes, and the rest default."""
+
+
+def create_tables(sql: sqlite3.Connection) -> None:
+    """Within a transaction: make a journal of an empty file."""
+    for statement in TABLES:
+        sql.execute(statement)
+
+
+def add_what_is_missing(sql: sqlite3.Connection) -> None:
+    """Within a transaction: add the tables and columns that a journal of an earlier version has not."""
+    for statement in ADDED:
+        sql.execute(statement)
+    for table, columns in COLUMNS.items():
+        there = {name for _, name, *_ in sql.execute(f"PRAGMA table_info({table})")}
+        for column in columns.keys() - there:
+            sql.execute(columns[column])
+
+
+def is_journal(sql: sqlite3.Connection, name: str) -> bool:
+    """Whether this is a journal, rather than an empty file. Raises JournalError for anything else."""
+    (application,) = sql.execute("PRAGMA application_id").fetchone()
+    (version,) = sql.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION_ID:
+        if version > FORMAT:
+            raise JournalError(
+                f"the journal {name} is of format {version}, and this version reads up to {FORMAT};"
+                " upgrade progress-relay, or name another file"
+            )
+        return True
+    (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application or tables:
+        raise JournalError(f"{name} is no journal, but the database of another program; name another file")
+    return False
