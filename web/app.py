@@ -6,6 +6,7 @@ from functools import partial
 from aiohttp.web import Application
 
 from relay import Relay
+from relay.config import check_origins
 from relay.config.settings import GatewaySettings
 from web.app_keys import OPTIONS, RELAY, Options
 from web.bodies import BODIES, BODIES_LIMIT, continue_later
@@ -21,6 +22,7 @@ from web.jobs import cancel_job, create_job, list_jobs, show_job
 from web.memory import MemoryBudget
 from web.metrics import metrics
 from web.middleware.client_limits import LIMITS, ClientLimits
+from web.middleware.cors import add_cors_headers, answer_preflight
 from web.middleware.origin_check import check_origin, normal_host
 from web.middleware.problems import ERROR_FORMAT, problems
 from web.middleware.request_checks import check_request
@@ -69,8 +71,11 @@ def create_app(
 
     *hosts*: the host names this relay answers to, without port; "*" for any, if the application checks the host
     itself. By default the relay answers to addresses, to names without a dot and to names below `localhost`: no site of
-    the public DNS can own one of these (DNS rebinding). *origins*: further origins that belong to this relay, such as
-    its address behind a proxy.
+    the public DNS can own one of these (DNS rebinding). "<local>" stands for them in *hosts*.
+
+    *origins*: further origins whose pages may use this relay, as a browser sends them: its own address behind a proxy,
+    or other sites. Their pages may send requests and read responses (CORS), with cookies. Raises ConfigError for a text
+    that no browser sends as an origin.
 
     *take_over*: whether the relay takes over a stream's connection from aiohttp once the stream is up to date. The
     handler has returned then, and the stream costs a fifth of the memory. A connection that does not look as expected
@@ -79,7 +84,8 @@ def create_app(
     *gateway*: the settings of the routes for OpenAI-style clients, [gateway] of relay.toml. *sign_of_life*: the most
     seconds without a chunk in one of their streams, since some of these clients do not count heartbeats.
     """
-    app = Application(middlewares=[problems, check_request, check_origin])
+    check_origins(origins, "origins of create_app")
+    app = Application(middlewares=[problems, check_request, check_origin, answer_preflight])
     app[RELAY] = relay
     app[FAILURES] = RequestFailures(now=relay.clock.monotonic, redact=relay.redactor)
     app[BODIES] = MemoryBudget(BODIES_LIMIT)
@@ -102,12 +108,12 @@ def create_app(
         take_over=take_over,
         sign_of_life=sign_of_life,
         hosts=None if hosts is None else frozenset(normal_host(name) for name in hosts),
-        origins=frozenset(origin.rstrip("/").lower() for origin in origins),
+        origins=frozenset(origins),
     )
     lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY])
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
-    app.on_response_prepare.append(add_security_headers)
+    app.on_response_prepare.extend((add_security_headers, add_cors_headers))
     _add_routes(app)
     return app
 

@@ -9,11 +9,16 @@ from typing import Any, Final
 
 from aiohttp.web import Application, AppRunner
 
+from relay.clock import SystemClock
+from relay.notices import notice
+from relay.supervision.supervisor import Supervisor, stop
+from web.app_keys import RELAY
 from web.memory import MemoryBudget
 from web.middleware.idle_timeout import reap_idle_connections
 from web.middleware.request_checks import limit_path_length
 from web.request_failures import FAILURES, RequestFailures
 from web.request_heads import HEADS_LIMIT, Connection
+from web.tls import Certificate
 
 __all__ = ["SHUTDOWN", "served"]
 
@@ -26,12 +31,22 @@ READ_AT_ONCE: Final = 32 * 1024
 """Bytes that the kernel buffers for a connection, which it doubles. An event loop reads up to 256 KiB at once and
 parses all of it in one step: 43,000 chunks of a byte, or 6,000 requests."""
 
+HANDSHAKE_WITHIN: Final = 10.0
+"""Seconds that a client has for the handshake of TLS; asyncio waits for a minute."""
+
+FAREWELL_WITHIN: Final = 2.0
+"""Seconds that a client has to close TLS in turn; asyncio waits for half a minute."""
+
+STOPS_WITHIN: Final = 1.0
+
 _OPTIONS: Final[dict[str, Any]] = {"access_log": None}
 
 
 @asynccontextmanager
-async def served(app: Application, listener: socket.socket) -> AsyncGenerator[None]:
-    """Serve *app* on *listener*, and close both in order on exit."""
+async def served(
+    app: Application, *listeners: socket.socket, certificate: Certificate | None = None
+) -> AsyncGenerator[None]:
+    """Serve *app* on *listeners*, over TLS if there is a *certificate*, and close all in order on exit."""
     failures, heads = app.get(FAILURES) or RequestFailures(), MemoryBudget(HEADS_LIMIT)
     runner = AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN)
     async with reap_idle_connections(runner):
@@ -41,12 +56,43 @@ async def served(app: Application, listener: socket.socket) -> AsyncGenerator[No
             if server is None:
                 raise RuntimeError("a runner that is set up has a server")
             server.request_handler = limit_path_length(server.request_handler)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
             connection = partial(Connection, server, heads, failures, loop=loop, **_OPTIONS)
-            accepting = await loop.create_server(connection, sock=listener, backlog=BACKLOG)
-            try:
-                yield
-            finally:
-                accepting.close()
+            tls = _tls_options(certificate)
+            async with _watched(certificate, app):
+                accepting: list[asyncio.Server] = []
+                try:
+                    for listener in listeners:
+                        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
+                        accepting.append(await loop.create_server(connection, sock=listener, backlog=BACKLOG, **tls))
+                    yield
+                finally:
+                    for one in accepting:
+                        one.close()
         finally:
             await runner.cleanup()
+
+
+def _tls_options(certificate: Certificate | None) -> dict[str, Any]:
+    if certificate is None:
+        return {}
+    return {
+        "ssl": certificate.context,
+        "ssl_handshake_timeout": HANDSHAKE_WITHIN,
+        "ssl_shutdown_timeout": FAREWELL_WITHIN,
+    }
+
+
+@asynccontextmanager
+async def _watched(certificate: Certificate | None, app: Application) -> AsyncGenerator[None]:
+    """Have *certificate* read again when its files change, by the clock of the relay in *app*."""
+    if certificate is None:
+        yield
+        return
+    relay = app.get(RELAY)
+    clock = SystemClock() if relay is None else relay.clock
+    supervisor = Supervisor(clock, notice) if relay is None else relay.supervisor
+    watch = supervisor.start("the watch over the certificate", partial(certificate.watch, clock))
+    try:
+        yield
+    finally:
+        await stop([watch], STOPS_WITHIN)

@@ -9,10 +9,11 @@ import click
 from relay import Job, Relay, SinkOptions
 from relay.cli import say
 from relay.cli.loops import LoopName, loop_option
+from relay.cli.names import own_names
 from relay.cli.options import PORT, LogFormat, host_option, level_option, log_format_option, speed_option
-from relay.cli.serving import ended, first_of, own_names, run, serving
+from relay.cli.serving import ended, first_of, run, serving
 from relay.clock import Clock, SystemClock
-from relay.config.load import check_host
+from relay.config import check_host
 from relay.events import Level
 from relay.testing import ScriptedUpstream
 from relay.upstreams import Sora
@@ -56,7 +57,7 @@ def demo(
     Upstream, relay and page run in this one process and speak real HTTP on loopback. Records go to standard output.
     """
     host = host or "127.0.0.1"
-    check_host(host)
+    check_host(host, access=False)
     return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format, level), loop)
 
 

@@ -48,7 +48,9 @@ def read_speed(text: str) -> float:
 
 
 host_option: OptionDecorator = click.option(
-    "--host", metavar="ADDRESS", help="Where to listen: an address of loopback."
+    "--host",
+    metavar="ADDRESS",
+    help="Where to listen: an address of loopback; with [access] any address, unix:PATH or systemd.",
 )
 speed_option: OptionDecorator = click.option(
     "--speed",

@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -14,13 +15,15 @@ from urllib.parse import urlsplit
 from relay import ConfigError, JournalError, UsageError
 from relay.cli.build import build_sink, build_upstream, build_webhooks
 from relay.cli.fd_limit import fd_shortage
+from relay.cli.listening import listening
 from relay.cli.packages import shared_packages
 from relay.cli.redaction import secrets_in
 from relay.cli.report import Report, counted
-from relay.cli.serving import listening
 from relay.clock import SystemClock
+from relay.config.server import SYSTEMD
 from relay.config.settings import JournalSettings, ServerSettings, Settings
 from web.gateway.models import ModelTable
+from web.tls import Certificate
 
 __all__ = ["examine"]
 
@@ -35,7 +38,8 @@ def examine(report: Report, settings: Settings) -> None:
     """
     _examine_journal(report, settings.journal)
     _examine_descriptors(report, settings)
-    _examine_port(report, settings.server)
+    _examine_port(report, settings)
+    _examine_tls(report, settings.server)
     _examine_sinks(report, settings)
     _examine_webhooks(report, settings)
     _examine_models(report, settings)
@@ -97,12 +101,27 @@ def _examine_descriptors(report: Report, settings: Settings) -> None:
         report.row("descriptors", f"enough for {counted(streams, 'stream')} (max_streams)")
 
 
-def _examine_port(report: Report, server: ServerSettings) -> None:
+def _examine_port(report: Report, settings: Settings) -> None:
+    server = settings.server
+    if server.host == SYSTEMD:
+        report.row("port", "a socket of systemd, which is there once systemd starts the relay")
+        return
     try:
-        with listening(server.host, server.port):
+        with listening(server.host, server.port, access=settings.access is not None):
             pass
     except UsageError as error:
         report.problem("port", str(error))
+
+
+def _examine_tls(report: Report, server: ServerSettings) -> None:
+    if server.tls is None:
+        return
+    try:
+        Certificate(Path(server.tls.cert), Path(server.tls.key), partial(report.row, "notice"))
+    except ConfigError as error:
+        report.problem("tls", str(error))
+    else:
+        report.row("tls", f"{server.tls.cert} and its key can be used")
 
 
 def _examine_sinks(report: Report, settings: Settings) -> None:

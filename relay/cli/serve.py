@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from relay.cli import say
 from relay.cli.build import build_relay, import_from_here
 from relay.cli.fd_limit import raise_fd_limit
+from relay.cli.listening import listening
 from relay.cli.loops import LoopName, loop_option
+from relay.cli.names import own_names, own_origins
 from relay.cli.options import (
     PORT,
     LogFormat,
@@ -22,11 +24,13 @@ from relay.cli.options import (
     log_format_option,
     settings_from,
 )
-from relay.cli.serving import own_names, own_origins, reopening, run, serving
-from relay.config.load import check_host
-from relay.config.settings import Settings
+from relay.cli.serving import reopening, run, serving_on
+from relay.config import check_host
+from relay.config.server import UNIX
+from relay.config.settings import ServerSettings, Settings
 from relay.events import Level
 from web import create_app
+from web.tls import Certificate
 
 __all__ = ["serve"]
 
@@ -50,13 +54,14 @@ def serve(
     settings = settings_from(config, os.environ)
     server = settings.server
     server = replace(server, host=host or server.host, port=server.port if port is None else port)
-    check_host(server.host)
+    check_host(server.host, access=settings.access is not None)
     import_from_here()
     return run(partial(_serve, replace(settings, server=server), log_format, level), loop)
 
 
 async def _serve(settings: Settings, log_format: LogFormat | None, level: Level | None, stop: asyncio.Event) -> int:
-    server = settings.server
+    server, access = settings.server, settings.access is not None
+    certificate = Certificate(Path(server.tls.cert), Path(server.tls.key), say) if server.tls is not None else None
     raise_fd_limit(server.max_streams, len(settings.upstreams))
     relay = build_relay(settings, log_format, level)
     # The relay closes its journal too, but it is not entered where the port cannot be had.
@@ -74,13 +79,24 @@ async def _serve(settings: Settings, log_format: LogFormat | None, level: Level 
             debug=server.debug,
             gateway=settings.gateway,
             hosts=own_names(server.host, server.public_url),
-            origins=own_origins(server.public_url),
+            origins={*own_origins(server.public_url), *server.origins},
         )
-        async with serving(app, server.host, server.port) as address:
-            with reopening(lambda: (attached.sink for attached in relay.sinks)):
-                public = f", for users {server.public_url}" if server.public_url is not None else ""
-                say(f"serving on {address}/{public}; Ctrl-C ends this")
-                if not settings.upstreams:
-                    say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
-                await stop.wait()
+        with listening(server.host, server.port, access=access) as listeners:
+            async with serving_on(app, listeners, certificate) as address:
+                with reopening(lambda: (attached.sink for attached in relay.sinks)):
+                    _say_where(address, server, exposed=listeners.exposed)
+                    if not settings.upstreams:
+                        say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+                    await stop.wait()
     return 0
+
+
+def _say_where(address: str, server: ServerSettings, *, exposed: bool) -> None:
+    root = address if address.startswith(UNIX) else f"{address}/"
+    public = f", for users {server.public_url}" if server.public_url is not None else ""
+    say(f"serving on {root}{public}; Ctrl-C ends this")
+    if exposed and server.tls is None and not (server.public_url or "").startswith("https:"):
+        say(
+            "other machines reach this relay without TLS, so keys and records can be read on the way; configure"
+            " [server] tls, or let a proxy with TLS stand in front and say its https address as public_url"
+        )

@@ -7,23 +7,24 @@ import os
 import signal
 import socket
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp.web import Application
 
-from relay import Bus, Job, Record, UsageError
+from relay import Bus, Job, Record
 from relay.cli import say
 from relay.cli.gc_tuning import tuned_gc
+from relay.cli.listening import Listeners, listening
 from relay.cli.loops import LoopName, loop_factory
 from relay.notices import apart
 from relay.supervision.supervisor import stop as stop_tasks
 from web.server import served
+from web.tls import Certificate
 
-__all__ = ["ended", "first_of", "listening", "own_names", "own_origins", "reopening", "run", "serving"]
+__all__ = ["ended", "first_of", "reopening", "run", "serving", "serving_on"]
 
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 LAST_MOMENT: Final = 3.0
@@ -157,19 +158,27 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
     Raises UsageError where that port cannot be had, before anything of *app* has started.
     """
-    with listening(host, port) as listener:
-        _report_exhaustion_once(listener)
-        address, number = listener.getsockname()[:2]
-        async with served(app, listener):
-            with tuned_gc():
-                yield f"http://{_bracketed(address)}:{number}"
+    with listening(host, port) as listeners:
+        async with serving_on(app, listeners) as address:
+            yield address
 
 
-def _report_exhaustion_once(listener: socket.socket) -> None:
+@asynccontextmanager
+async def serving_on(
+    app: Application, listeners: Listeners, certificate: Certificate | None = None
+) -> AsyncGenerator[str]:
+    """Serve *app* on *listeners*, over TLS with a *certificate*; this yields the address, or `unix:PATH`."""
+    _report_exhaustion_once(listeners.sockets)
+    async with served(app, *listeners.sockets, certificate=certificate):
+        with tuned_gc():
+            yield listeners.address("http" if certificate is None else "https")
+
+
+def _report_exhaustion_once(listeners: Sequence[socket.socket]) -> None:
     """Where no connection can be accepted, asyncio waits a second and tries again; each time it logs a traceback.
 
     CPython 3.11 does so once for each connection that may wait, a hundred times a second, and tries again also when
-    the *listener* has been closed meanwhile, which is no news to anybody. The last of these tries come up to a second
+    the *listeners* have been closed meanwhile, which is no news to anybody. The last of these tries come up to a second
     after the end of serving, so the handler stays for as long as the loop does.
     """
     loop = asyncio.get_running_loop()
@@ -179,7 +188,7 @@ def _report_exhaustion_once(listener: socket.socket) -> None:
         nonlocal last
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in EXHAUSTED and "socket" in context):
-            if listener.fileno() >= 0 or "_start_serving" not in context["message"]:
+            if any(one.fileno() >= 0 for one in listeners) or "_start_serving" not in context["message"]:
                 loop.default_exception_handler(context)
             return
         now = loop.time()
@@ -191,44 +200,3 @@ def _report_exhaustion_once(listener: socket.socket) -> None:
         last = now
 
     loop.set_exception_handler(handle)
-
-
-def own_origins(public_url: str | None) -> set[str]:
-    """The origin of the relay's own pages, where it is not that of the server itself."""
-    if public_url is None:
-        return set()
-    scheme, address = urlsplit(public_url)[:2]
-    return {f"{scheme}://{address}"}
-
-
-def own_names(host: str, public_url: str | None) -> set[str]:
-    """The names, as in a Host header without the port, by which this relay is reached."""
-    public = urlsplit(public_url).hostname if public_url is not None else None
-    names = {"localhost", "127.0.0.1", "::1", host, *([public] if public else [])}
-    return {_bracketed(name) for name in names}
-
-
-def _bracketed(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises UsageError, with what to do, where it cannot be had."""
-    # One address, so that port 0 is one port; what `localhost` is elsewhere does not matter.
-    address = "127.0.0.1" if host == "localhost" else host
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        return socket.create_server((address, port), family=family)
-    except OSError as error:
-        raise UsageError(_no_port(error, host, port)) from None
-
-
-def _no_port(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"port {port} on {host} is in use; choose another with --port, or 0 for any free one"
-        case errno.EACCES:
-            return f"port {port} needs more rights than this user has; choose one from 1024 up with --port"
-        case number:
-            reason = os.strerror(number) if number is not None else "no such address"
-            return f"cannot listen on {host} port {port}: {reason}"

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, cast
+from types import UnionType
+from typing import Final, cast, get_args
 
 import msgspec
 from msgspec import Struct
@@ -72,8 +73,11 @@ def _variables(prefix: str, kind: type[Struct]) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
     for field in msgspec.structs.fields(kind):
         name = f"{prefix}{field.name.upper()}"
-        if isinstance(field.type, type) and issubclass(field.type, Struct):
-            inner = _variables(f"{name}_", field.type)
+        # A table that may be left out, as `tls`, has its type beside None.
+        kinds = get_args(field.type) if isinstance(field.type, UnionType) else [field.type]
+        tables = [one for one in kinds if isinstance(one, type) and issubclass(one, Struct)]
+        if tables:
+            inner = _variables(f"{name}_", tables[0])
             names.update({variable: (field.name, *way) for variable, way in inner.items()})
         else:
             names[name] = (field.name,)

@@ -1,6 +1,5 @@
 """`relay.toml` and the environment as settings. Nothing is built here: see `relay.cli.build`."""
 
-import ipaddress
 import json
 import re
 import tomllib
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 
 from relay.config.access import read_access
 from relay.config.environment import injected, overridden
+from relay.config.server import check_host, read_server
 from relay.config.settings import (
     AttachSettings,
     ConfiguredSink,
@@ -33,7 +33,7 @@ from relay.secret import Secret, is_reference, problem_of_token, read_secret, re
 from relay.upstreams.registry import UPSTREAM_KINDS
 from relay.upstreams.settings import UpstreamSettings
 
-__all__ = ["JOURNALS", "check_host", "load", "passed_over"]
+__all__ = ["JOURNALS", "load", "passed_over"]
 
 CONFIG_LIMIT: Final = 1024 * 1024
 """The most bytes a configuration has."""
@@ -82,10 +82,10 @@ class _Secrets:
 
     def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self._environ = environ
-        self._folder = folder
+        self.folder: Path = folder
 
     def __call__(self, reference: str) -> Secret:
-        return read_secret(reference, self._environ, self._folder)
+        return read_secret(reference, self._environ, self.folder)
 
     def within(self, value: object, where: str) -> object:
         """*value* with the secret in the place of each text, at any depth, that is a reference to one.
@@ -101,7 +101,7 @@ class _Secrets:
                 return [self.within(inner, f"{where}[{place}]") for place, inner in enumerate(listed)]
             case str() if is_reference(value):
                 try:
-                    return read_text(value, self._environ, self._folder)
+                    return read_text(value, self._environ, self.folder)
                 except ConfigError as error:
                     raise ConfigError(f"{where} {error}") from None
             case _:
@@ -111,19 +111,6 @@ class _Secrets:
 def passed_over(environ: Mapping[str, str]) -> list[str]:
     """The variables of *environ* that `load` passes over, since an orchestrator has put them there for a service."""
     return sorted(name for section in _FROM_ENVIRONMENT for name in injected(environ, section))
-
-
-def check_host(host: str) -> None:
-    """Raise ConfigError unless *host* is reached from this machine alone."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ConfigError(
-            f"will not serve on {host!r}: there is no authentication yet, so only loopback is allowed; serve on"
-            " 127.0.0.1 and let a reverse proxy that authenticates face the network"
-        )
 
 
 def _document(path: Path) -> dict[str, object]:
@@ -160,8 +147,7 @@ def _settings(
         section: overridden(document.get(section, {}), section, kind, environ)
         for section, kind in _FROM_ENVIRONMENT.items()
     }
-    server = read_table(ServerSettings, tables["server"], f"{at}[server]", secret)
-    check_host(server.host)
+    server = read_server(tables["server"], f"{at}[server]", secret, secret.folder)
     journal = read_table(JournalSettings, tables["journal"], f"{at}[journal]", secret)
     _check_journal(journal)
     upstreams = tuple(_upstream(table, where, secret) for where, table in _tables(document, "upstreams", at))
@@ -169,6 +155,7 @@ def _settings(
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
     access = read_access(document["access"], at, secret) if "access" in document else None
+    check_host(server.host, access=access is not None)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
     if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):
         raise ConfigError(

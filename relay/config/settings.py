@@ -22,18 +22,29 @@ __all__ = [
     "RedactSettings",
     "ServerSettings",
     "Settings",
+    "TlsSettings",
 ]
 
 _Port = Annotated[int, Meta(ge=0, le=65535, description="a port number from 0 to 65535")]
 
 
+_File = Annotated[str, Meta(min_length=1, description="the path of a file")]
+
+
+class TlsSettings(Struct, frozen=True, kw_only=True):
+    """The certificate of the server with the chain behind it, and its private key: paths of PEM files."""
+
+    cert: _File
+    key: _File
+
+
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """Where and how the relay serves; times are in seconds. *public_url* is how users reach it.
 
-    The rest is as in `web.create_app`.
+    *host* is an address or a name of this machine, `unix:PATH`, or `systemd`. The rest is as in `web.create_app`.
     """
 
-    host: Annotated[str, Meta(description="an address of this machine")] = "127.0.0.1"
+    host: Annotated[str, Meta(description='an address of this machine, "unix:PATH" or "systemd"')] = "127.0.0.1"
     port: _Port = 8080
     heartbeat: Seconds = 15.0
     send_timeout: Seconds = 10.0
@@ -46,6 +57,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     new_jobs_per_minute: Annotated[int, Meta(ge=0, description="a number of jobs, 0 for any number")] = 3_000
     debug: Flag = False
     public_url: HttpUrl | None = None
+    origins: Annotated[
+        tuple[str, ...], Meta(max_length=100, description='a list of origins, such as ["https://app.example"]')
+    ] = ()
+    tls: TlsSettings | None = None
 
 
 class JournalSettings(Struct, frozen=True, kw_only=True):

@@ -230,7 +230,19 @@ LAW: Final = {
     "web.page": frozenset({"web.middleware"}),
     "web.path_params": frozenset({"relay", "web.middleware"}),
     "web.request_heads": frozenset({"relay.text", "web.memory", "web.middleware", "web.request_failures"}),
-    "web.server": frozenset({"web.memory", "web.middleware", "web.request_failures", "web.request_heads"}),
+    "web.server": frozenset(
+        {
+            "relay.clock",
+            "relay.notices",
+            "relay.supervision",
+            "web.app_keys",
+            "web.memory",
+            "web.middleware",
+            "web.request_failures",
+            "web.request_heads",
+            "web.tls",
+        }
+    ),
     "web.sinks": frozenset(
         {"relay", "relay.bus", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}
     ),
@@ -250,6 +262,7 @@ LAW: Final = {
             "web.turn_queue",
         }
     ),
+    "web.tls": frozenset({"relay", "relay.clock", "relay.notices"}),
     "web.webhooks": frozenset({"relay", "relay.webhooks", "web.app_keys", "web.bodies", "web.middleware"}),
     "web.gateway": frozenset(
         {
@@ -339,7 +352,9 @@ LAW: Final = {
             "sinks",
             "web",
             "web.gateway",
+            "web.middleware",
             "web.server",
+            "web.tls",
         }
     ),
 }

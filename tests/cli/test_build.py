@@ -14,8 +14,9 @@ from msgspec import Struct
 from relay import Job, Relay
 from relay.attachments.adapt import as_sink
 from relay.cli.build import build_pace, build_relay, build_sink, build_sinks, build_upstream
-from relay.cli.serving import own_names, run
-from relay.config import load
+from relay.cli.names import own_names, own_origins
+from relay.cli.serving import run
+from relay.config import check_origins, load
 from relay.config.settings import (
     AttachSettings,
     ConfiguredSink,
@@ -245,6 +246,25 @@ def test_the_names_a_relay_answers_to_are_its_addresses_and_its_public_name() ->
     loopback = {"localhost", "127.0.0.1", "[::1]"}
     assert own_names("::1", None) == loopback
     assert own_names("127.0.0.2", "https://Relay.example.org:8443/x") == {*loopback, "127.0.0.2", "relay.example.org"}
+    assert own_names("unix:/run/relay.sock", "https://relay.example.org") == {"<local>", "relay.example.org"}
+    assert own_names("systemd", None) == {"<local>"}
+    assert own_names("::", None) == {"<local>", "[::]"}
+    assert own_names("relay.internal", "https://[2001:db8::1]") == {"<local>", "relay.internal", "[2001:db8::1]"}
+
+
+@pytest.mark.parametrize(
+    ("public_url", "origins"),
+    [
+        (None, set()),
+        ("https://Relay.example.org:8443/x", {"https://relay.example.org:8443"}),
+        ("https://relay.example.org:443", {"https://relay.example.org"}),
+        ("http://[2001:DB8:0::1]:80/", {"http://[2001:db8::1]"}),
+        ("https://Bücher.example", {"https://xn--bcher-kva.example"}),
+    ],
+)
+def test_the_origin_of_the_public_address_is_as_a_browser_sends_it(public_url: str | None, origins: set[str]) -> None:
+    assert own_origins(public_url) == origins
+    check_origins(origins, "")
 
 
 def test_the_first_interrupt_asks_and_the_second_is_the_systems_own() -> None:

@@ -13,7 +13,7 @@ from aiohttp.web import AppRunner, TCPSite
 from msgspec import Struct
 
 from relay import Relay
-from relay.cli.serving import own_names, own_origins
+from relay.cli.names import own_names, own_origins
 from relay.events import Log
 from relay.jobs import Job
 from relay.testing import ManualClock

@@ -10,18 +10,20 @@ from aiohttp.web import Request, StreamResponse, middleware
 from web.app_keys import OPTIONS
 from web.middleware.problems import Handler, RequestError
 
-__all__ = ["ANY_HOST", "check_origin", "normal_host"]
+__all__ = ["ANY_HOST", "LOCAL_HOSTS", "check_origin", "normal_host", "page_origin"]
 
 ANY_HOST: Final = "*"
+
+LOCAL_HOSTS: Final = "<local>"
+"""Stands for all names that no site of the public DNS can own; other software lists exceptions to its proxy so."""
 
 
 @middleware
 async def check_origin(request: Request, handler: Handler) -> StreamResponse:
     """Refuse a foreign host name (DNS rebinding), and a request of another site's page (CSRF)."""
     options = request.app[OPTIONS]
-    # aiohttp fills in a host of its own for a request that names none.
-    host = request.host if "Host" in request.headers else ""
-    if not _answers_to(host, options.hosts):
+    host = _named_host(request)
+    if host is None or not _answers_to(host, options.hosts):
         raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, _NOT_OURS if options.hosts is not None else _NOT_NAMED)
     if _of_another_site(request, host, options.origins):
         raise RequestError(HTTPStatus.FORBIDDEN, "pages of this origin may not use this relay")
@@ -30,6 +32,20 @@ async def check_origin(request: Request, handler: Handler) -> StreamResponse:
 
 _NOT_OURS: Final = "this relay does not answer to that host name"
 _NOT_NAMED: Final = f"{_NOT_OURS}; the application names those it answers to with `hosts` of create_app"
+
+
+def _named_host(request: Request) -> str | None:
+    """The host that *request* names, with its port; empty if it names none, and None if it names two.
+
+    [spec] RFC 9112, 3.2.2: with `GET http://host/ HTTP/1.1` the target counts and not the Host header, which is to
+    be the same. If it is not, a proxy in front may have judged the other one.
+    """
+    # aiohttp fills in a host of its own for a request that names none.
+    header = request.headers.get("Host", "")
+    if request.raw_path.startswith(("/", "*")):
+        return request.host if header else ""
+    target = f"[{request.host}]" if ":" in request.host else request.host
+    return header or target if normal_host(header or target) == normal_host(target) else None
 
 
 def normal_host(host: str) -> str:
@@ -50,8 +66,9 @@ def _answers_to(host: str, hosts: Collection[str] | None) -> bool:
     name = normal_host(host)
     if not name:
         return True
-    if hosts is None:
-        return "." not in name or name.endswith(".localhost") or _address(name) is not None
+    if hosts is None or LOCAL_HOSTS in hosts:
+        local = "." not in name or name.endswith(".localhost") or _address(name) is not None
+        return local or (hosts is not None and name in hosts)
     return ANY_HOST in hosts or name in hosts
 
 
@@ -73,9 +90,17 @@ def _of_another_site(request: Request, host: str, origins: Collection[str]) -> b
     Without an Origin a page cannot read the response, but could keep streams open by showing them as images. Following
     a link to the relay is allowed, submitting a form to it is not. Clients other than browsers send neither header.
     """
-    origin = request.headers.get("Origin")
+    origin = page_origin(request)
     if origin is not None:
-        return origin.lower() not in {f"{request.scheme}://{host}".lower(), *origins}
+        return origin not in {f"{request.scheme}://{host}".lower(), *origins}
     site = request.headers.get("Sec-Fetch-Site", "none")
     followed = request.method in ("GET", "HEAD") and request.headers.get("Sec-Fetch-Mode") == "navigate"
     return site not in ("same-origin", "none") and not followed
+
+
+def page_origin(request: Request) -> str | None:
+    """The origin of the page that sent *request*, None if no page did. Raises RequestError (400) if it has two."""
+    named = request.headers.getall("Origin", ())
+    if len(named) > 1:
+        raise RequestError(HTTPStatus.BAD_REQUEST, "send one Origin")
+    return named[0] if named else None

@@ -11,7 +11,8 @@ from aiohttp.web import Application
 
 from relay import Job, Relay
 from relay.cli.build import build_relay
-from relay.cli.serving import own_names, run, serving
+from relay.cli.names import own_names
+from relay.cli.serving import run, serving
 from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
 from sinks.console import ConsoleSettings
 from tests.bench.fanout.control import arguments, serve_control
