@@ -23,9 +23,12 @@ def own_names(host: str, public_url: str | None) -> set[str]:
     not know, so it answers to all that no site of the public DNS can own.
     """
     public = urlsplit(public_origin(public_url)).hostname if public_url is not None else None
-    named = {host} if not host.startswith(UNIX) and host != SYSTEMD else set()
-    local = LOOPBACK if is_loopback(host) else (LOCAL_HOSTS,)
-    return {_bracketed(name) for name in {*local, *named, *([public] if public else [])}}
+    names = {*(LOOPBACK if is_loopback(host) else (LOCAL_HOSTS,))}
+    if not host.startswith(UNIX) and host != SYSTEMD:
+        names.add(host)
+    if public:
+        names.add(public)
+    return {_bracketed(name) for name in names}
 
 
 def _bracketed(name: str) -> str:
