@@ -279,6 +279,27 @@ def test_a_job_id_that_could_not_be_printed_or_routed_is_refused(id: str) -> Non
         Job(id)
 
 
+def test_an_owner_stays_as_it_was_at_the_beginning_and_is_not_shown() -> None:
+    job = Job("job_1", owner="ann")
+
+    assert (job.owner, Job("job_2").owner) == ("ann", "")
+    with pytest.raises(AttributeError):
+        job.owner = "bob"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    assert "ann" not in f"{job} {job.snapshot()}"
+
+
+@pytest.mark.parametrize("owner", ["jwt:Zoë/7", "key:a b", "\u65e5" * 256, "line\nand \u202e more"])
+def test_an_owner_is_any_text_that_a_file_can_hold(owner: str) -> None:
+    assert Job("job_1", owner=owner).owner == owner
+
+
+@pytest.mark.parametrize("owner", ["x" * 257, "ann\0", "caf\udce9", "\ud83d\ude00"])
+def test_what_no_file_can_hold_is_no_owner_and_is_not_repeated(owner: str) -> None:
+    with pytest.raises(UsageError, match="an owner is a text of at most 256 characters") as refused:
+        Job("job_1", owner=owner)
+    assert owner not in str(refused.value)
+
+
 def observations() -> st.SearchStrategy[Observation | None]:
     return st.none() | st.builds(
         Observation,

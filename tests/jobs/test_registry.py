@@ -11,6 +11,7 @@ from relay.jobs import Job, JobState
 from relay.jobs.registry import SWEEP_FROM, JobRegistry
 
 ENDED = JobState(terminal=Done())
+OWNED = ((1, "ann"), (2, "bob"), (3, "ann"))
 
 
 def registry(keeps: Callable[[str], bool] = lambda _: True, max_running: int = 10_000) -> JobRegistry:
@@ -50,10 +51,58 @@ def test_a_key_that_comes_again_with_another_input_is_a_conflict() -> None:
 
 def test_a_job_that_could_not_begin_leaves_nothing_behind() -> None:
     jobs = registry()
-    job = jobs.admit()
+    job = jobs.admit("ann")
     jobs.withdraw(job)
 
-    assert (list(jobs), job in jobs) == ([], False)
+    assert (list(jobs), job in jobs, jobs.of("ann")) == ([], False, [])
+
+
+def test_each_owner_has_jobs_tasks_and_keys_of_its_own() -> None:
+    jobs = registry()
+    anns, bobs, nobodys = jobs.admit("ann"), jobs.admit("bob"), jobs.admit()
+    for job in (anns, bobs, nobodys):
+        jobs.bind_task(job, "sora", "task_1")
+        jobs.bind_key(job, "k", job.owner.encode())
+
+    owners = ("ann", "bob", "", "cleo")
+    assert [jobs.of(owner) for owner in owners] == [[anns], [bobs], [nobodys], []]
+    assert [jobs.by_task("sora", "task_1", owner) for owner in owners] == [anns, bobs, nobodys, None]
+    assert [jobs.by_key("k", owner) for owner in owners] == [anns, bobs, nobodys, None]
+    assert (jobs.by_task("sora", "task_1"), jobs.by_key("k")) == (nobodys, nobodys)
+    assert jobs.of_task("sora", "task_1") == [anns, bobs, nobodys]
+    assert jobs.of_task("luma", "task_1") == []
+
+
+def test_a_key_is_known_used_otherwise_and_released_for_its_owner_alone() -> None:
+    jobs = registry()
+    anns, bobs = jobs.admit("ann"), jobs.admit("bob")
+    jobs.bind_key(anns, "k", b"one")
+    assert jobs.submitted_again("k", b"two", "bob") is None
+    jobs.bind_key(bobs, "k", b"two")
+    with pytest.raises(ConflictError):
+        jobs.submitted_again("k", b"two", "ann")
+
+    assert (jobs.release_key("k"), jobs.release_key("k", "ann"), jobs.release_key("k", "ann")) == (None, anns, None)
+    assert (jobs.by_key("k", "ann"), jobs.by_key("k", "bob")) == (None, bobs)
+
+
+def test_an_owner_and_a_key_are_not_taken_for_another_owner_and_key() -> None:
+    jobs = registry()
+    job = jobs.admit("a")
+    jobs.bind_key(job, "b/c", b"")
+    jobs.bind_task(job, "b", "c/d")
+
+    assert (jobs.by_key("c", "a/b"), jobs.by_key("a", "b/c")) == (None, None)
+    assert (jobs.by_task("b/c", "d", "a"), jobs.by_task("a", "c/d", "b")) == (None, None)
+
+
+def test_the_jobs_of_an_owner_behind_an_offset_are_those_with_newer_records() -> None:
+    jobs = registry()
+    for id, owner, seq, offset in (("a", "ann", 3, 7), ("b", "bob", 1, 9), ("c", "ann", 1, 8), ("old", "ann", 4, 0)):
+        jobs.add(Job(id, JobState(seq=seq, offset=offset), owner))
+
+    assert [jobs.behind(after, "ann") for after in (0, 7, 8)] == [["a", "c", "old"], ["c", "old"], ["old"]]
+    assert (jobs.behind(0, "bob"), jobs.behind(0, "")) == (["b"], [])
 
 
 def test_no_more_jobs_run_than_may_and_those_that_ended_do_not_count() -> None:
@@ -79,7 +128,7 @@ def test_jobs_of_an_earlier_process_are_added_beyond_the_limit() -> None:
 def test_a_sweep_removes_ended_jobs_that_the_journal_has_dropped_with_their_tasks_and_keys() -> None:
     kept = {"job_1"}
     jobs = registry(kept.__contains__)
-    known, dropped, running = jobs.admit(), jobs.admit(), jobs.admit()
+    known, dropped, running = jobs.admit("ann"), jobs.admit("bob"), jobs.admit("ann")
     for job in (known, dropped, running):
         jobs.bind_task(job, "sora", f"task of {job.id}")
         jobs.bind_key(job, f"key of {job.id}", b"")
@@ -90,5 +139,7 @@ def test_a_sweep_removes_ended_jobs_that_the_journal_has_dropped_with_their_task
     last = jobs.admit()
 
     assert list(jobs) == [known, running, last]
-    assert [jobs.by_task("sora", f"task of job_{n}") for n in (1, 2, 3)] == [known, None, running]
-    assert [jobs.by_key(f"key of job_{n}") for n in (1, 2, 3)] == [known, None, running]
+    assert [jobs.by_task("sora", f"task of job_{n}", o) for n, o in OWNED] == [known, None, running]
+    assert [jobs.of_task("sora", f"task of job_{n}") for n, _ in OWNED] == [[known], [], [running]]
+    assert [jobs.by_key(f"key of job_{n}", o) for n, o in OWNED] == [known, None, running]
+    assert [jobs.of(owner) for owner in ("ann", "bob", "")] == [[known, running], [], [last]]

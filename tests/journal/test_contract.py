@@ -145,6 +145,16 @@ def test_a_job_of_which_nothing_is_kept_is_not_taken_for_whole_when_it_goes_on(b
     assert (journal.keeps("a"), journal.has_all_since(0, ["a"]), journal.has_all_since(1, ["a"])) == (True, False, True)
 
 
+def test_of_no_jobs_there_is_nothing_to_read_and_nothing_is_missing(begin: Open) -> None:
+    journal = begin(Retention(records=3))
+    Teller(journal).tell("ababab")
+
+    assert not journal.has_all_since(0)
+    assert journal.has_all_since(0, ())
+    assert [journal.read(after, ()) for after in (0, 2, 6)] == [[], [], []]
+    assert [journal.read(0, (), level=level) for level in LEVELS] == [[]] * len(LEVELS)
+
+
 def test_closing_twice_does_nothing(begin: Open) -> None:
     journal = begin()
     Teller(journal).tell("a")
@@ -153,7 +163,7 @@ def test_closing_twice_does_nothing(begin: Open) -> None:
 
 
 def jobs_of_some_kind() -> st.SearchStrategy[Any]:
-    return st.none() | st.sets(st.sampled_from([f"{name}{turn}" for name in "abc" for turn in (1, 2)]), min_size=1)
+    return st.none() | st.sets(st.sampled_from([f"{name}{turn}" for name in "abc" for turn in (1, 2)]))
 
 
 class JournalModel(RuleBasedStateMachine):
@@ -173,6 +183,8 @@ class JournalModel(RuleBasedStateMachine):
         self.pending: list[Record] = []
         self.keys: dict[str, str] = {}
         self.pending_keys: dict[str, str] = {}
+        self.owners: dict[str, str] = {}
+        self.pending_owners: dict[str, str] = {}
 
     @rule(
         names=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
@@ -199,6 +211,15 @@ class JournalModel(RuleBasedStateMachine):
         self.pending_keys[job] = key
         self.pending.append(self.teller.say(job))
 
+    @rule(name=st.sampled_from("abc"), owner=st.sampled_from(["ann", "bob \u65e5"]))
+    def admit(self, name: str, owner: str) -> None:
+        """The first record of a job that is somebody's."""
+        job = f"{name}{self.turns[name]}"
+        if job not in self.teller.seqs:
+            self.journal.remember_owner(job, owner)
+            self.pending_owners[job] = owner
+            self.pending.append(self.teller.say(job))
+
     @precondition(lambda self: self.pending)
     @rule()
     def commit(self) -> None:
@@ -206,7 +227,8 @@ class JournalModel(RuleBasedStateMachine):
         self.all += self.pending
         self.kept += self.pending
         self.keys |= self.pending_keys
-        self.pending, self.pending_keys = [], {}
+        self.owners |= self.pending_owners
+        self.pending, self.pending_keys, self.pending_owners = [], {}, {}
         ends = {record.job: record.at for record in self.all if record.terminal}
         now = self.all[-1].at
         while len(self.kept) > 1:
@@ -261,7 +283,7 @@ class SqliteModel(JournalModel):
         """What was not committed is gone, all else is there, and each job is what its records add up to."""
         epoch, now = self.journal.epoch, self.teller.now
         self.journal.close()
-        self.pending, self.pending_keys = [], {}
+        self.pending, self.pending_keys, self.pending_owners = [], {}, {}
         self.keep = Retention(records=bound, age=self.keep.age)
         self.journal = self.begin(self.keep)
         self.teller = Teller(self.journal)
@@ -278,6 +300,7 @@ class SqliteModel(JournalModel):
         assert [job.id for job in recovered] == [job for job in dict.fromkeys(r.job for r in self.all) if job in there]
         assert {job.id: job.key for job in recovered} == {job: self.keys.get(job) for job in there}
         assert all(job.digest == (job.key or "").encode() for job in recovered)
+        assert {job.id: job.owner for job in recovered} == {job: self.owners.get(job, "") for job in there}
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
