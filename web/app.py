@@ -1,13 +1,19 @@
 """The aiohttp application: run it as it is, or mount it with `add_subapp`."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
+from typing import Any
 
-from aiohttp.web import Application
+from aiohttp.web import AbstractRoute, Application
 
 from relay import Relay
 from relay.config import check_origins
+from relay.config.access_settings import AccessSettings
 from relay.config.settings import GatewaySettings
+from relay.notices import notice, redacted
+from web.access.cookies import add_cookies
+from web.access.guard import GUARD, Authorize, Guard
+from web.access.use_log import USE_LOG, UseLog
 from web.app_keys import OPTIONS, RELAY, Options
 from web.bodies import BODIES, BODIES_LIMIT, continue_later
 from web.gateway.chat import create_chat_completion, list_models
@@ -21,13 +27,15 @@ from web.health import healthz, readyz
 from web.jobs import cancel_job, create_job, list_jobs, show_job
 from web.memory import MemoryBudget
 from web.metrics import metrics
+from web.middleware.access_check import RULES, Need, Rule, check_access
 from web.middleware.client_limits import LIMITS, ClientLimits
 from web.middleware.cors import add_cors_headers, answer_preflight
 from web.middleware.origin_check import check_origin, normal_host
-from web.middleware.problems import ERROR_FORMAT, problems
+from web.middleware.problems import ERROR_FORMAT, Handler, problems
 from web.middleware.request_checks import check_request
 from web.page import add_security_headers, page, static
 from web.request_failures import FAILURES, RequestFailures
+from web.sessions import create_session, create_ticket, end_session, show_session
 from web.sinks import change_sink, list_sinks
 from web.streaming.fanout import FanOut
 from web.streaming.handlers import stream_all, stream_job
@@ -56,6 +64,9 @@ def create_app(
     take_over: bool = True,
     gateway: GatewaySettings | None = None,
     sign_of_life: float = 60.0,
+    access: AccessSettings | None = None,
+    authorize: Authorize | None = None,
+    public_url: str | None = None,
 ) -> Application:
     """The relay's routes as an application. It starts and stops *relay*, unless the relay is running already.
 
@@ -83,9 +94,17 @@ def create_app(
 
     *gateway*: the settings of the routes for OpenAI-style clients, [gateway] of relay.toml. *sign_of_life*: the most
     seconds without a chunk in one of their streams, since some of these clients do not count heartbeats.
+
+    *access*: the ways in, [access] of relay.toml. *authorize*: the application's own decision, which is called first
+    with each request that needs an access, and returns the `Access` of its client, or None for nobody that it knows;
+    `app[web.GUARD].revoke` ends what it allowed. Without either, every client that reaches the relay may do everything.
+    *public_url*: the address at which users reach the relay, for links and cookies.
     """
     check_origins(origins, "origins of create_app")
-    app = Application(middlewares=[problems, check_request, check_origin, answer_preflight])
+    app = Application(middlewares=[problems, check_request, check_origin, answer_preflight, check_access])
+    notify = redacted(notice, relay.redactor)
+    app[GUARD] = Guard(relay, access, authorize, public_url=public_url, notify=notify)
+    app[USE_LOG] = UseLog(notify, relay.clock.monotonic)
     app[RELAY] = relay
     app[FAILURES] = RequestFailures(now=relay.clock.monotonic, redact=relay.redactor)
     app[BODIES] = MemoryBudget(BODIES_LIMIT)
@@ -95,6 +114,7 @@ def create_app(
     app[ERROR_FORMAT] = error_response
     app[GATEWAY] = Gateway(relay, app[LIMITS], gateway or GatewaySettings())
     app[STREAMS] = StreamRegistry(max_age)
+    app[GUARD].on_withdrawn = app[STREAMS].withdraw
     app[FAN_OUT] = FanOut(relay.bus, heartbeat, now=relay.clock.monotonic)
     app[TURNS] = TurnQueue()
     app[OPTIONS] = Options(
@@ -113,41 +133,53 @@ def create_app(
     lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY])
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
-    app.on_response_prepare.extend((add_security_headers, add_cors_headers))
+    app.on_response_prepare.extend((add_security_headers, add_cors_headers, add_cookies))
     _add_routes(app)
     return app
 
 
 def _add_routes(app: Application) -> None:
-    get = partial(app.router.add_get, expect_handler=continue_later)
-    post = partial(app.router.add_post, expect_handler=continue_later)
+    rules: dict[AbstractRoute, Rule] = {}
+    app[RULES] = rules
+
+    def route(method: Callable[..., AbstractRoute], needs: Need, path: str, handler: Handler, **options: Any) -> None:
+        added = method(path, handler, expect_handler=continue_later, **options)
+        for one in added.resource or ():  # aiohttp adds a route for HEAD beside that for GET
+            rules.setdefault(one, Rule(needs, stream=handler in (stream_all, stream_job)))
+
+    get, post = partial(route, app.router.add_get), partial(route, app.router.add_post)
+    delete = partial(route, app.router.add_delete)
     # Streams first: aiohttp tries routes below /v1/jobs in this order, and a thousand readers may connect at once.
-    get("/v1/jobs/{job}/events", stream_job)
-    post("/v1/jobs", create_job)
-    get("/v1/jobs", list_jobs)
-    get("/v1/jobs/{job}", show_job, name="job")
-    post("/v1/jobs/{job}/cancel", cancel_job)
-    get("/v1/events", stream_all)
-    get("/v1/sinks", list_sinks)
-    post("/v1/sinks/{name}", change_sink)
-    post("/v1/webhooks/{upstream}/{job}/{token}", receive_webhook)
-    post("/v1/chat/completions", create_chat_completion)
-    get("/v1/models", list_models)
-    post("/v1/videos", create_video)
-    get("/v1/videos", list_videos)
-    get("/v1/videos/{video}", show_video)
-    get("/v1/videos/{video}/content", video_content)
-    app.router.add_delete("/v1/videos/{video}", delete_video, expect_handler=continue_later)
-    post("/v1/video/generations", create_generation)
-    get("/v1/video/generations/{video}", show_generation)
-    post("/v1/responses", create_response)
-    get("/v1/responses/{response}", show_response)
-    post("/v1/responses/{response}/cancel", cancel_response)
-    get("/healthz", healthz)
-    get("/readyz", readyz)
-    get("/metrics", metrics)
-    get("/", page)
-    get("/static/{name}", static)
+    get("jobs:read", "/v1/jobs/{job}/events", stream_job)
+    post("jobs:submit", "/v1/jobs", create_job)
+    get("jobs:read", "/v1/jobs", list_jobs)
+    get("jobs:read", "/v1/jobs/{job}", show_job, name="job")
+    post("jobs:cancel", "/v1/jobs/{job}/cancel", cancel_job)
+    get("jobs:read", "/v1/events", stream_all)
+    post("any", "/v1/session", create_session)
+    get("any", "/v1/session", show_session)
+    delete("any", "/v1/session", end_session)
+    post("jobs:read", "/v1/tickets", create_ticket)
+    get("operate", "/v1/sinks", list_sinks)
+    post("operate", "/v1/sinks/{name}", change_sink)
+    post("nothing", "/v1/webhooks/{upstream}/{job}/{token}", receive_webhook)
+    post("jobs:submit", "/v1/chat/completions", create_chat_completion)
+    get("jobs:submit", "/v1/models", list_models)
+    post("jobs:submit", "/v1/videos", create_video)
+    get("jobs:read", "/v1/videos", list_videos)
+    get("jobs:read", "/v1/videos/{video}", show_video)
+    get("jobs:read", "/v1/videos/{video}/content", video_content)
+    delete("jobs:cancel", "/v1/videos/{video}", delete_video)
+    post("jobs:submit", "/v1/video/generations", create_generation)
+    get("jobs:read", "/v1/video/generations/{video}", show_generation)
+    post("jobs:submit", "/v1/responses", create_response)
+    get("jobs:read", "/v1/responses/{response}", show_response)
+    post("jobs:cancel", "/v1/responses/{response}/cancel", cancel_response)
+    get("nothing", "/healthz", healthz)
+    get("nothing", "/readyz", readyz)
+    get("operate", "/metrics", metrics)
+    get("nothing", "/", page, name="page")
+    get("nothing", "/static/{name}", static)
 
 
 class _Lifecycle:

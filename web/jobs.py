@@ -1,5 +1,6 @@
 """Jobs over HTTP: follow, submit, show, list and cancel."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -7,11 +8,15 @@ import msgspec
 from aiohttp.web import Request, Response
 
 from relay import ConflictError, Job
+from web.access.access import ACCESS
+from web.access.addresses import client_of
+from web.access.guard import GUARD
+from web.access.use_log import USE_LOG
 from web.app_keys import RELAY
 from web.bodies import read_json
-from web.middleware.client_limits import LIMITS, client_of
+from web.middleware.client_limits import LIMITS
 from web.middleware.problems import RequestError
-from web.path_params import job_named
+from web.path_params import job_named, seen_jobs
 from web.state_snapshot import StateSnapshot
 from web.streaming.keys import TURNS
 
@@ -27,8 +32,11 @@ class NewJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def create_job(request: Request) -> Response:
-    """`POST /v1/jobs`: 201 for a new job, 200 for a known one; both with `Location` and a snapshot."""
-    relay = request.app[RELAY]
+    """`POST /v1/jobs`: 201 for a new job, 200 for a known one; both with `Location` and a snapshot.
+
+    Where access is configured, the answer has `watch` as well: a link that opens the page for this job alone.
+    """
+    relay, owner = request.app[RELAY], request[ACCESS].subject
     limits, client = request.app[LIMITS], client_of(request)
     new = await read_json(request, NewJob)
     if (new.task is None) == (new.input is None):
@@ -37,21 +45,24 @@ async def create_job(request: Request) -> Response:
         )
     key = _key(request)
     if new.task is not None:
-        known = relay.followed(new.upstream, new.task)
-        if key is not None and relay.submitted(key) not in (None, known):
+        known = relay.followed(new.upstream, new.task, owner)
+        if key is not None and relay.submitted(key, owner) not in (None, known):
             raise ConflictError(f"the key {key!r} was used to submit another job; following a task needs no key")
         if known is None:
             limits.check(client)
-        job = relay.follow(new.upstream, new.task)
+        job = relay.follow(new.upstream, new.task, owner)
     else:
-        known = relay.submitted(key) if key is not None else None
+        known = relay.submitted(key, owner) if key is not None else None
         if known is None:
             limits.check(client)
-        job = relay.submit(new.upstream, new.input or {}, key=key)
+        job = relay.submit(new.upstream, new.input or {}, key=key, owner=owner)
     if known is None:
         limits.record_start(client, job.id)
+        did = "submitted" if new.task is None else "follows"
+        request.app[USE_LOG].used(request, f"{did} {job.id} at {new.upstream}")
     status = HTTPStatus.CREATED if known is None else HTTPStatus.OK
-    return _json(job.snapshot(), status, {"Location": _location(request, job)})
+    body = {**msgspec.to_builtins(job.snapshot()), **_watch(request, job)}
+    return _json(body, status, {"Location": _location(request, job)})
 
 
 def _key(request: Request) -> str | None:
@@ -65,23 +76,24 @@ def _key(request: Request) -> str | None:
 
 
 async def list_jobs(request: Request) -> Response:
-    """`GET /v1/jobs`: every job, the names of the upstreams, and the position from which a stream continues."""
+    """`GET /v1/jobs`: every job that the access sees, the upstreams, and the position from which a stream continues."""
     relay = request.app[RELAY]
     await request.app[TURNS].wait_turn()
-    standing = StateSnapshot(relay.bus, relay.jobs())
+    standing = StateSnapshot(relay.bus, seen_jobs(request))
     body = await standing.encoded(request.app[TURNS], {"upstreams": list(relay.upstreams)})
     return Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def show_job(request: Request) -> Response:
     """`GET /v1/jobs/{job}`: its snapshot."""
-    return _json(job_named(request.app[RELAY], request.match_info["job"]).snapshot())
+    return _json(job_named(request, request.match_info["job"]).snapshot())
 
 
 async def cancel_job(request: Request) -> Response:
     """`POST /v1/jobs/{job}/cancel`: 202 and a snapshot, also if the job has already ended."""
     relay = request.app[RELAY]
-    job = await relay.cancel(job_named(relay, request.match_info["job"]).id)
+    job = await relay.cancel(job_named(request, request.match_info["job"]).id)
+    request.app[USE_LOG].used(request, f"cancelled {job.id}")
     return _json(job.snapshot(), HTTPStatus.ACCEPTED)
 
 
@@ -89,6 +101,14 @@ def _json(data: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, s
     return Response(
         status=status, body=msgspec.json.encode(data), content_type="application/json", charset="utf-8", headers=headers
     )
+
+
+def _watch(request: Request, job: Job) -> dict[str, str]:
+    guard = request.app[GUARD]
+    if guard.open:
+        return {}
+    capability = guard.signer.sign_watch(job.id, math.ceil(guard.now() + guard.settings.watch_for))
+    return {"watch": f"{guard.origin(request)}{request.app.router['page'].url_for()}#watch={capability}"}
 
 
 def _location(request: Request, job: Job) -> str:

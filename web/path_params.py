@@ -1,20 +1,42 @@
-"""The job that a request names in its path or query."""
+"""The jobs that a request names in its path or query, or means by naming none: those that its access sees."""
 
 from http import HTTPStatus
 
-from relay import Job, Relay, UnknownJobError
+from aiohttp.web import Request
+
+from relay import Job, UnknownJobError
+from web.access.access import ACCESS
+from web.app_keys import RELAY
 from web.middleware.problems import RequestError
 
-__all__ = ["job_named"]
+__all__ = ["job_named", "seen_job", "seen_jobs"]
 
 
-def job_named(relay: Relay, id: str) -> Job:
-    """The job with this id. Raises UnknownJobError, and RequestError for a text that can never be an id."""
+def seen_job(request: Request, id: str) -> Job:
+    """The job with this id. Raises UnknownJobError, also for a job that the access of *request* does not see."""
+    job = request.app[RELAY].job(id)
+    if not request[ACCESS].sees(job.id, job.owner):
+        raise UnknownJobError(id)
+    return job
+
+
+def job_named(request: Request, id: str) -> Job:
+    """As `seen_job`; raises RequestError for a text that can never be an id."""
     try:
-        return relay.job(id)
+        return seen_job(request, id)
     except UnknownJobError:
         if id.isprintable() and "/" not in id:
             raise
     raise RequestError(
         HTTPStatus.BAD_REQUEST, "a job's id has no slash and no control character; GET /v1/jobs lists them"
     )
+
+
+def seen_jobs(request: Request) -> list[Job]:
+    """Every job that the access of *request* sees, oldest first."""
+    access, relay = request[ACCESS], request.app[RELAY]
+    if access.sees_all:
+        return relay.jobs()
+    if access.jobs == "own":
+        return relay.jobs(access.subject)
+    return [job for job in relay.jobs() if job.id in access.jobs]

@@ -11,6 +11,7 @@ from relay import AttachedSink, Position, Relay, UsageError
 from relay.bus.subscription import name_of
 from relay.config.tables import seconds_in
 from relay.text import bounded
+from web.access.use_log import USE_LOG
 from web.app_keys import RELAY
 from web.bodies import read_json
 from web.middleware.problems import RequestError
@@ -51,6 +52,7 @@ async def change_sink(request: Request) -> Response:
         sink.set_level(new.level, seconds)
     except UsageError as error:
         raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from None
+    request.app[USE_LOG].used(request, f"gave the sink {sink.name} the level {new.level} for {seconds:g} s")
     return _json({**_shown(sink, relay), "for": seconds})
 
 

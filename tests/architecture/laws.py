@@ -211,9 +211,12 @@ LAW: Final = {
     ),
     "web.app_keys": frozenset({"relay"}),
     "web.state_snapshot": frozenset({"relay", "web.turn_queue"}),
+    "web.tls": frozenset({"relay", "relay.clock", "relay.notices"}),
     "relay.testing": frozenset(
         {"relay._exports", "relay.testing.clock", "relay.testing.conformance", "relay.testing.scripted"}
     ),
+    "web.access": frozenset({"relay", "relay.config", "relay.notices", "relay.text"}),
+    "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.middleware": frozenset(
         {
             "relay",
@@ -221,14 +224,14 @@ LAW: Final = {
             "relay.notices",
             "relay.supervision",
             "relay.text",
+            "web.access",
             "web.app_keys",
             "web.request_failures",
         }
     ),
-    "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.bodies": frozenset({"web.memory", "web.middleware"}),
     "web.page": frozenset({"web.middleware"}),
-    "web.path_params": frozenset({"relay", "web.middleware"}),
+    "web.path_params": frozenset({"relay", "web.access", "web.app_keys", "web.middleware"}),
     "web.request_heads": frozenset({"relay.text", "web.memory", "web.middleware", "web.request_failures"}),
     "web.server": frozenset(
         {
@@ -243,8 +246,18 @@ LAW: Final = {
             "web.tls",
         }
     ),
+    "web.sessions": frozenset({"relay.config", "web.access", "web.bodies", "web.middleware", "web.path_params"}),
     "web.sinks": frozenset(
-        {"relay", "relay.bus", "relay.config", "relay.text", "web.app_keys", "web.bodies", "web.middleware"}
+        {
+            "relay",
+            "relay.bus",
+            "relay.config",
+            "relay.text",
+            "web.access",
+            "web.app_keys",
+            "web.bodies",
+            "web.middleware",
+        }
     ),
     "web.streaming": frozenset(
         {
@@ -254,6 +267,7 @@ LAW: Final = {
             "relay.notices",
             "relay.queue",
             "sinks",
+            "web.access",
             "web.app_keys",
             "web.middleware",
             "web.path_params",
@@ -262,7 +276,6 @@ LAW: Final = {
             "web.turn_queue",
         }
     ),
-    "web.tls": frozenset({"relay", "relay.clock", "relay.notices"}),
     "web.webhooks": frozenset({"relay", "relay.webhooks", "web.app_keys", "web.bodies", "web.middleware"}),
     "web.gateway": frozenset(
         {
@@ -274,6 +287,7 @@ LAW: Final = {
             "relay.upstreams",
             "relay.upstreams.http",
             "sinks",
+            "web.access",
             "web.app_keys",
             "web.bodies",
             "web.middleware",
@@ -285,6 +299,7 @@ LAW: Final = {
     "web.jobs": frozenset(
         {
             "relay",
+            "web.access",
             "web.app_keys",
             "web.bodies",
             "web.middleware",
@@ -308,6 +323,8 @@ LAW: Final = {
         {
             "relay",
             "relay.config",
+            "relay.notices",
+            "web.access",
             "web.app_keys",
             "web.bodies",
             "web.gateway",
@@ -318,13 +335,14 @@ LAW: Final = {
             "web.middleware",
             "web.page",
             "web.request_failures",
+            "web.sessions",
             "web.sinks",
             "web.streaming",
             "web.turn_queue",
             "web.webhooks",
         }
     ),
-    "web": frozenset({"web.app"}),
+    "web": frozenset({"web.access", "web.app"}),
     "relay.cli": frozenset(
         {
             "relay",

@@ -12,8 +12,9 @@ from relay.events import Done
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.serving import serve
+from web.access.addresses import client_of
 from web.memory import MemoryBudget
-from web.middleware.client_limits import KNOWN_CLIENTS, ClientLimits, client_of
+from web.middleware.client_limits import KNOWN_CLIENTS, ClientLimits
 from web.middleware.problems import RequestError
 from web.request_failures import PLACES, QUIET_FOR, RequestFailures
 

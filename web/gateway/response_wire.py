@@ -71,6 +71,8 @@ class ResponseWire:
                 return self._state(state)
             case "exchange":
                 return self._events.line(raw_exchange(data), number)
+            case "denied":
+                return self._events.error(f"{data['reason']}; the job goes on", code="access_denied", number=number)
             case "bye":
                 message = SHUTTING_DOWN.format(job=self._job.id)
                 return self._events.error(message, code="relay_shutting_down", number=number)

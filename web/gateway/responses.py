@@ -19,6 +19,7 @@ from web.gateway.requests import about, created_at, refuse_new_work, requested_k
 from web.gateway.response_wire import ResponseWire, summary_so_far
 from web.gateway.submissions import Attempt
 from web.gateway.waiting import answer, answer_at_end, cancel_submitted
+from web.path_params import seen_job
 from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.handlers import STREAM_HEADERS
 from web.streaming.keys import TURNS
@@ -128,7 +129,7 @@ def _job(request: Request) -> Job:
     """The job of the response that the path names. Raises GatewayError (404)."""
     id = request.match_info["response"]
     try:
-        return request.app[RELAY].job(id.removeprefix(PREFIX))
+        return seen_job(request, id.removeprefix(PREFIX))
     except UnknownJobError:
         raise GatewayError(
             HTTPStatus.NOT_FOUND,

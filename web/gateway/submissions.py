@@ -16,8 +16,11 @@ import msgspec
 from aiohttp.web import Request
 
 from relay import ConflictError, Job, Relay, UsageError
+from web.access.access import ACCESS
+from web.access.addresses import client_of
+from web.access.use_log import USE_LOG
 from web.gateway.errors import GatewayError
-from web.middleware.client_limits import ClientLimits, client_of
+from web.middleware.client_limits import ClientLimits
 
 __all__ = ["Attempt", "Submissions"]
 
@@ -83,14 +86,15 @@ class Submissions:
         and whatever `Relay.submit` raises.
         """
         if key is not None:
-            self._relay.submitted(key)  # raises UsageError for what cannot be a key
+            self._relay.submitted(key, request[ACCESS].subject)  # raises UsageError for what cannot be a key
             return self._submit(request, upstream, input, _scoped(route, key)), None
         canonical = msgspec.json.encode([client_of(request), route, upstream, input], order="sorted")
         digest = hashlib.sha256(canonical).hexdigest()
         repeated = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-        job = self._earlier(digest, repeated=repeated)
+        owner = request[ACCESS].subject
+        job = self._earlier(digest, owner, repeated=repeated)
         if job is None:
-            self._relay.release(_automatic(digest))
+            self._relay.release(_automatic(digest), owner)
             job = self._submit(request, upstream, input, _automatic(digest))
         attempt = Attempt(digest, job, request.transport, self._relay.clock.monotonic())
         self._attempts.append(attempt)
@@ -124,11 +128,11 @@ class Submissions:
     def _mark_delivered(self, attempt: Attempt) -> None:
         """From now on the same request is a new one."""
         attempt.delivered = True
-        key = _automatic(attempt.digest)
-        if self._relay.submitted(key) is attempt.job:
-            self._relay.release(key)
+        key, owner = _automatic(attempt.digest), attempt.job.owner
+        if self._relay.submitted(key, owner) is attempt.job:
+            self._relay.release(key, owner)
 
-    def _earlier(self, digest: str, *, repeated: bool) -> Job | None:
+    def _earlier(self, digest: str, owner: str, *, repeated: bool) -> Job | None:
         """The job that the same request has submitted, if that request got no answer, or if its answer was just lost;
         if *repeated*, its client says that it got none.
         """
@@ -142,7 +146,7 @@ class Submissions:
         if known:
             return None
         # A request from before a restart, which has closed its connection: its answer was not received.
-        job = self._relay.submitted(_automatic(digest))
+        job = self._relay.submitted(_automatic(digest), owner)
         started = job.state.started if job is not None else None
         if started is None or (self._relay.clock.now() - started).total_seconds() > JOIN_WITHIN:
             return None
@@ -162,13 +166,13 @@ class Submissions:
             raise GatewayError(HTTPStatus.BAD_REQUEST, str(error), code="invalid_input") from None
 
     def _submit(self, request: Request, upstream: str, input: Mapping[str, Any], key: str) -> Job:
-        client = client_of(request)
-        known = self._relay.submitted(key)
+        client, owner = client_of(request), request[ACCESS].subject
+        known = self._relay.submitted(key, owner)
         if known is None:
             self._check(upstream, input)
             self._limits.check(client)
         try:
-            job = self._relay.submit(upstream, input, key=key)
+            job = self._relay.submit(upstream, input, key=key, owner=owner)
         except ConflictError:
             raise GatewayError(
                 HTTPStatus.BAD_REQUEST,
@@ -177,6 +181,7 @@ class Submissions:
             ) from None
         if known is None:
             self._limits.record_start(client, job.id)
+            request.app[USE_LOG].used(request, f"submitted {job.id} at {upstream}")
         return job
 
 

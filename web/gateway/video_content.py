@@ -9,13 +9,13 @@ from aiohttp.web import Request, Response, StreamResponse
 
 from relay import Done, Job, UpstreamError
 from relay.upstreams.http.downloads import Download
+from web.access.addresses import client_of
 from web.app_keys import RELAY
 from web.gateway.errors import GatewayError
 from web.gateway.gateway import GATEWAY
 from web.gateway.requests import about
 from web.gateway.video_object import video_status
 from web.gateway.videos import requested_job
-from web.middleware.client_limits import client_of
 
 __all__ = ["video_content"]
 

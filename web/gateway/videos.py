@@ -14,7 +14,7 @@ from web.gateway.requests import about, requested_key, send
 from web.gateway.video_object import VideoDetails, poll_after_ms, video_object
 from web.gateway.video_requests import REFERENCE, read_video_request
 from web.gateway.waiting import cancel_submitted
-from web.path_params import job_named
+from web.path_params import job_named, seen_jobs
 from web.streaming.keys import TURNS
 
 __all__ = ["create_video", "delete_video", "list_videos", "requested_job", "show_video", "submit_video", "video_of"]
@@ -64,12 +64,12 @@ async def list_videos(request: Request) -> Response:
     """`GET /v1/videos`: the newest first, or with `order=asc` the oldest, from behind `after` on."""
     limit, ascending = _limit(request), _is_ascending(request)
     await request.app[TURNS].wait_turn()
-    jobs = request.app[RELAY].jobs()
+    jobs = seen_jobs(request)
     if not ascending:
         jobs.reverse()
     start = 0
     if (after := request.query.get("after")) is not None:
-        start = jobs.index(job_named(request.app[RELAY], after)) + 1
+        start = jobs.index(job_named(request, after)) + 1
     page = jobs[start : start + limit]
     return json_response(
         {
@@ -96,7 +96,7 @@ async def delete_video(request: Request) -> Response:
 
 def requested_job(request: Request) -> Job:
     """The job that the path names by its id. Raises UnknownJobError."""
-    return job_named(request.app[RELAY], request.match_info["video"])
+    return job_named(request, request.match_info["video"])
 
 
 def _shown(request: Request, job: Job) -> Response:

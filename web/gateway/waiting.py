@@ -8,6 +8,7 @@ from aiohttp.web import Request, Response
 from relay import Done, Job
 from relay.events import Cancelled, Failed
 from sinks.answers import failure_code
+from web.access.use_log import USE_LOG
 from web.app_keys import RELAY
 from web.gateway.errors import GatewayError, after_acceptance, error_response
 from web.gateway.gateway import GATEWAY, Gateway
@@ -74,3 +75,4 @@ async def cancel_submitted(request: Request, job: Job) -> None:
         message = "the job is still being submitted, and can be cancelled after that"
         raise after_acceptance(job, message, code="still_submitting")
     await request.app[RELAY].cancel(job.id)
+    request.app[USE_LOG].used(request, f"cancelled {job.id}")

@@ -49,6 +49,9 @@ class ChatWire:
                 return self._state(state, position)
             case "exchange":
                 return self._chunks.line(raw_exchange(data), position)
+            case "denied":
+                message = f"{data['reason']}; the job goes on"
+                return self._chunks.error(message, code="access_denied", position=position)
             case "bye":
                 message = SHUTTING_DOWN.format(job=self._job.id)
                 return self._chunks.error(message, code="relay_shutting_down", position=position)

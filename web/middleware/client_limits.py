@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
 from typing import Final
 
-from aiohttp.web import AppKey, Request
+from aiohttp.web import AppKey
 
 from relay import Relay, UnknownJobError
 from web.middleware.problems import RequestError
 
-__all__ = ["LIMITS", "ClientLimits", "client_of"]
+__all__ = ["LIMITS", "ClientLimits"]
 
 KNOWN_CLIENTS: Final = 10_000
 """How many clients' recent starts are kept; the client that has started no job for longest is dropped first."""
@@ -20,21 +19,6 @@ RETRY_AFTER: Final = 30
 """Seconds after which a client with too many running jobs may retry."""
 
 SWEEP_FROM: Final = 1_024
-
-_PREFIX: Final = 64
-"""[spec] RFC 4291, 2.5.1: the network of one IPv6 client, whose addresses it can change at will."""
-
-
-def client_of(request: Request) -> str:
-    """The address that counts as one client: an IPv4 address or an IPv6 network. Behind a proxy it is the proxy's."""
-    try:
-        address = ip_address((request.remote or "").partition("%")[0])
-    except ValueError:
-        return request.remote or ""
-    if address.version == 4:
-        return str(address)
-    mapped = address.ipv4_mapped
-    return str(mapped) if mapped is not None else str(ip_network((address, _PREFIX), strict=False))
 
 
 class ClientLimits:

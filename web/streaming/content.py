@@ -49,10 +49,10 @@ class StreamContent:
         self._wire = wire
         self._counts = counts or StreamCounts()
         self._selection = start.selection
-        journal, ids = relay.journal, start.selection.ids
+        journal, selection = relay.journal, start.selection
         self._journal = journal
         self._cursor = JournalCursor(
-            lambda after: journal.read(after, ids, limit=PAGE_RECORDS, level=level),
+            lambda after: journal.read(after, selection.ids(after), limit=PAGE_RECORDS, level=level),
             head=lambda: journal.head,
             encode=encode or Pages(wire.record),
             caught_up=caught_up,
@@ -96,7 +96,7 @@ class StreamContent:
         self._notices: Iterator[bytes] = iter(())
         if start.snapshot:
             self._unmoved = start.known
-            jobs = self._relay.jobs() if self._selection.jobs is None else self._selection.jobs
+            jobs = self._relay.jobs(self._selection.owner) if self._selection.jobs is None else self._selection.jobs
             self._notices = self._instead(start.gap, len(jobs), StateSnapshot(self._relay.bus, jobs))
         elif start.gap is not None:
             self._notices = iter([self._missing(start.gap)])

@@ -13,8 +13,10 @@ from aiohttp.web import Request, StreamResponse
 from relay import Exchange, Position
 from relay.events import LEVELS, Level
 from sinks.sse import PAGE_BYTES
+from web.access.access import ACCESS
+from web.access.addresses import client_of
+from web.access.guard import GUARD
 from web.app_keys import OPTIONS, RELAY
-from web.middleware.client_limits import client_of
 from web.streaming.connections import HandlerConnection, StreamConnection, Writer
 from web.streaming.content import StreamContent
 from web.streaming.fanout import Group
@@ -69,17 +71,17 @@ class StreamSession(OpenStream):
     ) -> None:
         """Await nothing between making *start* and this, so that snapshot and position are of the same moment.
 
-        *exchanges*: whether raw exchanges are sent as well, if the application allows it. *on_end* is called once when
-        the stream is over, for whatever reason.
+        *exchanges*: whether raw exchanges are sent as well, if the application and the access allow it. *on_end* is
+        called once when the stream is over, for whatever reason.
         """
-        super().__init__(client_of(request))
+        super().__init__(client_of(request), request[ACCESS], request.app[GUARD].now)
         self._app = request.app
         self._wire = wire
         self._selection = start.selection
         self._level: Level = level
         self._content: StreamContent | None = self._content_from(start)
         self._group: Group | None = None
-        debug = exchanges and self._app[OPTIONS].debug
+        debug = exchanges and self._app[OPTIONS].debug and self.access.allows("operate")
         self._exchanges = _PendingExchanges(start.selection, self.wake) if debug else None
         self._on_end = on_end
         self.complete: bool = False
@@ -189,10 +191,14 @@ class StreamSession(OpenStream):
         page = opening + self._next_page(content, slow=clock() >= patience_ends)
         if opens and not page:
             page = self._wire.heartbeat(content.position, moved=False)
-        while page:
+        while page and not self.access_ended:
             await self.connection.send(page)
             await turns.wait_turn()
             page = self._next_page(content, slow=clock() >= patience_ends)
+        if self.access_ended:
+            why = {"reason": self.why_denied}
+            await self.connection.send(self._wire.notice("denied", why, content.position))
+            return True
         if content.ended:
             self.complete = True
             return True
@@ -246,6 +252,8 @@ class StreamSession(OpenStream):
         page = content.next_page(slow=slow)
         while self._exchanges is not None and len(page) < PAGE_BYTES and (exchange := self._exchanges.next()):
             page += self._wire.notice("exchange", exchange, content.position)
+        if (expiring := self.expiring()) is not None:
+            page += self._wire.notice("expiring", expiring, content.position)
         return page
 
 
@@ -266,7 +274,7 @@ class _PendingExchanges:
     """Raw exchanges about the jobs of one stream that are still to be sent."""
 
     def __init__(self, selection: Selection, wake: Callable[[], None]) -> None:
-        self._ids = None if selection.ids is None else frozenset(selection.ids)
+        self._ids = None if selection.jobs is None else frozenset(job.id for job in selection.jobs)
         self._wake = wake
         self._exchanges: deque[Exchange] = deque(maxlen=PENDING_EXCHANGES)
 

@@ -18,12 +18,12 @@ from relay.events import LEVELS, Level, at_least
 from relay.notices import apart, describe, notice
 from sinks.sse import Pages
 from web.streaming.connections import CHUNK, Writer
-from web.streaming.selection import Selection
+from web.streaming.selection import Selection, SelectionKey
 from web.streaming.wire import Wire
 
 __all__ = ["FanOut", "Group", "Member"]
 
-GroupKey: TypeAlias = tuple[str, Level, bool, tuple[str, ...] | None]
+GroupKey: TypeAlias = tuple[str, Level, bool, SelectionKey]
 
 FLUSH_BYTES: Final = 48 * 1024
 """How much may wait for the end of the loop's turn: a long burst must not fill the memory of every slow stream."""
@@ -80,7 +80,7 @@ class FanOut:
 
         Call it without awaiting anything after the journal was read to its end: then no record is missed or repeated.
         """
-        key = (wire.name, level, chunked, selection.ids)
+        key = (wire.name, level, chunked, selection.key)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(self, self._bus, key, wire, selection)
@@ -196,7 +196,7 @@ class Group:
         self._news_at = asyncio.get_running_loop().time()
         self._passed: Record | None = None
         self._flushing: asyncio.Handle | None = None
-        self._subscription = bus.subscribe(self, selection.jobs)
+        self._subscription = bus.subscribe(self, selection.jobs, owner=selection.owner)
 
     def __call__(self, record: Record) -> None:
         self._reached = record.position.offset

@@ -8,10 +8,11 @@ from typing import Final
 from aiohttp.web import Request, Response, StreamResponse
 
 from relay import Job, Position, UnknownJobError
+from web.access.access import ACCESS
+from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
-from web.middleware.client_limits import client_of
 from web.middleware.problems import RequestError
-from web.path_params import job_named
+from web.path_params import job_named, seen_jobs
 from web.state_snapshot import StateSnapshot
 from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.keys import STREAMS, TURNS
@@ -62,12 +63,12 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     wire, level, follow = negotiate_wire(request), requested_level(request), requested_follow(request)
     if wire is None:
         await request.app[TURNS].wait_turn()
-        return await _state(request, _known(request, ids))
+        return await _state(request, _known(request, ids).jobs)
     heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
     headers = {**STREAM_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
     last_event_id = _last_event_id(request)
     try:
-        jobs = _known(request, ids)
+        selection = _known(request, ids)
     except UnknownJobError as unknown:
         if not names_sse(request):
             raise
@@ -75,7 +76,7 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     if request.method == "HEAD":
         return Response(headers=headers)
     await request.app[TURNS].wait_turn()
-    start = (start_stream if follow else start_kept)(request.app[RELAY].bus, Selection(jobs), last_event_id)
+    start = (start_stream if follow else start_kept)(request.app[RELAY].bus, selection, last_event_id)
     if start.finished:
         return Response(status=HTTPStatus.NO_CONTENT)
     if (word := refusal(request)) is not None:
@@ -102,15 +103,24 @@ def _last_event_id(request: Request) -> str | None:
     return named[-1] if named else None
 
 
-def _known(request: Request, ids: Iterable[str] | None) -> list[Job] | None:
-    """The jobs with these ids, None for all. Raises UnknownJobError, and RequestError for too many."""
+def _known(request: Request, ids: Iterable[str] | None) -> Selection:
+    """The jobs with these ids; without any, all that the access sees. Raises UnknownJobError, and RequestError.
+
+    An access to certain jobs sees no job that is still to come, so that its stream ends with them.
+    """
+    access, relay = request[ACCESS], request.app[RELAY]
     if ids is None:
-        return None
+        if access.sees_all:
+            return Selection(None)
+        if access.jobs == "own":
+            return Selection(None, owner=access.subject, relay=relay)
+        if not (jobs := seen_jobs(request)):
+            raise UnknownJobError(min(access.jobs, default=""))
+        return Selection(jobs)
     distinct = list(dict.fromkeys(ids))
     if len(distinct) > MAX_JOBS:
         raise _too_many_jobs()
-    relay = request.app[RELAY]
-    return [job_named(relay, id) for id in distinct]
+    return Selection([job_named(request, id) for id in distinct])
 
 
 def _too_many_jobs() -> RequestError:
@@ -122,7 +132,7 @@ def _too_many_jobs() -> RequestError:
 async def _state(request: Request, jobs: Sequence[Job] | None) -> Response:
     """For a client that cannot read streams: the state of the jobs, and the position from which a stream continues."""
     relay = request.app[RELAY]
-    standing = StateSnapshot(relay.bus, relay.jobs() if jobs is None else jobs)
+    standing = StateSnapshot(relay.bus, seen_jobs(request) if jobs is None else jobs)
     return Response(body=await standing.encoded(request.app[TURNS]), content_type=JSON, headers=STREAM_HEADERS)
 
 

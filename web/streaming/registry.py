@@ -1,13 +1,17 @@
 """The open streams: their number, their renewal, and their end at shutdown."""
 
 import asyncio
+import math
 import random
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from relay.notices import apart
+from web.access.access import ANYBODY, Access
 
 __all__ = ["STREAM_STATES", "OpenStream", "StreamCounts", "StreamRegistry", "StreamState"]
 
@@ -24,6 +28,13 @@ EXPIRY_CHECKS: Final = 100
 
 LEAST_PAUSE: Final = 0.05
 
+EXPIRING_BEFORE: Final = 60.0
+"""Seconds before the end of an access at which its client is notified, so that it may get another one."""
+
+END_CHECK: Final = 1.0
+CUT_AFTER: Final = 3.0
+"""Seconds that a client has to read that its access has ended; with END_CHECK, nothing is sent after 5 s."""
+
 
 class StreamCounts:
     """What happened to streams since the start."""
@@ -38,10 +49,17 @@ class StreamCounts:
 class OpenStream(ABC):
     """One stream, which can be closed or cut. It is small, since there may be ten thousand."""
 
-    __slots__ = ("_done", "_over", "closing", "expires", "peer")
+    __slots__ = ("_done", "_over", "_warned", "access", "access_ends", "closing", "expires", "peer", "why_denied")
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, access: Access = ANYBODY, now: Callable[[], float] = time.time) -> None:
+        """*now* is the time in seconds since 1970, in which *access* says when it ends."""
         self.peer: str = peer
+        self.access: Access = access
+        self.access_ends: float = math.inf
+        self.why_denied: str = "the access to this stream has expired"
+        if access.expires is not None:
+            self.access_ends = asyncio.get_running_loop().time() + access.expires - now()
+        self._warned = False
         self.closing: bool = False
         self.expires: float = 0.0
         self._over = False
@@ -67,6 +85,28 @@ class OpenStream(ABC):
         """What the stream is doing."""
         return "catching-up"
 
+    @property
+    def access_ended(self) -> bool:
+        """Whether nothing more may be sent, since the access has ended."""
+        return self.access_ends < math.inf and asyncio.get_running_loop().time() >= self.access_ends
+
+    def end_is_due(self, now: float) -> bool:
+        """Whether there is something to be sent about the end of the access."""
+        return now >= self.access_ends or (not self._warned and now >= self.access_ends - EXPIRING_BEFORE)
+
+    def expiring(self) -> dict[str, Any] | None:
+        """The content of the notice `expiring`, once, when it is due."""
+        if self._warned or self.access_ends - asyncio.get_running_loop().time() > EXPIRING_BEFORE:
+            return None
+        self._warned = True
+        end = self.access.expires
+        return {"expires": datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z") if end else None}
+
+    def withdraw(self) -> None:
+        """End the access at once: it was withdrawn."""
+        self.access_ends = asyncio.get_running_loop().time()
+        self.why_denied = "the access to this stream was withdrawn"
+
     @abstractmethod
     def close(self) -> None:
         """Send `bye` and end."""
@@ -88,6 +128,8 @@ class StreamRegistry:
         self._open: set[OpenStream] = set()
         self._peers: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self._ending: set[OpenStream] = set()
+        self._ending_timer: asyncio.TimerHandle | None = None
         self.closing: bool = False
         self.counts: StreamCounts = StreamCounts()
 
@@ -106,10 +148,20 @@ class StreamRegistry:
         self._open.add(stream)
         self._peers[stream.peer] += 1
         self.counts.opened += 1
-        age = self._max_age * random.uniform(0.8, 1.2)  # noqa: S311
+        age = min(self._max_age, stream.access.renew or self._max_age) * random.uniform(0.8, 1.2)  # noqa: S311
         stream.expires = asyncio.get_running_loop().time() + age
         if self._timer is None:
             self._schedule_expiry()
+        if stream.access_ends < math.inf:
+            self._watch_end(stream)
+
+    def withdraw(self, withdrawn: Callable[[Access], bool]) -> None:
+        """End the streams whose access was *withdrawn*."""
+        for stream in self:
+            if withdrawn(stream.access):
+                stream.withdraw()
+                self._watch_end(stream)
+                apart(stream.wake, "the end of a stream")
 
     def remove(self, stream: OpenStream) -> None:
         """Unregister *stream*, which has ended. Idempotent."""
@@ -120,6 +172,10 @@ class StreamRegistry:
         if not self._peers[stream.peer]:
             del self._peers[stream.peer]
         stream.ended()
+        self._ending.discard(stream)
+        if not self._ending and self._ending_timer is not None:
+            self._ending_timer.cancel()
+            self._ending_timer = None
         if not self._open and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -142,6 +198,21 @@ class StreamRegistry:
         except TimeoutError:
             return False
         return True
+
+    def _watch_end(self, stream: OpenStream) -> None:
+        self._ending.add(stream)
+        if self._ending_timer is None:
+            self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
+
+    def _end_accesses(self) -> None:
+        """Wake the streams whose access ends, and cut those whose clients have not read that."""
+        now = asyncio.get_running_loop().time()
+        for stream in tuple(self._ending):
+            if now >= stream.access_ends + CUT_AFTER:
+                apart(stream.cut, "the end of a stream")
+            elif stream.end_is_due(now):
+                apart(stream.wake, "the end of a stream")
+        self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 
     def _schedule_expiry(self) -> None:
         pause = max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)

@@ -76,12 +76,12 @@ def start_kept(bus: Bus, selection: Selection, last_event_id: str | None) -> Str
     if not live.snapshot:
         return live
     journal, known = bus.journal, live.known
-    oldest = journal.read(0, selection.ids, limit=1)
+    oldest = journal.read(0, selection.ids(), limit=1)
     start = Position(journal.epoch, oldest[0].position.offset - 1 if oldest else journal.head)
     gap = Gap(
         start=live.gap.start if live.gap is not None else known,
         to=start,
-        missed=start.offset - known.offset if selection.ids is None and known.epoch == journal.epoch else None,
+        missed=start.offset - known.offset if selection.is_all and known.epoch == journal.epoch else None,
     )
     return replace(live, after=start.offset, known=start, gap=gap, snapshot=False, finished=False)
 
@@ -97,7 +97,11 @@ def _is_of(journal: Journal, position: Position) -> bool:
 
 
 def _has_all_since(journal: Journal, selection: Selection, offset: int) -> bool:
-    """Whether every record of *selection* behind *offset* is kept: of a job that ended up to there, there is none."""
+    """Whether every record of *selection* behind *offset* is kept: of a job that ended up to there, there is none.
+
+    For the jobs of an owner, as for all, no record at all may be missing: a job of which nothing is kept is not known
+    any more, nor whose it was.
+    """
     if selection.jobs is None:
         return journal.has_all_since(offset)
     open_jobs = [job.id for job in selection.jobs if not (job.ended and 0 < job.state.offset <= offset)]
@@ -105,8 +109,11 @@ def _has_all_since(journal: Journal, selection: Selection, offset: int) -> bool:
 
 
 def _gap(journal: Journal, selection: Selection, claimed: Position | None, known: Position | None) -> Gap:
-    """[interface] `{"from", "to", "missed"}`; records of another epoch, or of some jobs among many, are not counted."""
-    missed = journal.head - known.offset if known is not None and selection.ids is None else None
+    """[interface] `{"from", "to", "missed"}`; records of another epoch, or of some jobs among many, are not counted.
+
+    Their number would report on jobs that the client may not see.
+    """
+    missed = journal.head - known.offset if known is not None and selection.is_all else None
     return Gap(start=claimed, to=Position(journal.epoch, journal.head), missed=missed)
 
 

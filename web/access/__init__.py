@@ -1,0 +1,1 @@
+"""Access: what a request may do, and how it proves that."""

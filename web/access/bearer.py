@@ -1,0 +1,92 @@
+"""`Authorization: Bearer`: an API key, a JWT of the configured issuer, or a watch link's capability."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp.web import Request
+
+from web.access.access import Access
+from web.access.attempts import FailedAttempts
+from web.access.denied import DeniedError, unauthorized
+
+__all__ = ["TOKEN_LIMIT", "BearerTokens", "FindAccess"]
+
+TOKEN_LIMIT: Final = 8_000
+"""Characters of a token; aiohttp reads lines of a head of up to 8,190."""
+
+VERIFIED: Final = 4_096
+"""How many tokens that were verified are remembered; by digest, so that none is in memory as it is."""
+
+FindAccess = Callable[[str], Awaitable[Access | None]]
+"""The access of a token, or None; it never raises for what a client sends."""
+
+
+class BearerTokens:
+    """Finds the access of a token with the first of *ways* that knows it. *now* is in seconds since 1970.
+
+    An address with too many failures has to wait, but with a token that was verified before.
+    """
+
+    def __init__(self, ways: tuple[FindAccess, ...], attempts: FailedAttempts, now: Callable[[], float]) -> None:
+        self._ways = ways
+        self._attempts = attempts
+        self._now = now
+        self._verified: dict[bytes, Access] = {}
+
+    async def find(self, request: Request, address: str) -> Access | None:
+        """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid."""
+        token = _token_in(request)
+        if token is None:
+            return None
+        digest = hashlib.sha256(token.encode()).digest()
+        if (access := self._known(digest)) is not None:
+            return access
+        if self._attempts.wait(address):
+            raise DeniedError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too many tokens of this address were not valid; wait before the next one",
+                headers=self._attempts.fields(address),
+            )
+        for way in self._ways:
+            if (access := await way(token)) is not None:
+                self._remember(digest, access)
+                return access
+        raise unauthorized("this token is not valid here, or has expired", "invalid_token", failed=True)
+
+    def forget(self) -> None:
+        """Verify every token again: others may be valid now."""
+        self._verified.clear()
+
+    def _known(self, digest: bytes) -> Access | None:
+        access = self._verified.get(digest)
+        if access is not None and access.expires is not None and access.expires <= self._now():
+            del self._verified[digest]
+            return None
+        return access
+
+    def _remember(self, digest: bytes, access: Access) -> None:
+        if len(self._verified) >= VERIFIED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[digest] = access
+
+
+def _token_in(request: Request) -> str | None:
+    """The token of the one `Authorization` header; None for none, and for another scheme, which a proxy may use.
+
+    Raises DeniedError. Its characters are checked first: aiohttp reads a header with surrogates for what is not UTF-8,
+    and libraries for JWT raise errors of other kinds for these.
+    """
+    headers = request.headers.getall("Authorization", [])
+    if not headers:
+        return None
+    if len(headers) > 1:
+        raise unauthorized("send one Authorization header", "invalid_request", failed=True)
+    scheme, _, token = headers[0].partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    token = token.strip(" ")
+    if not (0 < len(token) <= TOKEN_LIMIT and token.isascii() and token.isprintable() and " " not in token):
+        raise unauthorized("this is no token", "invalid_token", failed=True)
+    return token

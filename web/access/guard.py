@@ -1,0 +1,223 @@
+"""The one place that finds what a request may do, by an ordered list of ways to prove it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp.web import AppKey, Request
+from msgspec.structs import replace
+
+from relay import Relay
+from relay.config.access_settings import AccessSettings
+from relay.notices import Notify, notice
+from web.access.access import ANYBODY, Access, Scope
+from web.access.addresses import plain_address
+from web.access.attempts import FailedAttempts
+from web.access.bearer import BearerTokens, FindAccess
+from web.access.cookies import read_cookie
+from web.access.denied import DeniedError, unauthorized
+from web.access.keys import ApiKeys, jobs_of
+from web.access.proxy import TrustedProxy
+from web.access.revocations import Revocations
+from web.access.signing import Claims, Signer
+from web.access.tickets import Tickets
+
+__all__ = ["GUARD", "Authorize", "Guard"]
+
+Authorize = Callable[[Request], Awaitable[Access | None]]
+"""The application's own decision about a request: its access, or None."""
+
+AUTHORIZE_WITHIN: Final = 10.0
+"""Seconds that the application has to decide."""
+
+RENEW: Final = 600.0
+"""Seconds after which the application decides again about a stream, if it named no end."""
+
+_NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with a token, or sign in"
+
+
+class Guard:
+    """Finds the access of each request. Without settings and without *authorize*, everybody has every access.
+
+    *public_url*: the address at which users reach the relay, if it is not that of its own socket.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        settings: AccessSettings | None = None,
+        authorize: Authorize | None = None,
+        *,
+        public_url: str | None = None,
+        notify: Notify = notice,
+    ) -> None:
+        self._authorize = authorize
+        self._notify = notify
+        self._public_url = public_url
+        self._public = urlsplit(public_url or "")
+        self._clock = relay.clock
+        self.open: bool = settings is None and authorize is None
+        settings = settings or AccessSettings()
+        self.settings: AccessSettings = settings
+        signing = settings.signing_key
+        self.signer: Signer = Signer(signing.reveal().encode() if signing is not None else None)
+        self.tickets: Tickets = Tickets(self.signer, self.now)
+        self.attempts: FailedAttempts = FailedAttempts(settings.failures, self._clock.monotonic)
+        self.on_withdrawn: Callable[[Callable[[Access], bool]], object] = bool
+        """Called with what says whether an access has ended, once some may have: its streams are to end."""
+        self._revocations = Revocations(self.now)
+        self._configure(settings)
+
+    def now(self) -> float:
+        """The time in seconds since 1970."""
+        return self._clock.now().timestamp()
+
+    async def find(self, request: Request, *, stream: bool) -> Access:
+        """The access of *request*; a *stream* may have a ticket. Raises DeniedError."""
+        if self.open:
+            return ANYBODY
+        address = self.address(request)
+        try:
+            return await self._find(request, address, stream=stream)
+        except DeniedError as denied:
+            if denied.failed:
+                self.attempts.failed(address)
+            raise
+
+    def address(self, request: Request) -> str:
+        """The address of the client of *request*, also behind a proxy that is believed."""
+        forwarded = self._proxy.client_address(request) if self._proxy is not None else None
+        return forwarded or plain_address(request.remote)
+
+    def is_secure(self, request: Request) -> bool:
+        """Whether the client of *request* came by https, as far as the relay knows."""
+        if request.secure or self._public.scheme == "https":
+            return True
+        said = request.headers.getall("X-Forwarded-Proto", [])
+        return said == ["https"] and self._proxy is not None and self._proxy.believes(request)
+
+    def path(self, path: str) -> str:
+        """*path* as clients see it: a proxy may serve the relay below a prefix."""
+        return self._public.path.rstrip("/") + path
+
+    def origin(self, request: Request) -> str:
+        """The origin, and the prefix before all paths, at which the client of *request* reaches the relay."""
+        if self._public_url is not None:
+            return self._public_url.rstrip("/")
+        return f"{'https' if self.is_secure(request) else 'http'}://{request.host}"
+
+    def session_cookie(self, request: Request) -> str:
+        """The name of the cookie of sessions: cookies know no port, so that two relays of a host need two names."""
+        prefix = "__Host-" if self.is_secure(request) else ""
+        return f"{prefix}relay-{self.signer.id}"
+
+    def reload(self, settings: AccessSettings) -> None:
+        """Take over other keys, another issuer and another proxy. The key that signs stays as it is.
+
+        Streams whose access is another one now, or none, are ended.
+        """
+        before = self._keys.by_credential
+        self._configure(settings)
+        self._end_changed(before)
+
+    def refresh(self) -> None:
+        """Read key files again that have changed: call it every few seconds. It ends the streams of former keys."""
+        before = self._keys.by_credential
+        if self._keys.refresh():
+            self._bearer.forget()
+            self._end_changed(before)
+
+    def revoke(self, *, subject: str | None = None, credential: str | None = None) -> None:
+        """End all streams of *subject*, or of *credential*, and accept nothing that was issued to them until now.
+
+        An API key is revoked where it is configured, and whatever the application says where the application says it.
+        """
+        self._revocations.revoke(subject=subject, credential=credential)
+        self._bearer.forget()
+        self.on_withdrawn(lambda access: subject == access.subject or credential == access.credential)
+
+    def claimed(self, claims: Claims, *, ambient: bool) -> Access:
+        """The access that was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""
+        access = Access(
+            subject=claims.subject,
+            scopes=frozenset(claims.scopes),
+            jobs=jobs_of(claims.jobs),
+            expires=float(claims.expires),
+            renew=claims.renew,
+            credential=claims.credential,
+        )
+        revoked = not self._revocations.holds(access.subject, access.credential, claims.issued)
+        if revoked or not self._keys.still_allows(access):
+            raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)
+        return access
+
+    def _configure(self, settings: AccessSettings) -> None:
+        self.settings = settings
+        self._keys = ApiKeys(settings.keys, self._notify)
+        self._proxy = TrustedProxy(settings.proxy) if settings.proxy is not None else None
+        ways: tuple[FindAccess, ...] = (self._watch, self._key)
+        self._bearer = BearerTokens(ways, self.attempts, self.now)
+
+    def _end_changed(self, before: Mapping[str, Access]) -> None:
+        now = self._keys.by_credential
+        changed = {credential for credential, access in before.items() if now.get(credential) != access}
+        if changed:
+            self.on_withdrawn(lambda access: access.credential in changed)
+
+    async def _find(self, request: Request, address: str, *, stream: bool) -> Access:
+        if self._authorize is not None and (access := await _ask(self._authorize, request)) is not None:
+            return access
+        if (access := await self._bearer.find(request, address)) is not None:
+            return access
+        path = self.path(request.rel_url.raw_path)
+        ticket = self.tickets.find(request, secure=self.is_secure(request), path=path) if stream else None
+        if ticket is not None:
+            return self.claimed(ticket, ambient=True)
+        cookie = read_cookie(request, self.session_cookie(request))
+        session = self.signer.verify("session", cookie, self.now()) if cookie is not None else None
+        if session is not None:
+            return self.claimed(session, ambient=True)
+        if self._proxy is not None and (access := self._proxy.find(request)) is not None:
+            return access
+        if cookie is not None:
+            # A browser presents what has expired as well, and is no attempt to guess anything.
+            raise unauthorized("this session has ended; sign in again", "invalid_token", ambient=True)
+        raise unauthorized(_NO_CREDENTIAL)
+
+    async def _key(self, token: str) -> Access | None:
+        return self._keys.find(token)
+
+    async def _watch(self, token: str) -> Access | None:
+        found = self.signer.verify_watch(token, self.now())
+        if found is None:
+            return None
+        job, expires = found
+        return Access(
+            subject=f"watch:{job}",
+            scopes=frozenset[Scope]({"jobs:read"}),
+            jobs=frozenset({job}),
+            expires=float(expires),
+            credential=f"watch:{job}:{expires:x}",
+        )
+
+
+async def _ask(authorize: Authorize, request: Request) -> Access | None:
+    """What the application decides, with an end or a renewal in any case: it may decide otherwise later."""
+    try:
+        async with asyncio.timeout(AUTHORIZE_WITHIN):
+            access = await authorize(request)
+    except TimeoutError:
+        raise DeniedError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "the application did not say in time who this is; try again later",
+            headers={"Retry-After": "10"},
+        ) from None
+    if access is not None and access.expires is None and access.renew is None:
+        return replace(access, renew=RENEW)
+    return access
+
+
+GUARD: Final = AppKey("guard", Guard)
+"""Finds the access of requests of the application; with `revoke` and `reload` for its owner."""

@@ -1,0 +1,139 @@
+"""Tickets: what a page that cannot send headers presents in the address of a stream.
+
+A ticket opens one stream, within FIRST_WITHIN seconds of its issue. The response binds it to the browser by a cookie
+for the path of the stream, so that an EventSource reconnects to the same address, and a copy of the address is of no
+use to anybody else. What binds it is signed, so that it holds after a restart; a ticket that was issued before the
+restart is accepted with its cookie alone, since it may have been used.
+"""
+
+import hashlib
+import math
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp.web import Request
+
+from web.access.access import Access
+from web.access.cookies import expire_cookie, read_cookies, set_cookie
+from web.access.denied import DeniedError, unauthorized
+from web.access.signing import SIGNED_LIMIT, Claims, Signer
+
+__all__ = ["FIRST_WITHIN", "MOST_OF_A_SUBJECT", "MOST_TICKETS", "Tickets"]
+
+FIRST_WITHIN: Final = 30
+"""Seconds in which a ticket opens its stream."""
+
+MOST_TICKETS: Final = 10_000
+MOST_OF_A_SUBJECT: Final = 100
+"""How many tickets, of all and of one subject, may be issued within FIRST_WITHIN seconds."""
+
+MOST_COOKIES: Final = 8
+"""How many tickets a browser keeps for one path. [measured] aiohttp refuses more than 8,190 bytes of cookies."""
+
+FIELDS_READ: Final = 2_000
+"""A query of more fields is not parsed for a ticket."""
+
+_PREFIX: Final = "rt_"
+_ONCE: Final = "this ticket opens no stream: it was used by another client, or has expired; get another one"
+
+
+class Tickets:
+    """Issues tickets, and finds the access of each. *now* is in seconds since 1970."""
+
+    def __init__(self, signer: Signer, now: Callable[[], float]) -> None:
+        self._signer = signer
+        self._now = now
+        # A ticket of another process may have been used there.
+        self._process = secrets.token_urlsafe(9)
+        self._issued: deque[tuple[float, str]] = deque()
+        self._of: Counter[str] = Counter()
+        self._used: dict[bytes, float] = {}
+
+    def issue(self, access: Access, expires: float) -> str:
+        """A ticket for *access*, whose streams end at *expires*. Raises DeniedError (429) while there are too many."""
+        now = self._now()
+        self._forget(now)
+        if len(self._issued) >= MOST_TICKETS or self._of[access.subject] >= MOST_OF_A_SUBJECT:
+            raise DeniedError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"too many tickets were issued within {FIRST_WITHIN} s; use those, or try again later",
+                headers={"Retry-After": str(FIRST_WITHIN)},
+            )
+        self._issued.append((now, access.subject))
+        self._of[access.subject] += 1
+        claims = claims_of(access, expires, now, nonce=self._process + secrets.token_urlsafe(9))
+        return self._signer.sign("ticket", claims)
+
+    def find(self, request: Request, *, secure: bool, path: str) -> Claims | None:
+        """What the ticket of *request* allows, None if it has none; its first use lets the response set the cookie.
+
+        *path*: that of the stream as the browser sees it. Raises DeniedError for a ticket that is not accepted.
+        """
+        query = request.rel_url.raw_query_string
+        if "ticket=" not in query or query.count("&") > FIELDS_READ:
+            return None
+        tickets = request.query.getall("ticket", [])
+        if len(tickets) != 1:
+            return None if not tickets else self._refuse("one stream has one ticket")
+        ticket, now = tickets[0], self._now()
+        claims = self._signer.verify("ticket", ticket, now)
+        if claims is None:
+            return self._refuse(_ONCE)
+        digest = hashlib.sha256(ticket.encode()).digest()
+        name = f"{_PREFIX}{digest.hex()[:8]}"
+        here = request.rel_url.raw_path
+        cookies = [cookie for cookie in read_cookies(request) if cookie[0].startswith(_PREFIX)]
+        if any(known == name and self._signer.is_bound(value, ticket, here) for known, value in cookies):
+            return claims
+        self._forget(now)
+        fresh = claims.nonce.startswith(self._process) and now <= claims.issued + FIRST_WITHIN
+        if digest in self._used or not fresh or request.method != "GET":
+            return self._refuse(_ONCE)
+        # From here on nobody else can use it: nothing is awaited between the look and this mark.
+        self._used[digest] = claims.issued + FIRST_WITHIN
+        for old, _ in cookies[: max(0, len(cookies) - MOST_COOKIES + 1)]:
+            expire_cookie(request, old, path=path, secure=secure)
+        foreign = secure and request.headers.get("Sec-Fetch-Site") == "cross-site"
+        set_cookie(
+            request,
+            name,
+            self._signer.bind(ticket, here),
+            path=path,
+            secure=secure,
+            seconds=max(1, math.ceil(claims.expires - now)),
+            site="cross-site" if foreign else "Strict",
+        )
+        return claims
+
+    def _refuse(self, detail: str) -> Claims:
+        raise unauthorized(detail, "invalid_token", ambient=True, failed=True)
+
+    def _forget(self, now: float) -> None:
+        """Forget the tickets that open nothing any more."""
+        while self._issued and self._issued[0][0] + FIRST_WITHIN < now:
+            _, subject = self._issued.popleft()
+            self._of[subject] -= 1
+            if not self._of[subject]:
+                del self._of[subject]
+        while self._used and (oldest := next(iter(self._used))) and self._used[oldest] < now:
+            del self._used[oldest]
+
+
+def claims_of(access: Access, expires: float, now: float, *, nonce: str = "") -> Claims:
+    """*access* as it is signed. Raises DeniedError (400) if it names more jobs than a cookie or an address holds."""
+    jobs = access.jobs if isinstance(access.jobs, str) else tuple(sorted(access.jobs))
+    if sum(map(len, jobs)) + len(jobs) * 3 > SIGNED_LIMIT // 2:
+        raise DeniedError(HTTPStatus.BAD_REQUEST, "this names more jobs than fit; name fewer, or all of your own")
+    return Claims(
+        subject=access.subject,
+        scopes=tuple(sorted(access.scopes)),
+        jobs=jobs,
+        expires=math.floor(expires),
+        issued=math.floor(now),
+        credential=access.credential,
+        renew=access.renew,
+        nonce=nonce,
+    )
