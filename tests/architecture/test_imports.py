@@ -35,6 +35,7 @@ HOMES = {
     ),
     "aiohttp.web": ("relay/testing/", "relay/cli/", "web/"),
     "click": ("relay/cli/",),
+    "joserfc": ("web/access/jwt",),
     "jmespath": ("relay/upstreams/declared/",),
     "uvloop": ("relay/cli/loops.py",),
     "prometheus_client": ("web/",),

@@ -1,0 +1,133 @@
+"""JSON Web Tokens of one issuer as a way in: verified once, refused cheaply, and never an error of the relay."""
+
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from relay import ConfigError
+from relay.clock import Clock, SystemClock
+from relay.config.access_settings import JwtSettings
+from relay.notices import Notify, notice
+from web.access.jwks import Fetch, FetchedKeys, KeyFile, KeySource, LocalKeys, check_url, fetch_key_set
+from web.access.jws import TOKEN_LIMIT, Reason, RefusedError, Signed, read_signed
+from web.access.jwt_claims import Claims, read_claims
+from web.access.jwt_keys import KeyRing, kind_of, read_key, read_key_set
+from web.access.verified import VerifiedTokens
+
+__all__ = ["Claims", "JwtVerifier"]
+
+_WHERE: Final = "[access.jwt]"
+
+
+class JwtVerifier:
+    """Verifies tokens as *settings* say: their issuer, audience, algorithms and keys.
+
+    *fetch* fetches a key set; *notify* receives what the operator is to know about it. A token that was verified is
+    remembered until it expires, or any key changes. Raises ConfigError for settings that cannot be, for a key that is
+    too weak or of another kind, and where the extra `jwt` is not installed. Use it on one event loop, and close it.
+    """
+
+    def __init__(
+        self,
+        settings: JwtSettings,
+        *,
+        fetch: Fetch = fetch_key_set,
+        clock: Clock | None = None,
+        notify: Notify = notice,
+    ) -> None:
+        self._settings = settings
+        self._clock: Clock = clock or SystemClock()
+        self._notify = notify
+        self._keys = _source(settings, fetch, self._clock, notify)
+        self._ring: KeyRing | None = None
+        self._verified: VerifiedTokens[Claims] = VerifiedTokens()
+        self.refusals: Counter[Reason] = Counter()
+
+    async def start(self) -> None:
+        """Fetch the keys, so that no request need wait. A failure is a notice: the issuer may start later."""
+        await self._keys.ring(None)
+
+    async def close(self) -> None:
+        """End a fetch that is under way."""
+        await self._keys.close()
+
+    def forget(self) -> None:
+        """Verify every token again when it comes next."""
+        self._verified.clear()
+
+    async def verify(self, token: str) -> Claims | None:
+        """What *token* claims, if it is valid now; None, and one more of *refusals*, for anything else a client sends.
+
+        It waits for keys, if they have to be fetched first, for two seconds at most.
+        """
+        try:
+            return await self._claims(token)
+        except RefusedError as refused:
+            reason = refused.reason
+        except Exception as error:
+            reason = "internal"
+            if not self.refusals[reason]:
+                # The text of the error may quote the token.
+                self._notify(f"{_WHERE}: a token was refused, since it could not be verified ({type(error).__name__})")
+        self.refusals[reason] += 1
+        return None
+
+    async def _claims(self, token: str) -> Claims:
+        """Raises RefusedError. What needs no key comes first: a token that cannot be valid costs no more than that."""
+        if len(token) > TOKEN_LIMIT or not token.isascii():
+            raise RefusedError("form")
+        now, ring_before = self._clock.now().timestamp(), self._ring
+        known = self._verified.find(token, now)
+        unverified = None if known is not None else self._read(token, now)
+        ring = self._use(await self._keys.ring(None if unverified is None else unverified[0].kid))
+        if known is not None and ring is ring_before:
+            return known
+        signed, claims = unverified or self._read(token, now)
+        ring.check(signed)
+        self._verified.keep(token, claims, claims.expires)
+        return claims
+
+    def _read(self, token: str, now: float) -> tuple[Signed, Claims]:
+        signed = read_signed(token, self._settings.algorithms)
+        return signed, read_claims(signed.payload, self._settings, now)
+
+    def _use(self, ring: KeyRing) -> KeyRing:
+        if ring is not self._ring:
+            self._verified.clear()
+            self._ring = ring
+        return ring
+
+
+def _source(settings: JwtSettings, fetch: Fetch, clock: Clock, notify: Notify) -> KeySource:
+    """Where the keys of *settings* come from. Raises ConfigError."""
+    algorithms, key, jwks = settings.algorithms, settings.key, settings.jwks
+    if find_spec("joserfc") is None:
+        raise ConfigError(f'{_WHERE} needs a library that is not installed: pip install "progress-relay[jwt]"')
+    try:
+        kind = kind_of(algorithms)
+        if key is not None and jwks is None:
+            return LocalKeys(
+                lambda: key.reveal().encode(),
+                lambda content: read_key(content.decode(), algorithms),
+                f"key comes from {key.source}, which",
+                notify,
+            )
+        if jwks is None or key is not None:
+            raise ConfigError("needs either `key` or `jwks`, with which signatures are verified")
+
+        def read(body: bytes) -> KeyRing:
+            ring, problems = read_key_set(body, algorithms)
+            for problem in problems:
+                notify(f"{_WHERE}: in the key set, {problem}")
+            return ring
+
+        if jwks.startswith("file:"):
+            path = Path(jwks.removeprefix("file:"))
+            return LocalKeys(KeyFile(path), read, f"jwks is the file {path}, which", notify)
+        check_url(jwks)
+        if kind == "oct":
+            raise ConfigError(f"jwks must be a file for {', '.join(algorithms)}: a key of these is a secret")
+        return FetchedKeys(jwks, read, fetch=fetch, clock=clock, notify=notify)
+    except ConfigError as error:
+        raise ConfigError(f"{_WHERE} {error}") from None
