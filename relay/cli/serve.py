@@ -32,7 +32,7 @@ from relay.events import Level
 from web import create_app
 from web.tls import Certificate
 
-__all__ = ["serve"]
+__all__ = ["say_where", "serve"]
 
 
 @click.command
@@ -84,14 +84,15 @@ async def _serve(settings: Settings, log_format: LogFormat | None, level: Level 
         with listening(server.host, server.port, access=access) as listeners:
             async with serving_on(app, listeners, certificate) as address:
                 with reopening(lambda: (attached.sink for attached in relay.sinks)):
-                    _say_where(address, server, exposed=listeners.exposed)
+                    say_where(address, server, exposed=listeners.exposed)
                     if not settings.upstreams:
                         say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
                     await stop.wait()
     return 0
 
 
-def _say_where(address: str, server: ServerSettings, *, exposed: bool) -> None:
+def say_where(address: str, server: ServerSettings, *, exposed: bool) -> None:
+    """Say where the relay is, and whether anything protects what other machines send if it is *exposed* to them."""
     root = address if address.startswith(UNIX) else f"{address}/"
     public = f", for users {server.public_url}" if server.public_url is not None else ""
     say(f"serving on {root}{public}; Ctrl-C ends this")

@@ -43,7 +43,8 @@ class IdleConnectionReaper:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._under_way: WeakKeyDictionary[Task[Any], Transport] = WeakKeyDictionary()
-        self._since: WeakKeyDictionary[Transport, float] = WeakKeyDictionary()
+        # By the connections of the last round; a transport of uvloop for TLS cannot be referenced weakly.
+        self._since: dict[Transport, float] = {}
 
     def request_started(self, connection: Transport, task: Task[Any]) -> None:
         """*connection* has sent the whole head of a request, which is in progress until *task* is done."""
@@ -53,14 +54,10 @@ class IdleConnectionReaper:
     def overdue(self, connections: Iterable[Transport], now: float) -> list[Transport]:
         """The *connections* that have had no request for at least the patience."""
         busy = {connection for task, connection in self._under_way.items() if not task.done()}
-        overdue: list[Transport] = []
-        for connection in connections:
-            # A client that reads a response slowly sends no request meanwhile.
-            if connection in busy or connection.get_write_buffer_size():
-                self._since.pop(connection, None)
-            elif now - self._since.setdefault(connection, now) >= self._patience:
-                overdue.append(connection)
-        return overdue
+        # A client that reads a response slowly sends no request meanwhile.
+        idle = [one for one in connections if one not in busy and not one.get_write_buffer_size()]
+        self._since = {connection: self._since.get(connection, now) for connection in idle}
+        return [connection for connection, since in self._since.items() if now - since >= self._patience]
 
 
 class StalledConnections:
@@ -69,21 +66,25 @@ class StalledConnections:
     def __init__(self, patience: float, limit: int) -> None:
         self._patience = patience
         self._limit = limit
-        self._left: WeakKeyDictionary[Transport, tuple[int, float]] = WeakKeyDictionary()
+        self._left: dict[Transport, tuple[int, float]] = {}
 
     def overdue(self, connections: Iterable[Transport], now: float) -> list[Transport]:
         """The *connections* that have stood still for the patience, and the largest ones if all exceed the limit."""
         waiting: list[tuple[int, Transport]] = []
         overdue: list[Transport] = []
+        left: dict[Transport, tuple[int, float]] = {}
         for connection in connections:
             size = connection.get_write_buffer_size()
             known, since = self._left.get(connection, (0, now))
-            if not size or size != known:
-                self._left[connection] = (size, now)
-            elif now - since >= self._patience:
+            moved = not size or size != known
+            left[connection] = (size, now if moved else since)
+            if moved:
+                continue
+            if now - since >= self._patience:
                 overdue.append(connection)
             else:
                 waiting.append((size, connection))
+        self._left = left
         return overdue + self._too_many(waiting)
 
     def _too_many(self, waiting: list[tuple[int, Transport]]) -> list[Transport]:
