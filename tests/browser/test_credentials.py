@@ -28,18 +28,15 @@ async def served(app: Application) -> AsyncGenerator[str]:
 
 
 class Seen:
-    """The relay, which a proxy lets pages of *origin* use; and with which cookie each path was asked for."""
+    """The relay, which pages of *origin* may use; and with which cookie each path was asked for."""
 
     def __init__(self, house: House, origin: str) -> None:
         self.cookies: dict[str, set[str]] = {}
-        self._origin = origin
         self._news = asyncio.Condition()
         self.app = create_app(house.relay, origins={origin})
         self.app.on_response_prepare.append(self._note)
 
-    async def _note(self, request: Request, response: StreamResponse) -> None:
-        response.headers["Access-Control-Allow-Origin"] = self._origin
-        response.headers["Access-Control-Allow-Credentials"] = "true"
+    async def _note(self, request: Request, _: StreamResponse) -> None:
         async with self._news:
             self.cookies.setdefault(request.path, set()).add(request.headers.get("Cookie", ""))
             self._news.notify_all()
