@@ -21,7 +21,7 @@ from tests.proxies.proxies import NAME, PASSWORD, USER, Change, Proxy, free_port
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
 
-__all__ = ["Behind", "Site", "behind", "job_of"]
+__all__ = ["LOGIN", "Behind", "Site", "behind", "client_of", "job_of"]
 
 
 class Site:
@@ -84,8 +84,8 @@ async def behind(proxy: Proxy, folder: Path, change: Change = lambda block: bloc
         try:
             async with (
                 proxy.running(folder, port, site.port, change) as tls,
-                _client(site.url, tls, LOGIN) as client,
-                _client(site.url, tls) as stranger,
+                client_of(site.url, tls, LOGIN) as client,
+                client_of(site.url, tls) as stranger,
             ):
                 yield Behind(site, client, stranger)
         finally:
@@ -95,7 +95,8 @@ async def behind(proxy: Proxy, folder: Path, change: Change = lambda block: bloc
 LOGIN = {"Authorization": f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"}
 
 
-def _client(url: str, tls: SSLContext, headers: Mapping[str, str] | None = None) -> ClientSession:
+def client_of(url: str, tls: SSLContext, headers: Mapping[str, str] | None = None) -> ClientSession:
+    """A client of a proxy at *url*, whatever its name resolves to here."""
     connector = TCPConnector(resolver=_Loopback(), ssl=tls)
     return ClientSession(url, connector=connector, timeout=ClientTimeout(total=60), headers=headers)
 
