@@ -226,6 +226,11 @@ def halve(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 SPOILS = {
     "the wrong key": lambda pair: pair.renew(only="key"),
     "the certificate without its key": lambda pair: pair.renew(only="cert"),
@@ -236,7 +241,7 @@ SPOILS = {
     "no key": lambda pair: pair.key.unlink(),
     "no certificate": lambda pair: pair.cert.unlink(),
     "a folder": lambda pair: (pair.key.unlink(), pair.key.mkdir()),
-    "a pipe": lambda pair: (pair.key.unlink(), os.mkfifo(pair.key)),
+    "a pipe": lambda pair: become_a_pipe(pair.key),
 }
 
 

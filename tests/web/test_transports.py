@@ -23,6 +23,7 @@ from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
 from web.middleware.idle_timeout import reap_idle_connections
+from web.streaming.delivery import StreamSession
 from web.streaming.keys import STREAMS
 from web.streaming.takeover import TakenOverConnection
 from web.tls import Certificate
@@ -154,7 +155,7 @@ async def test_a_stream_is_taken_over_and_ends_for_a_client_that_reads_nothing(w
             await reader.readuntil(b"\r\n\r\n")
             relay.bus.publish(job := relay.registry.admit(), Log(line="first"))
             await reader.readuntil(b"first")
-            (stream,) = app[STREAMS]
+            (stream,) = cast("list[StreamSession]", list(app[STREAMS]))
             assert isinstance(stream.connection, TakenOverConnection)
             cast(asyncio.Transport, writer.transport).pause_reading()
             async with asyncio.timeout(PATIENCE):
