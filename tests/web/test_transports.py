@@ -155,7 +155,8 @@ async def test_a_stream_is_taken_over_and_ends_for_a_client_that_reads_nothing(w
             await reader.readuntil(b"\r\n\r\n")
             relay.bus.publish(job := relay.registry.admit(), Log(line="first"))
             await reader.readuntil(b"first")
-            (stream,) = cast("list[StreamSession]", list(app[STREAMS]))
+            (stream,) = app[STREAMS]
+            assert isinstance(stream, StreamSession)
             assert isinstance(stream.connection, TakenOverConnection)
             cast(asyncio.Transport, writer.transport).pause_reading()
             async with asyncio.timeout(PATIENCE):
