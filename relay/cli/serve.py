@@ -80,6 +80,8 @@ async def _serve(settings: Settings, log_format: LogFormat | None, level: Level 
             gateway=settings.gateway,
             hosts=own_names(server.host, server.public_url),
             origins={*own_origins(server.public_url), *server.origins},
+            access=settings.access,
+            public_url=server.public_url,
         )
         with listening(server.host, server.port, access=access) as listeners:
             async with serving_on(app, listeners, certificate) as address:

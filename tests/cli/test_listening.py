@@ -250,11 +250,15 @@ async def test_a_stream_is_served_over_a_unix_socket(folder: Path) -> None:
                 assert response.status == 421
 
 
-def ask(path: Path, host: str = "localhost") -> bytes:
+KEY = '[[access.keys]]\nname = "ann"\nkey = "env:ANN"\nscopes = "operate"\n'
+
+
+def ask(path: Path, target: str = "/healthz", *fields: str) -> bytes:
     """The first line of the answer of a relay behind the unix socket at *path*."""
+    head = "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", *fields, "", ""])
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
-        client.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(head.encode())
         return client.makefile("rb").readline()
 
 
@@ -313,6 +317,16 @@ def test_relay_serve_refuses_other_machines_without_access(folder: Path) -> None
         assert serve.ends() == 2
     (line,) = serve.said
     assert line.startswith("relay: will not serve on '0.0.0.0' to other machines while [access] is not configured")
+
+
+def test_relay_serve_lets_nobody_in_who_proves_nothing(folder: Path) -> None:
+    path = folder / "relay.sock"
+    (folder / "relay.toml").write_text(f'[server]\nhost = "unix:{path}"\n{KEY}')
+    with relay("serve", folder=folder, ANN="a" * 40) as serve:
+        serve.says("serving on")
+        assert ask(path, "/v1/jobs") == b"HTTP/1.1 401 Unauthorized\r\n"
+        assert ask(path, "/v1/jobs", f"Authorization: Bearer {'a' * 40}") == b"HTTP/1.1 200 OK\r\n"
+        assert ask(path, "/healthz") == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_relay_doctor_examines_socket_and_certificate(folder: Path) -> None:
