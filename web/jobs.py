@@ -108,7 +108,7 @@ def _watch(request: Request, job: Job) -> dict[str, str]:
     if guard.open:
         return {}
     capability = guard.signer.sign_watch(job.id, math.ceil(guard.now() + guard.settings.watch_for))
-    return {"watch": f"{guard.origin(request)}{request.app.router['page'].url_for()}#watch={capability}"}
+    return {"watch": f"{guard.page(request)}#watch={capability}"}
 
 
 def _location(request: Request, job: Job) -> str:

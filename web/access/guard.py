@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp.web import AppKey, Request
 from msgspec.structs import replace
 
-from relay import Relay
+from relay import Relay, UsageError
 from relay.config.access_settings import AccessSettings
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access, Scope
@@ -99,14 +99,16 @@ class Guard:
         return said == ["https"] and self._proxy is not None and self._proxy.believes(request)
 
     def path(self, path: str) -> str:
-        """*path* as clients see it: a proxy may serve the relay below a prefix."""
-        return self._public.path.rstrip("/") + path
+        """*path* as clients see it: a proxy may serve the relay below a prefix, and remove that."""
+        prefix = self._public.path.rstrip("/")
+        return path if path.startswith(f"{prefix}/") else prefix + path
 
-    def origin(self, request: Request) -> str:
-        """The origin, and the prefix before all paths, at which the client of *request* reaches the relay."""
+    def page(self, request: Request) -> str:
+        """The address of the page, at which users reach it."""
         if self._public_url is not None:
-            return self._public_url.rstrip("/")
-        return f"{'https' if self.is_secure(request) else 'http'}://{request.host}"
+            return self._public_url.rstrip("/") + "/"
+        scheme = "https" if self.is_secure(request) else "http"
+        return f"{scheme}://{request.host}{request.app.router['page'].url_for()}"
 
     def session_cookie(self, request: Request) -> str:
         """The name of the cookie of sessions: cookies know no port, so that two relays of a host need two names."""
@@ -140,14 +142,17 @@ class Guard:
 
     def claimed(self, claims: Claims, *, ambient: bool) -> Access:
         """The access that was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""
-        access = Access(
-            subject=claims.subject,
-            scopes=frozenset(claims.scopes),
-            jobs=jobs_of(claims.jobs),
-            expires=float(claims.expires),
-            renew=claims.renew,
-            credential=claims.credential,
-        )
+        try:
+            access = Access(
+                subject=claims.subject,
+                scopes=frozenset(claims.scopes),
+                jobs=jobs_of(claims.jobs),
+                expires=float(claims.expires),
+                renew=claims.renew,
+                credential=claims.credential,
+            )
+        except UsageError:
+            raise unauthorized("this access was made by another version; sign in again", ambient=ambient) from None
         revoked = not self._revocations.holds(access.subject, access.credential, claims.issued)
         if revoked or not self._keys.still_allows(access):
             raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)

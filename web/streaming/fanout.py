@@ -189,7 +189,7 @@ class Group:
         self._pending_bytes = 0
         self._answered: float | None = None
         self._reached = self.cursor
-        self._filtered = self._level != LEVELS[0]
+        self._filtered = self._level != LEVELS[0] or selection.owner is not None
         self._announced = self.cursor
         self._running = {job.id for job in selection.jobs or () if not job.ended}
         self._spoke = False
@@ -262,10 +262,14 @@ class Group:
     def beat(self) -> None:
         """Write a heartbeat, unless something was written since the last one.
 
-        Streams of a level also receive the position up to which they are up to date, although no record was for them:
-        a client that reconnects resumes from there. A client for which comments are no news receives a sign of life
-        before its patience ends.
+        Streams of a level, and of an owner, also receive the position up to which they are up to date, although no
+        record was for them: a client that reconnects resumes from there. A client for which comments are no news
+        receives a sign of life before its patience ends.
         """
+        if self.selection.owner is not None:
+            # Nothing is under way between two turns of the loop: whatever is committed and was for them, they have.
+            self.flush()
+            self._reached = self.cursor = self._bus.journal.head
         if self._sign_is_due():
             self.flush()
             self._write(self._wire.sign(self._passed, self.position))

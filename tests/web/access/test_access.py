@@ -179,3 +179,19 @@ async def test_a_stream_ends_with_its_access_after_a_notice() -> None:
 
     assert [line for line in text.splitlines() if line.startswith("event:")] == ["event: expiring", "event: denied"]
     assert datetime.fromtimestamp(end["at"], UTC).isoformat()[:19] in text
+
+
+async def test_a_quiet_owner_misses_nothing_however_much_others_publish() -> None:
+    async with served(heartbeat=0.05, max_age=1_000.0) as relay:
+        await relay.follow(ANN)
+        stream = await relay.get("/v1/events", ANN, Accept="text/event-stream")
+        await relay.follow(BOB)
+        head = f"id: {relay.relay.journal.epoch}-{relay.relay.journal.head}"
+
+        text = ""
+        while head not in text:
+            text += (await stream.content.readline()).decode()
+
+        assert "scripted, task t" in text
+        assert text.count("event: accepted") == 1, "that of the other is not in it"
+        stream.close()
