@@ -130,7 +130,7 @@ def create_app(
         hosts=None if hosts is None else frozenset(normal_host(name) for name in hosts),
         origins=frozenset(origins),
     )
-    lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY])
+    lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY], app[GUARD])
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
     app.on_response_prepare.extend((add_security_headers, add_cors_headers, add_cookies))
@@ -185,19 +185,24 @@ def _add_routes(app: Application) -> None:
 class _Lifecycle:
     """Runs the relay while the application runs, unless the caller runs it already."""
 
-    def __init__(self, relay: Relay, streams: StreamRegistry, gateway: Gateway) -> None:
+    def __init__(self, relay: Relay, streams: StreamRegistry, gateway: Gateway, guard: Guard) -> None:
         self._relay = relay
         self._streams = streams
         self._gateway = gateway
+        self._guard = guard
         self._ours = False
 
     async def run(self, _: Application) -> AsyncIterator[None]:
         self._ours = not self._relay.running
-        if self._ours:
-            async with self._relay:
+        await self._guard.start()
+        try:
+            if self._ours:
+                async with self._relay:
+                    yield
+            else:
                 yield
-        else:
-            yield
+        finally:
+            await self._guard.close()
 
     async def end(self, _: Application) -> None:
         """Stop the jobs first and end the streams then, so that no stream misses the last record of the console."""

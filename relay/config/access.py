@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Final, cast
 
 from msgspec.structs import replace
@@ -27,8 +28,8 @@ _NO_WAY: Final = "names no way in; add [[access.keys]], [access.jwt] or [access.
 _SHORT: Final = f"has fewer than {LEAST_KEY} characters; make one with `relay token --new-key`"
 
 
-def read_access(table: object, at: str, secret: ReadSecret) -> AccessSettings:
-    """The table [access]; *at* is the file, as messages begin with it. Raises ConfigError."""
+def read_access(table: object, at: str, secret: ReadSecret, folder: Path) -> AccessSettings:
+    """The table [access]; *at* is the file, as messages begin with it, in *folder*. Raises ConfigError."""
     where = f"{at}[access]"
     if not isinstance(table, dict):
         return read_table(AccessSettings, table, where, secret)
@@ -40,7 +41,7 @@ def read_access(table: object, at: str, secret: ReadSecret) -> AccessSettings:
     settings = replace(
         settings,
         keys=_keys(keys, at, secret),
-        jwt=None if jwt is None else _jwt(jwt, f"{at}[access.jwt]", secret),
+        jwt=None if jwt is None else _jwt(jwt, f"{at}[access.jwt]", secret, folder),
         proxy=None if proxy is None else _proxy(proxy, f"{at}[access.proxy]", secret),
     )
     if not (settings.keys or settings.jwt or settings.proxy):
@@ -68,10 +69,12 @@ def _key(table: object, where: str, secret: ReadSecret) -> KeySettings:
     return key
 
 
-def _jwt(table: object, where: str, secret: ReadSecret) -> JwtSettings:
+def _jwt(table: object, where: str, secret: ReadSecret, folder: Path) -> JwtSettings:
     jwt = read_table(JwtSettings, table, where, secret)
     if (jwt.key is None) == (jwt.jwks is None):
         raise ConfigError(f"{where} needs either `key` or `jwks`, with which signatures are verified")
+    if jwt.jwks is not None and jwt.jwks.startswith("file:"):
+        return replace(jwt, jwks=f"file:{folder / jwt.jwks.removeprefix('file:')}")
     return jwt
 
 

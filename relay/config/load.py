@@ -154,7 +154,7 @@ def _settings(
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
-    access = read_access(document["access"], at, secret) if "access" in document else None
+    access = read_access(document["access"], at, secret, secret.folder) if "access" in document else None
     check_host(server.host, access=access is not None)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
     if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):

@@ -216,14 +216,7 @@ LAW: Final = {
         {"relay._exports", "relay.testing.clock", "relay.testing.conformance", "relay.testing.scripted"}
     ),
     "web.access": frozenset(
-        {
-            "relay",
-            "relay.clock",
-            "relay.config",
-            "relay.notices",
-            "relay.text",
-            "relay.upstreams.http",
-        }
+        {"relay", "relay.clock", "relay.config", "relay.notices", "relay.text", "relay.upstreams.http"}
     ),
     "relay.testing.pytest_plugin": frozenset({"relay.testing"}),
     "web.middleware": frozenset(

@@ -1,26 +1,31 @@
 """`Authorization: Bearer`: an API key, a JWT of the configured issuer, or a watch link's capability."""
 
-import hashlib
+import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.web import Request
 
 from web.access.access import Access
 from web.access.attempts import FailedAttempts
 from web.access.denied import DeniedError, unauthorized
+from web.access.verified import VerifiedTokens
 
-__all__ = ["TOKEN_LIMIT", "BearerTokens", "FindAccess"]
+__all__ = ["TOKEN_LIMIT", "BearerTokens", "FindAccess", "Way"]
 
 TOKEN_LIMIT: Final = 8_000
 """Characters of a token; aiohttp reads lines of a head of up to 8,190."""
 
-VERIFIED: Final = 4_096
-"""How many tokens that were verified are remembered; by digest, so that none is in memory as it is."""
-
 FindAccess = Callable[[str], Awaitable[Access | None]]
 """The access of a token, or None; it never raises for what a client sends."""
+
+
+class Way(NamedTuple):
+    """One kind of tokens; *kept*: the access of a token is kept, since it is found again at a price."""
+
+    find: FindAccess
+    kept: bool = False
 
 
 class BearerTokens:
@@ -29,47 +34,36 @@ class BearerTokens:
     An address with too many failures has to wait, but with a token that was verified before.
     """
 
-    def __init__(self, ways: tuple[FindAccess, ...], attempts: FailedAttempts, now: Callable[[], float]) -> None:
+    def __init__(self, ways: tuple[Way, ...], attempts: FailedAttempts, now: Callable[[], float]) -> None:
         self._ways = ways
         self._attempts = attempts
         self._now = now
-        self._verified: dict[bytes, Access] = {}
+        self._verified: VerifiedTokens[tuple[Access, Way]] = VerifiedTokens()
 
     async def find(self, request: Request, address: str) -> Access | None:
         """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid."""
         token = _token_in(request)
         if token is None:
             return None
-        digest = hashlib.sha256(token.encode()).digest()
-        if (access := self._known(digest)) is not None:
+        access, way = self._verified.find(token, self._now()) or (None, None)
+        if access is not None and way is not None and way.kept:
             return access
-        if self._attempts.wait(address):
+        if way is None and self._attempts.wait(address):
             raise DeniedError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too many tokens of this address were not valid; wait before the next one",
                 headers=self._attempts.fields(address),
             )
         for way in self._ways:
-            if (access := await way(token)) is not None:
-                self._remember(digest, access)
+            if (access := await way.find(token)) is not None:
+                until = math.inf if access.expires is None else access.expires
+                self._verified.keep(token, (access, way), until)
                 return access
         raise unauthorized("this token is not valid here, or has expired", "invalid_token", failed=True)
 
     def forget(self) -> None:
         """Verify every token again: others may be valid now."""
         self._verified.clear()
-
-    def _known(self, digest: bytes) -> Access | None:
-        access = self._verified.get(digest)
-        if access is not None and access.expires is not None and access.expires <= self._now():
-            del self._verified[digest]
-            return None
-        return access
-
-    def _remember(self, digest: bytes, access: Access) -> None:
-        if len(self._verified) >= VERIFIED:
-            del self._verified[next(iter(self._verified))]
-        self._verified[digest] = access
 
 
 def _token_in(request: Request) -> str | None:

@@ -1,7 +1,9 @@
 """The one place that finds what a request may do, by an ordered list of ways to prove it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,9 +17,10 @@ from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access, Scope
 from web.access.addresses import plain_address
 from web.access.attempts import FailedAttempts
-from web.access.bearer import BearerTokens, FindAccess
+from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
 from web.access.denied import DeniedError, unauthorized
+from web.access.jwt import JwtVerifier
 from web.access.keys import ApiKeys, jobs_of
 from web.access.proxy import TrustedProxy
 from web.access.revocations import Revocations
@@ -34,6 +37,9 @@ AUTHORIZE_WITHIN: Final = 10.0
 
 RENEW: Final = 600.0
 """Seconds after which the application decides again about a stream, if it named no end."""
+
+FORMER: Final = 8
+"""Verifiers of former settings that are closed at the end; a fetch of theirs ends by itself within seconds."""
 
 _NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with a token, or sign in"
 
@@ -68,7 +74,20 @@ class Guard:
         self.on_withdrawn: Callable[[Callable[[Access], bool]], object] = bool
         """Called with what says whether an access has ended, once some may have: its streams are to end."""
         self._revocations = Revocations(self.now)
+        self._jwt: JwtVerifier | None = None
+        self._former: deque[JwtVerifier] = deque(maxlen=FORMER)
         self._configure(settings)
+
+    async def start(self) -> None:
+        """Fetch the keys of the issuer of tokens, so that no request waits for them."""
+        if self._jwt is not None:
+            await self._jwt.start()
+
+    async def close(self) -> None:
+        """End a fetch of keys that is under way."""
+        for verifier in [*self._former, *([self._jwt] if self._jwt is not None else [])]:
+            await verifier.close()
+        self._former.clear()
 
     def now(self) -> float:
         """The time in seconds since 1970."""
@@ -162,8 +181,14 @@ class Guard:
         self.settings = settings
         self._keys = ApiKeys(settings.keys, self._notify)
         self._proxy = TrustedProxy(settings.proxy) if settings.proxy is not None else None
-        ways: tuple[FindAccess, ...] = (self._watch, self._key)
-        self._bearer = BearerTokens(ways, self.attempts, self.now)
+        ways = [Way(self._watch), Way(self._key, kept=True)]
+        if self._jwt is not None:
+            self._former.append(self._jwt)
+        self._jwt = None
+        if settings.jwt is not None:
+            self._jwt = JwtVerifier(settings.jwt, clock=self._clock, notify=self._notify)
+            ways.append(Way(partial(self._of_jwt, self._jwt)))
+        self._bearer = BearerTokens(tuple(ways), self.attempts, self.now)
 
     def _end_changed(self, before: Mapping[str, Access]) -> None:
         now = self._keys.by_credential
@@ -193,6 +218,21 @@ class Guard:
 
     async def _key(self, token: str) -> Access | None:
         return self._keys.find(token)
+
+    async def _of_jwt(self, verifier: JwtVerifier, token: str) -> Access | None:
+        claims = await verifier.verify(token)
+        if claims is None:
+            return None
+        subject, credential = f"jwt:{claims.subject}", f"jwt:{claims.id}"
+        if not self._revocations.holds(subject, credential, claims.issued):
+            return None
+        return Access(
+            subject=subject,
+            scopes=claims.scopes,
+            jobs=claims.jobs,
+            expires=claims.expires,
+            credential=credential,
+        )
 
     async def _watch(self, token: str) -> Access | None:
         found = self.signer.verify_watch(token, self.now())

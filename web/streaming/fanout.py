@@ -267,7 +267,7 @@ class Group:
         receives a sign of life before its patience ends.
         """
         if self.selection.owner is not None:
-            # Nothing is under way between two turns of the loop: whatever is committed and was for them, they have.
+            # Nothing is under way between two turns of the loop: they have all that is committed and is for them.
             self.flush()
             self._reached = self.cursor = self._bus.journal.head
         if self._sign_is_due():

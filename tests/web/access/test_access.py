@@ -8,9 +8,11 @@ from itertools import count
 import pytest
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.web import Application
+from jwt import encode
 
 from relay import Relay
-from relay.config.access_settings import AccessSettings
+from relay.config.access_settings import AccessSettings, JwtSettings
+from relay.secret import Secret
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.access.keys import ANN, BOB, OPERATOR, READER, SETTINGS, bearer
@@ -195,3 +197,22 @@ async def test_a_quiet_owner_misses_nothing_however_much_others_publish() -> Non
         assert "scripted, task t" in text
         assert text.count("event: accepted") == 1, "that of the other is not in it"
         stream.close()
+
+
+async def test_a_token_of_the_issuer_is_a_way_in_until_its_subject_is_revoked() -> None:
+    secret = "jwt-0123456789-0123456789-0123456789"
+    jwt = JwtSettings(issuer="https://login.example", audience="relay", algorithms=("HS256",), key=Secret(secret))
+    async with served(AccessSettings(jwt=jwt)) as relay:
+        now = int(relay.clock.now().timestamp())
+        claims = {"iss": jwt.issuer, "aud": jwt.audience, "sub": "ann", "iat": now, "exp": now + 600}
+        token = encode({**claims, "scope": "jobs:read jobs:submit"}, secret, "HS256")
+        job = await relay.follow(token)
+
+        seen = await relay.get(f"/v1/jobs/{job}", token)
+        other = await relay.get(
+            f"/v1/jobs/{job}", encode({**claims, "sub": "bob", "scope": "jobs:read"}, secret, "HS256")
+        )
+        relay.app[GUARD].revoke(subject="jwt:ann")
+        revoked = await relay.get(f"/v1/jobs/{job}", token)
+
+    assert (seen.status, other.status, revoked.status) == (200, 404, 401)
