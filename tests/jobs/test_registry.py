@@ -55,6 +55,7 @@ def test_a_job_that_could_not_begin_leaves_nothing_behind() -> None:
     jobs.withdraw(job)
 
     assert (list(jobs), job in jobs, jobs.of("ann")) == ([], False, [])
+    assert not jobs._of_owner, "owners that never had a job would fill the memory"
 
 
 def test_each_owner_has_jobs_tasks_and_keys_of_its_own() -> None:

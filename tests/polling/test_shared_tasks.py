@@ -84,3 +84,20 @@ async def test_a_job_that_has_ended_costs_the_other_nothing() -> None:
 
     assert [type(job.state.terminal) for job in (anns, bobs)] == [Failed, Failed]
     assert of_type(records, bobs, Checking) > 20
+
+
+async def test_news_of_the_task_brings_a_poll_of_each_of_its_jobs() -> None:
+    async def answer(_: str) -> Observation | UpstreamError:
+        return seen(9)
+
+    records, clock = list[Record](), ManualClock()
+    upstream = Items(answer, clock)
+    async with Relay([upstream], sinks=[records.append], clock=clock, paces={"scripted": Pace(interval=100)}) as relay:
+        jobs = [relay.follow("scripted", "t", owner) for owner in OWNERS]
+        await clock.advance(100)
+        before = [of_type(records, job, Checking) for job in jobs]
+        relay.wake("scripted", "t")
+        await clock.advance(1)
+        after = [of_type(records, job, Checking) for job in jobs]
+
+    assert [later - earlier for earlier, later in zip(before, after, strict=True)] == [1, 1, 1]

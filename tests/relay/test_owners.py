@@ -195,6 +195,7 @@ async def test_an_owner_with_many_neighbours_reads_its_past_by_the_ids_of_its_jo
         assert (nothing, relay.journal.read(20, nothing), relay.journal.has_all_since(0, nothing)) == ([], [], True)
 
 
+@pytest.mark.server
 async def test_nobody_reads_whose_a_job_is(tmp_path: Path, clock: ManualClock) -> None:
     """An owner is not in records, on the console, in notices, exchanges, snapshots, streams, the list or a problem."""
     notices, console, exchanges = list[str](), StringIO(), list[Exchange]()
