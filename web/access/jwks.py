@@ -55,6 +55,10 @@ class KeySource(Protocol):
         """The keys as they are now, for a token that names *kid*: they are fetched again if it is not among them."""
         ...
 
+    def start(self) -> None:
+        """Begin to fetch the keys, if they have to be fetched."""
+        ...
+
     async def close(self) -> None:
         """End what is under way."""
         ...
@@ -98,6 +102,9 @@ class LocalKeys:
         if not (ring := self._read(content)):
             raise ConfigError("has no key that can be used")
         return ring
+
+    def start(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass
@@ -146,10 +153,15 @@ class FetchedKeys:
     async def ring(self, kid: str | None, /) -> KeyRing:
         known = self._ring.knows(kid)
         if self._is_due(FRESH if known else AGAIN):
-            self._start()
+            self.start()
         if not known or (not self._failing and self._clock.monotonic() - self._fetched >= STALE):
             await self._wait()
         return self._ring
+
+    def start(self) -> None:
+        if self._task is None:
+            self._attempted = self._clock.monotonic()
+            self._task = asyncio.create_task(self._update(), name="fetch the key set of [access.jwt]")
 
     async def close(self) -> None:
         if (task := self._task) is not None:
@@ -160,11 +172,6 @@ class FetchedKeys:
         if self._failing or self._body is None:
             seconds = AGAIN if self._body is not None else FIRST_AGAIN
         return self._attempted is None or self._clock.monotonic() - self._attempted >= seconds
-
-    def _start(self) -> None:
-        if self._task is None:
-            self._attempted = self._clock.monotonic()
-            self._task = asyncio.create_task(self._update(), name="fetch the key set of [access.jwt]")
 
     async def _wait(self) -> None:
         """Wait for the fetch that is under way, but not for long: it goes on, for the requests that come later."""

@@ -45,8 +45,8 @@ class JwtVerifier:
         self.refusals: Counter[Reason] = Counter()
 
     async def start(self) -> None:
-        """Fetch the keys, so that no request need wait. A failure is a notice: the issuer may start later."""
-        await self._keys.ring(None)
+        """Begin to fetch the keys, so that no request need wait. A failure is a notice: the issuer may start later."""
+        self._keys.start()
 
     async def close(self) -> None:
         """End a fetch that is under way."""
