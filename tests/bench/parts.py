@@ -19,6 +19,7 @@ PARTS: Final[Mapping[str, str]] = {
     "isolation": "tests.bench.isolation",
     "console": "tests.bench.console",
     "webhook": "tests.bench.webhook",
+    "tokens": "tests.bench.tokens",
     "startup": "tests.bench.startup",
 }
 """The module of each, in the order in which they are run and shown."""
