@@ -28,8 +28,11 @@ _NO_WAY: Final = "names no way in; add [[access.keys]], [access.jwt] or [access.
 _SHORT: Final = f"has fewer than {LEAST_KEY} characters; make one with `relay token --new-key`"
 
 
-def read_access(table: object, at: str, secret: ReadSecret, folder: Path) -> AccessSettings:
-    """The table [access]; *at* is the file, as messages begin with it, in *folder*. Raises ConfigError."""
+def read_access(table: object, at: str, secret: ReadSecret, text: ReadSecret, folder: Path) -> AccessSettings:
+    """The table [access]; *at* is the file, as messages begin with it, in *folder*. Raises ConfigError.
+
+    *text* reads a secret that may have several lines, as a key in PEM has.
+    """
     where = f"{at}[access]"
     if not isinstance(table, dict):
         return read_table(AccessSettings, table, where, secret)
@@ -41,7 +44,7 @@ def read_access(table: object, at: str, secret: ReadSecret, folder: Path) -> Acc
     settings = replace(
         settings,
         keys=_keys(keys, at, secret),
-        jwt=None if jwt is None else _jwt(jwt, f"{at}[access.jwt]", secret, folder),
+        jwt=None if jwt is None else _jwt(jwt, f"{at}[access.jwt]", text, folder),
         proxy=None if proxy is None else _proxy(proxy, f"{at}[access.proxy]", secret),
     )
     if not (settings.keys or settings.jwt or settings.proxy):
@@ -69,8 +72,8 @@ def _key(table: object, where: str, secret: ReadSecret) -> KeySettings:
     return key
 
 
-def _jwt(table: object, where: str, secret: ReadSecret, folder: Path) -> JwtSettings:
-    jwt = read_table(JwtSettings, table, where, secret)
+def _jwt(table: object, where: str, text: ReadSecret, folder: Path) -> JwtSettings:
+    jwt = read_table(JwtSettings, table, where, text)
     if (jwt.key is None) == (jwt.jwks is None):
         raise ConfigError(f"{where} needs either `key` or `jwks`, with which signatures are verified")
     if jwt.jwks is not None and jwt.jwks.startswith("file:"):

@@ -87,6 +87,10 @@ class _Secrets:
     def __call__(self, reference: str) -> Secret:
         return read_secret(reference, self._environ, self.folder)
 
+    def text(self, reference: str) -> Secret:
+        """As a call, for text of any shape, such as a key of several lines."""
+        return read_text(reference, self._environ, self.folder)
+
     def within(self, value: object, where: str) -> object:
         """*value* with the secret in the place of each text, at any depth, that is a reference to one.
 
@@ -154,7 +158,7 @@ def _settings(
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
-    access = read_access(document["access"], at, secret, secret.folder) if "access" in document else None
+    access = read_access(document["access"], at, secret, secret.text, secret.folder) if "access" in document else None
     check_host(server.host, access=access is not None)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
     if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):

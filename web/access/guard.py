@@ -12,7 +12,7 @@ from aiohttp.web import AppKey, Request
 from msgspec.structs import replace
 
 from relay import Relay, UsageError
-from relay.config.access_settings import AccessSettings
+from relay.config.access_settings import AccessSettings, JwtSettings
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access, Scope
 from web.access.addresses import plain_address
@@ -40,6 +40,9 @@ RENEW: Final = 600.0
 
 FORMER: Final = 8
 """Verifiers of former settings that are closed at the end; a fetch of theirs ends by itself within seconds."""
+
+_JWT: Final = "jwt:"
+"""What the subject and the credential of a JWT begin with."""
 
 _NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with a token, or sign in"
 
@@ -75,6 +78,7 @@ class Guard:
         """Called with what says whether an access has ended, once some may have: its streams are to end."""
         self._revocations = Revocations(self.now)
         self._jwt: JwtVerifier | None = None
+        self._issuer_since = 0.0
         self._former: deque[JwtVerifier] = deque(maxlen=FORMER)
         self._configure(settings)
 
@@ -137,11 +141,14 @@ class Guard:
     def reload(self, settings: AccessSettings) -> None:
         """Take over other keys, another issuer and another proxy. The key that signs stays as it is.
 
-        Streams whose access is another one now, or none, are ended.
+        Streams whose access is another one now, or none, are ended. Raises ConfigError, and changes nothing then.
         """
-        before = self._keys.by_credential
+        before, issuer = self._keys.by_credential, self.settings.jwt
         self._configure(settings)
         self._end_changed(before)
+        if issuer is not None and not _is_same(issuer, settings.jwt):
+            self._issuer_since = self.now()
+            self.on_withdrawn(_is_of_jwt)
 
     def refresh(self) -> None:
         """Read key files again that have changed: call it every few seconds. It ends the streams of former keys."""
@@ -173,21 +180,25 @@ class Guard:
         except UsageError:
             raise unauthorized("this access was made by another version; sign in again", ambient=ambient) from None
         revoked = not self._revocations.holds(access.subject, access.credential, claims.issued)
+        if _is_of_jwt(access):
+            revoked = revoked or self._jwt is None or claims.issued <= self._issuer_since
         if revoked or not self._keys.still_allows(access):
             raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)
         return access
 
     def _configure(self, settings: AccessSettings) -> None:
+        # First, since it may raise: all stays as it was then.
+        jwt = settings.jwt
+        verifier = None if jwt is None else JwtVerifier(jwt, clock=self._clock, notify=self._notify)
         self.settings = settings
         self._keys = ApiKeys(settings.keys, self._notify)
         self._proxy = TrustedProxy(settings.proxy) if settings.proxy is not None else None
         ways = [Way(self._watch), Way(self._key, kept=True)]
         if self._jwt is not None:
             self._former.append(self._jwt)
-        self._jwt = None
-        if settings.jwt is not None:
-            self._jwt = JwtVerifier(settings.jwt, clock=self._clock, notify=self._notify)
-            ways.append(Way(partial(self._of_jwt, self._jwt)))
+        self._jwt = verifier
+        if verifier is not None:
+            ways.append(Way(partial(self._of_jwt, verifier)))
         self._bearer = BearerTokens(tuple(ways), self.attempts, self.now)
 
     def _end_changed(self, before: Mapping[str, Access]) -> None:
@@ -223,7 +234,7 @@ class Guard:
         claims = await verifier.verify(token)
         if claims is None:
             return None
-        subject, credential = f"jwt:{claims.subject}", f"jwt:{claims.id}"
+        subject, credential = f"{_JWT}{claims.subject}", f"{_JWT}{claims.id}"
         if not self._revocations.holds(subject, credential, claims.issued):
             return None
         return Access(
@@ -246,6 +257,18 @@ class Guard:
             expires=float(expires),
             credential=f"watch:{job}:{expires:x}",
         )
+
+
+def _is_of_jwt(access: Access) -> bool:
+    return access.credential.startswith(_JWT)
+
+
+def _is_same(one: JwtSettings, other: JwtSettings | None) -> bool:
+    """Whether both accept the same tokens; a secret is equal to itself alone, so it is compared by its value."""
+    if other is None:
+        return False
+    values = [settings.key.reveal() if settings.key is not None else None for settings in (one, other)]
+    return values[0] == values[1] and replace(one, key=None) == replace(other, key=None)
 
 
 async def _ask(authorize: Authorize, request: Request) -> Access | None:
