@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import ssl
+from asyncio.sslproto import SSLProtocol
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +27,7 @@ from tests.relay.scripted import RUNNING, TwoStep, story
 from web import create_app
 from web.streaming.keys import STREAMS
 from web.streaming.registry import StreamRegistry
-from web.tls import LOOK_EVERY, Certificate
+from web.tls import LOOK_EVERY, RECORD, Certificate
 
 EC, RSA = trustme.KeyType.ECDSA, trustme.KeyType.RSA
 
@@ -194,6 +195,13 @@ async def test_curl_reads_a_stream(house: House, tmp_path: Path) -> None:
     assert [text[6:].encode() for text in body.splitlines() if text.startswith("data: ")] == [
         record.json for record in house.relay.journal.read(0)
     ]
+
+
+async def test_a_connection_keeps_the_buffer_of_one_record_and_a_larger_body_arrives_whole(house: House) -> None:
+    assert SSLProtocol.max_size == RECORD, "asyncio of this Python has another name for it"
+    body = {"upstream": "scripted", "input": {"text": "x" * (40 * RECORD)}}
+    async with house.client() as client, client.post("/v1/jobs", json=body) as response:
+        assert response.status == 201
 
 
 @pytest.mark.parametrize("kinds", [(EC, EC), (EC, RSA), (RSA, EC)])
