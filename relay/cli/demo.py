@@ -6,14 +6,14 @@ from typing import Final
 
 import click
 
-from relay import Job, Relay, SinkOptions
+from relay import Job, Relay, SinkOptions, UsageError
 from relay.cli import say
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.names import own_names
-from relay.cli.options import PORT, LogFormat, host_option, level_option, log_format_option, speed_option
+from relay.cli.options import PORT, LogFormat, level_option, log_format_option, speed_option
 from relay.cli.serving import ended, first_of, run, serving
 from relay.clock import Clock, SystemClock
-from relay.config import check_host
+from relay.config.server import is_loopback
 from relay.events import Level
 from relay.testing import ScriptedUpstream
 from relay.upstreams import Sora
@@ -34,7 +34,7 @@ ALL_WITHIN: Final = 6.0
 
 
 @click.command
-@host_option
+@click.option("--host", metavar="ADDRESS", help="Where to listen: an address of loopback.")
 @click.option("--port", type=PORT, default=8080, show_default=True, help="The page's port; 0 takes any free one.")
 @click.option("--jobs", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many jobs to run.")
 @speed_option
@@ -57,7 +57,8 @@ def demo(
     Upstream, relay and page run in this one process and speak real HTTP on loopback. Records go to standard output.
     """
     host = host or "127.0.0.1"
-    check_host(host, access=False)
+    if not is_loopback(host):
+        raise UsageError("the demonstration is for this machine alone; serve it on 127.0.0.1, ::1 or localhost")
     return run(partial(_demo, host, port, jobs, SystemClock(speed), once, log_format, level), loop)
 
 

@@ -19,9 +19,11 @@ from relay.upstreams.registry import UPSTREAM_KINDS
 from tests.cli.running import SCRIPT, relay
 
 CANARY = "canary-9f31"
+NO_DEMO = "the demonstration is for this machine alone; serve it on 127.0.0.1, ::1 or localhost"
 NO_HOST = (
-    "will not serve on '0.0.0.0': there is no authentication yet, so only loopback is allowed;"
-    " serve on 127.0.0.1 and let a reverse proxy that authenticates face the network"
+    "will not serve on '0.0.0.0' to other machines while [access] is not configured, as everybody there could read,"
+    " submit and cancel; add [[access.keys]], [access.jwt] or [access.proxy], or serve on a unix socket (host ="
+    ' "unix:/run/relay/relay.sock") or on 127.0.0.1 behind a reverse proxy that authenticates'
 )
 NO_SPEED = "is not a number from 0.01 to 1000; see relay demo --help"
 NO_UPSTREAM = "no upstream is configured; add [[upstreams]] to relay.toml, or name the file with --config"
@@ -66,7 +68,8 @@ def refused(capture: Capture, *arguments: str) -> str:
         (["xyzzy"], f"no command 'xyzzy'; {NO_COMMAND}"),
         (["demo", "--speed", "nan"], f"Invalid value for '--speed': 'nan' {NO_SPEED}"),
         (["demo", "--speed", "fast"], f"Invalid value for '--speed': 'fast' {NO_SPEED}"),
-        (["demo", "--host", "0.0.0.0"], NO_HOST),
+        (["demo", "--host", "0.0.0.0"], NO_DEMO),
+        (["demo", "--host", "unix:/run/relay.sock"], NO_DEMO),
         (["serve", "--host", "0.0.0.0"], NO_HOST),
         (["serve", "--config", "none.toml"], NO_FILE),
         (["follow", "sora", "task_1"], NO_UPSTREAM),
