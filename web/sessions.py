@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from relay.config.tables import seconds_in
 from web.access.access import ACCESS, Access, Jobs
-from web.access.cookies import expire_cookie, set_cookie
+from web.access.cookies import expire_cookie, read_cookie, set_cookie
 from web.access.denied import DeniedError, insufficient
 from web.access.guard import GUARD
 from web.access.keys import jobs_of, scopes_of
@@ -52,8 +52,10 @@ async def create_session(request: Request) -> Response:
 
 
 async def show_session(request: Request) -> Response:
-    """`GET /v1/session`: what the access of the request allows."""
-    return _json(_shown(request[ACCESS]))
+    """`GET /v1/session`: what the access of the request allows, and whether there is a session that can be ended."""
+    guard = request.app[GUARD]
+    signed_in = bool(read_cookie(request, guard.session_cookie(request)))
+    return _json({**_shown(request[ACCESS]), "signed_in": signed_in})
 
 
 async def end_session(request: Request) -> Response:

@@ -5,19 +5,20 @@ import io
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from aiohttp.web import Application, AppRunner, TCPSite
 from msgspec import Struct
 
 from relay import Job, Relay
-from relay.journal import MemoryJournal, Retention
+from relay.journal import MemoryJournal, Retention, SqliteJournal
 from relay.testing import ManualClock, Moment, Scenario, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks import ConsoleSink
 from web import create_app
 
-__all__ = ["HOSTILE", "REASON", "House", "Line", "Server", "open_house"]
+__all__ = ["HOSTILE", "REASON", "House", "Line", "Server", "life", "open_house"]
 
 REASON = (
     "<img src=x onerror=\"document.title='owned'\">\r\n\x1b[31mred\x1b]52;c;eA==\x07 \u202egnp.exe\u202c & <b>bold</b>"
@@ -47,6 +48,8 @@ class Server:
         self.relay = relay
         self.port = 0
         self.heartbeat = 15.0
+        self.options: dict[str, Any] = {}
+        """Further options of `create_app`, from the next start on."""
         self._prefix = prefix
         self._runner: AppRunner | None = None
 
@@ -55,7 +58,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}{self._prefix}/"
 
     async def start(self) -> None:
-        app = self.app = create_app(self.relay, heartbeat=self.heartbeat)
+        app = self.app = create_app(self.relay, heartbeat=self.heartbeat, **self.options)
         if self._prefix:
             app = Application()
             app.add_subapp(self._prefix, self.app)
@@ -79,9 +82,10 @@ class House(Struct):
     out: io.StringIO
     server: Server
 
-    def play(self, *scenarios: str | Scenario) -> list[Job]:
-        """Follow a new task of each of *scenarios*."""
-        return [self.relay.follow("sora", self.upstream.add_task(scenario)) for scenario in scenarios]
+    def play(self, *scenarios: str | Scenario, owner: str = "") -> list[Job]:
+        """Follow a new task of each of *scenarios*, as jobs of *owner*."""
+        tasks = map(self.upstream.add_task, scenarios)
+        return [self.relay.follow("sora", task, owner=owner) for task in tasks]
 
     async def ended(self) -> None:
         """Return when every job has its terminal record. The clock must move by itself."""
@@ -103,8 +107,13 @@ class House(Struct):
 
 
 @asynccontextmanager
-async def open_house(*, auto: bool = False, prefix: str = "", keep: Retention | None = None) -> AsyncGenerator[House]:
-    """A house whose clock stands still until it is moved, or which moves by itself with *auto*."""
+async def open_house(
+    *, auto: bool = False, prefix: str = "", keep: Retention | None = None, **options: Any
+) -> AsyncGenerator[House]:
+    """A house whose clock stands still until it is moved, or which moves by itself with *auto*.
+
+    *options* are further ones of `create_app`.
+    """
     clock = ManualClock(auto=auto)
     out = io.StringIO()
     console = ConsoleSink(out, format="json")
@@ -112,8 +121,21 @@ async def open_house(*, auto: bool = False, prefix: str = "", keep: Retention | 
         sora = Sora(upstream.url, upstream.token, clock=clock)
         async with Relay([sora], sinks=[console], clock=clock, journal=MemoryJournal(keep)) as relay:
             server = Server(relay, prefix)
+            server.options = options
             await server.start()
             try:
                 yield House(relay, upstream, clock, console, out, server)
             finally:
                 await server.stop()
+
+
+@asynccontextmanager
+async def life(house: House, journal: Path) -> AsyncGenerator[Relay]:
+    """One life of a relay that has a journal, always on the port of the house, whose own relay is not served."""
+    sora = Sora(house.upstream.url, house.upstream.token, clock=house.clock)
+    await house.server.stop()
+    async with Relay([sora], clock=house.clock, journal=SqliteJournal(journal)) as relay:
+        house.server.relay = relay
+        await house.server.start()
+        yield relay
+        await house.server.stop()

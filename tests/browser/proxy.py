@@ -30,12 +30,13 @@ class Proxy:
         self.refusals: deque[tuple[int, dict[str, str]]] = deque()
         self.instead: deque[bytes] = deque()
         self.resumed: list[str | None] = []
-        self.states = 0
         self.policy = POLICY
+        self.requests: list[Request] = []
+        self.login: str | None = None
+        """Where requests of the relay's interface are sent, once the login at the proxy has expired."""
         self.files: dict[str, str] = {}
         """Scripts by their path, in place of the relay's own."""
         self._client = client
-        self._open: list[Request] = []
         app = Web()
         app.router.add_get("/shop", self._shop)
         app.router.add_route("*", "/{path:.*}", self._forward)
@@ -58,9 +59,10 @@ class Proxy:
         """Reset every connection and, with *refuse*, take no other until `start`."""
         if refuse and self._site is not None:
             await self._site.stop()
-        for request in tuple(self._open):
-            if request.transport is not None:
-                request.transport.abort()
+        # Idle ones, too: the browser would send its next request on one of them.
+        for handler in self._runner.server.connections if self._runner.server is not None else ():
+            if handler.transport is not None:
+                handler.transport.abort()
 
     async def close(self) -> None:
         await self.cut()
@@ -70,22 +72,19 @@ class Proxy:
         return Response(text=SHOP, content_type="text/html", headers={"Content-Security-Policy": self.policy})
 
     async def _forward(self, request: Request) -> StreamResponse:
-        self._open.append(request)
-        try:
-            if request.path in self.files:
-                return Response(text=self.files[request.path], content_type="text/javascript")
-            if "text/event-stream" in request.headers.get("Accept", ""):
-                self.resumed.append(request.headers.get("Last-Event-ID"))
-                if self.refusals:
-                    status, headers = self.refusals.popleft()
-                    return Response(status=status, headers=headers, text="not the relay")
-                if self.instead:
-                    return Response(body=self.instead.popleft(), content_type="text/event-stream")
-            elif request.method == "GET" and request.path == "/v1/jobs":
-                self.states += 1
-            return await self._pass_on(request)
-        finally:
-            self._open.remove(request)
+        self.requests.append(request)
+        if request.path in self.files:
+            return Response(text=self.files[request.path], content_type="text/javascript")
+        if self.login is not None and request.path.startswith("/v1/"):
+            return Response(status=302, headers={"Location": self.login})
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            self.resumed.append(request.headers.get("Last-Event-ID"))
+            if self.refusals:
+                status, headers = self.refusals.popleft()
+                return Response(status=status, headers=headers, text="not the relay")
+            if self.instead:
+                return Response(body=self.instead.popleft(), content_type="text/event-stream")
+        return await self._pass_on(request)
 
     async def _pass_on(self, request: Request) -> StreamResponse:
         url = self.house.server.url.rstrip("/") + request.path_qs

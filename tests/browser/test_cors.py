@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp.web import Application, Request, StreamResponse
+from aiohttp.web import Request, StreamResponse
 from msgspec import Struct
 from playwright.async_api import Browser, Page
 
 from relay import Relay
 from relay.events import Done, Log
+from tests.browser.elsewhere import plain_page, served
 from tests.browser.house import open_house
-from tests.browser.test_credentials import page_of, served
 from web import create_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -68,14 +68,12 @@ class Far(Struct):
 
 @asynccontextmanager
 async def far(browser: Browser, *, listed: bool) -> AsyncGenerator[Far]:
-    site = Application()
-    site.router.add_get("/", page_of)
     seen = list[tuple[str, str, int]]()
 
     async def note(request: Request, response: StreamResponse) -> None:
         seen.append((request.method, request.path, response.status))
 
-    async with open_house() as house, served(site) as origin:
+    async with open_house() as house, served(plain_page()) as origin:
         app = create_app(house.relay, origins={origin} if listed else {"https://app.example"})
         app.on_response_prepare.append(note)
         async with served(app) as url:

@@ -5,26 +5,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp.web import Application, AppRunner, Request, Response, StreamResponse, TCPSite
+from aiohttp.web import Request, StreamResponse
 from playwright.async_api import Browser, Page
 
+from tests.browser.elsewhere import plain_page, served
 from tests.browser.house import House, open_house
 from web import create_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 COOKIE = "session=canary"
-
-
-@asynccontextmanager
-async def served(app: Application) -> AsyncGenerator[str]:
-    runner = AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 class Seen:
@@ -48,16 +38,10 @@ class Seen:
             return self.cookies[path]
 
 
-async def page_of(_: Request) -> Response:
-    return Response(text="<main></main>", content_type="text/html")
-
-
 @asynccontextmanager
 async def another_origin(browser: Browser, house: House) -> AsyncGenerator[tuple[Page, Seen, str]]:
     """A page of one origin, and the relay at another, at which the browser has a cookie."""
-    plain = Application()
-    plain.router.add_get("/", page_of)
-    async with served(plain) as origin:
+    async with served(plain_page()) as origin:
         seen = Seen(house, origin)
         async with served(seen.app) as relay:
             context = await browser.new_context()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 _PARSE = """
 async ([bytes, size]) => {
-  const { Parser } = await import("/static/relay-worker.js");
+  const { Parser } = await import("/static/event-stream.js");
   const parser = new Parser();
   const blocks = [];
   for (let at = 0; at < bytes.length; at += size) {

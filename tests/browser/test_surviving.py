@@ -11,11 +11,10 @@ from playwright.async_api import Browser
 
 from relay import Relay
 from relay.events import Log
-from relay.journal import SqliteJournal
 from relay.testing import ManualClock
-from relay.upstreams import Sora
 from sinks import notice_frame
-from tests.browser.house import House, open_house
+from tests.browser.elsewhere import plain_page, served
+from tests.browser.house import House, life, open_house
 from tests.browser.proxy import Proxy, open_proxy
 from tests.browser.watcher import FAST, NO_LOCKS, NO_WORKER, Tabs, lines, only, tabs
 
@@ -60,24 +59,12 @@ async def test_while_the_line_is_cut_nothing_is_lost_or_repeated(browser: Browse
         assert await tab.states() == ["connecting", "live", "connecting", "lost", "live"]
 
 
-@asynccontextmanager
-async def life(house: House, journal: Path) -> AsyncGenerator[Relay]:
-    """One life of a relay that has a journal, always on the same port."""
-    sora = Sora(house.upstream.url, house.upstream.token, clock=house.clock)
-    async with Relay([sora], clock=house.clock, journal=SqliteJournal(journal)) as relay:
-        house.server.relay = relay
-        await house.server.start()
-        yield relay
-        await house.server.stop()
-
-
 @ways
 async def test_a_relay_that_is_restarted_on_its_journal_goes_on_with_the_story(
     browser: Browser, script: str, tmp_path: Path
 ) -> None:
     journal = tmp_path / "relay.db"
     async with scene(browser, script) as (house, proxy, some):
-        await house.server.stop()
         async with life(house, journal) as relay:
             relay.follow("sora", house.upstream.add_task("happy"))
             tab = await some.open(proxy)
@@ -137,6 +124,23 @@ async def test_refusals_of_a_proxy_are_told_and_do_not_end_the_story(browser: Br
         assert await tab.story() == lines(house.relay)
         assert proxy.resumed == [None] * 7 + proxy.resumed[-1:] * 2
         assert proxy.resumed[-1] is not None
+
+
+@pytest.mark.parametrize(("foreign", "status"), [(False, 200), (True, 0)], ids=["same origin", "another origin"])
+async def test_a_login_at_a_proxy_that_has_expired_is_told_from_a_relay_that_is_away(
+    foreign: bool, status: int, browser: Browser
+) -> None:
+    async with scene(browser) as (house, proxy, some), served(plain_page()) as elsewhere:
+        house.play("happy")
+        proxy.login = elsewhere if foreign else "/shop"
+        tab = await some.open(proxy)
+        await tab.watch()
+        assert await tab.was_told("refused") == {"type": "refused", "status": status, "redirected": True}
+        assert "denied" not in await tab.states()
+        proxy.login = None
+        await house.clock.advance(60)
+        await tab.heard(house.relay.journal.head)
+        assert await tab.story() == lines(house.relay)
 
 
 async def test_a_relay_that_asks_to_come_back_later_is_obeyed_and_no_cursor_is_lost(browser: Browser) -> None:

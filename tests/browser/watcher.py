@@ -1,7 +1,7 @@
 """Somebody else's page that uses the relay's client: what its streams and elements tell."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +12,10 @@ from tests.browser.house import Line, Server
 from tests.browser.proxy import Proxy
 from web.streaming.keys import STREAMS
 
-__all__ = ["FAST", "NO_LOCKS", "NO_WORKER", "Watcher", "lines", "only", "tabs"]
+__all__ = ["FAST", "NO_LOCKS", "NO_WORKER", "Giver", "Watcher", "lines", "only", "tabs"]
+
+Giver = Callable[[int], Awaitable[str | None]]
+"""Returns the credential for the first time that one is asked for, the second and so on."""
 
 FAST = {"retry": 20, "longest": 100, "poll": 20, "probe": 50}
 """A client in a hurry: milliseconds."""
@@ -21,10 +24,10 @@ NO_WORKER = "delete window.SharedWorker;"
 NO_LOCKS = NO_WORKER + "Object.defineProperty(navigator, 'locks', { value: undefined });"
 
 _OPEN = """
-async ([options, timing]) => {
-  const client = await import("/static/relay.js");
+async ([options, timing, module]) => {
+  const client = await import(module);
   Object.assign(client.timing, timing);
-  const stream = new client.RelayStream(options);
+  const stream = new client.RelayStream({ ...options, ...window.proof });
   const story = { records: [], notices: [], states: [] };
   const waiting = new Set();
   const keep = (list) => ({ detail }) => {
@@ -46,15 +49,30 @@ async ([options, timing]) => {
 
 
 class Watcher(NamedTuple):
-    """One tab of that page."""
+    """One tab of that page, which loads the client from *module*."""
 
     page: Page
+    module: str = "/static/relay.js"
 
     async def watch(
         self, jobs: Sequence[str] | None = None, *, level: str = "debug", timing: Mapping[str, int] = FAST
     ) -> None:
         """Open a stream of these jobs, or of all."""
-        await self.page.evaluate(_OPEN, [{"jobs": jobs, "level": level}, {**timing}])
+        await self.page.evaluate(_OPEN, [{"jobs": jobs, "level": level}, {**timing}, self.module])
+
+    async def proves_itself(self, give: Giver, *, kind: str = "token", **further: str) -> list[dict[str, Any]]:
+        """Let later streams have a function that asks *give* for a token or a ticket. Returns what it is asked with."""
+        asked: list[dict[str, Any]] = []
+
+        async def answer(how: dict[str, Any]) -> str | None:
+            asked.append(how)
+            return await give(len(asked))
+
+        await self.page.expose_function("give", answer)
+        await self.page.evaluate(
+            "([kind, further]) => { window.proof = { [kind]: (how) => give(how), ...further } }", [kind, further]
+        )
+        return asked
 
     async def heard(self, count: int) -> None:
         """Return when that many records have been heard."""
@@ -68,6 +86,13 @@ class Watcher(NamedTuple):
         """The first notice of this type, once there is one."""
         await self.page.evaluate("kind => until(({ notices }) => notices.some(({ type }) => type === kind))", kind)
         return next(notice for notice in await self.notices() if notice["type"] == kind)
+
+    async def was_told_often(self, kind: str, times: int) -> None:
+        """Return when there are that many notices of this type."""
+        await self.page.evaluate(
+            "([kind, times]) => until(({ notices }) => notices.filter(({ type }) => type === kind).length >= times)",
+            [kind, times],
+        )
 
     async def story(self) -> list[Line]:
         """The records, in the order in which they were heard."""

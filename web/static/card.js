@@ -1,5 +1,6 @@
 /** One job's card. */
 
+import { how } from "./access.js";
 import { $, element, setText, setTime } from "./dom.js";
 import { cancel } from "./relay.js";
 
@@ -99,7 +100,7 @@ export class Card {
     if (button.ariaDisabled === "true") return;
     button.ariaDisabled = "true";
     try {
-      await cancel(this.id);
+      await cancel(this.id, how);
     } catch (error) {
       setText(this.parts.trouble, `Not cancelled: ${error.message}`);
     } finally {

@@ -1,5 +1,6 @@
 /** The form for a new job: submit a prompt, or follow an existing task. */
 
+import { how } from "./access.js";
 import { $, element } from "./dom.js";
 import { create } from "./relay.js";
 
@@ -45,7 +46,7 @@ export class Form {
       const following = kind.value === "task";
       this.#key ??= following ? null : newKey();
       const what = following ? { task: task.value.trim() } : { input: { prompt: prompt.value } };
-      const { job } = await create({ upstream: upstream.value.trim(), ...what }, this.#key);
+      const { job } = await create({ upstream: upstream.value.trim(), ...what }, this.#key, how);
       this.#key = null;
       (following ? task : prompt).value = "";
       $("answer").textContent = `Started ${job}`;

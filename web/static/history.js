@@ -1,6 +1,7 @@
 /** The past of a log, read from the relay: the journal keeps more than the page. */
 
-import { Parser } from "./relay-worker.js";
+import { headers } from "./access.js";
+import { Parser } from "./event-stream.js";
 
 /**
  * The kept records of *job* ("" for all) of at least *level*, up to *position*, oldest first: the newest *most* of them,
@@ -12,7 +13,7 @@ export async function history({ job, level }, position, most, signal) {
   if (job) url.searchParams.set("job", job);
   url.searchParams.set("level", level);
   url.searchParams.set("follow", "false");
-  const response = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", signal });
+  const response = await fetch(url, { headers: { ...headers, Accept: "text/event-stream" }, cache: "no-store", signal });
   if (response.status !== 200) throw new Error(`the relay answered with status ${response.status}`);
   const [records, parser, last] = [[], new Parser(), offset(position)];
   let [older, whole] = [0, true];

@@ -1,5 +1,6 @@
 /** The page: one stream, and the parts that show it. */
 
+import { deny, how, rights, watched } from "./access.js";
 import { Announcer } from "./announcer.js";
 import { $, colours, eachFrame, setText } from "./dom.js";
 import { Form } from "./form.js";
@@ -15,7 +16,11 @@ const CONNECTION = {
   closing: "The relay is restarting; waiting for it",
   lost: "Connection lost; trying again",
   polling: "The network holds the stream back; asking every few seconds",
+  ended: "Ended",
+  denied: "No access",
 };
+
+const LOGIN = "A login on the way to the relay has expired; reload this page";
 
 const wake = eachFrame(() => {
   log.flush();
@@ -28,6 +33,7 @@ const announcer = new Announcer();
 const form = new Form();
 const progress = document.createElement("relay-progress");
 let only = "";
+let refused = {};
 
 /** Let the log show one job alone, under its progress, or all with "". */
 function showOnly(job) {
@@ -60,6 +66,10 @@ function hearNotice(notice) {
       return log.note(missing(notice.missed));
     case "skipped":
       return log.note(`${count(notice.missed)} skipped here, because this page did not take them in time`);
+    case "expiring":
+      return log.note(`This access ends at ${new Date(notice.expires).toLocaleTimeString()}`);
+    case "refused":
+      return (refused = notice);
     case "exchange":
       return log.note(`${notice.method} ${notice.url}: ${notice.status ?? "no answer"}, ${notice.seconds.toFixed(2)} s`);
   }
@@ -77,12 +87,14 @@ function count(number) {
 // Raw exchanges are sent only if the operator allows them, and only to a page with `?debug=1`.
 const asked = new URLSearchParams(location.search);
 const sinks = new Sinks(asked.has("sinks"));
-const stream = new RelayStream({ debug: asked.get("debug") === "1" });
+const stream = new RelayStream({ jobs: watched ? [watched] : null, debug: asked.get("debug") === "1", ...how });
 stream.addEventListener("record", ({ detail }) => hearRecord(detail));
 stream.addEventListener("notice", ({ detail }) => hearNotice(detail));
 stream.addEventListener("state", ({ detail }) => {
   $("connection").dataset.state = detail;
-  setText($("connection"), CONNECTION[detail]);
+  setText($("connection"), refused.redirected && detail === "lost" ? LOGIN : CONNECTION[detail]);
+  if (detail === "live") refused = {};
+  if (detail === "denied") deny(refused.status);
   sinks.live = detail === "live";
 });
 
@@ -93,3 +105,4 @@ $("show-all").addEventListener("click", () => {
 });
 
 stream.open();
+rights().then((may) => (sinks.allowed = may.has("operate")));

@@ -26,6 +26,7 @@ export class RelayProgress extends HTMLElement {
   #parts = {};
   #stream = null;
   #state = {};
+  #proof = {};
   #trouble = "";
 
   constructor() {
@@ -55,7 +56,26 @@ export class RelayProgress extends HTMLElement {
     this.#draw();
   }
 
+  // Properties, since an attribute is there for every script and style sheet to read.
+  set token(token) {
+    this.#prove({ token });
+  }
+
+  set ticket(ticket) {
+    this.#prove({ ticket });
+  }
+
+  set user(user) {
+    this.#prove({ user });
+  }
+
   connectedCallback() {
+    // What was set before the element was defined hides the properties above.
+    for (const name of ["token", "ticket", "user"].filter((name) => Object.hasOwn(this, name))) {
+      const value = this[name];
+      delete this[name];
+      this.#proof[name] = value;
+    }
     this.#follow();
   }
 
@@ -70,7 +90,12 @@ export class RelayProgress extends HTMLElement {
   }
 
   get #how() {
-    return { credentials: this.getAttribute("credentials") ?? undefined };
+    return { credentials: this.getAttribute("credentials") ?? undefined, ...this.#proof };
+  }
+
+  #prove(changed) {
+    Object.assign(this.#proof, changed);
+    if (this.isConnected) this.#follow();
   }
 
   #follow() {
@@ -95,6 +120,12 @@ export class RelayProgress extends HTMLElement {
     stream.addEventListener("notice", ({ detail: { type, jobs } }) => {
       if (type === "gone") gone();
       if (type === "snapshot" && jobs[0]) look();
+    });
+    stream.addEventListener("state", ({ detail }) => {
+      if (stream !== this.#stream) return;
+      this.#trouble = detail === "denied" ? "This page may not follow this job, or no longer." : "";
+      this.toggleAttribute("denied", detail === "denied");
+      this.#draw();
     });
     // Fetch the state at once: a stream of all jobs, which another tab may have opened, does not report an unknown job.
     const look = async () => {

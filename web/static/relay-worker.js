@@ -1,61 +1,28 @@
-// The one connection of all tabs: a SharedWorker or, without one, a single tab runs this for all.
+// The connections of all tabs: a SharedWorker or, without one, a single tab holds them for all. Streams share one, unless
+// they have credentials of their own.
 // An EventSource hides heartbeats and statuses, and ends for good at any status but 200: so fetch reads the stream.
+
+import { LEVELS, Parser, read } from "./event-stream.js";
+import { Credential, NONE } from "./credential.js";
 
 const BASE = new URL("../", import.meta.url);
 const SSE = "text/event-stream";
-// All share one connection, which sends cookies if one of them needs them.
+// A shared connection sends cookies if one of its streams needs them.
 const CREDENTIALS = ["include", "same-origin", "omit"];
-const LEVELS = ["debug", "info", "warning", "error"];
 const TERMINALS = ["done", "failed", "cancelled"];
 const SNAPSHOT_JOBS = 100;
 const MOST_NAMED = 100;
 const TIMING = { retry: 1_000, longest: 30_000, poll: 3_000, probe: 60_000 };
 const SETTLE = 20;
+// Before another credential is asked for, if the tab still gave the one that expires.
+const ASK_AGAIN = 10_000;
 // Bounds, in milliseconds, of the delay that a relay or a proxy may request: 0 would cause a storm of requests, and a
 // timer of more than 24 days fires at once.
 const SOONEST = 200;
 const LATEST = 300_000;
 
-// [spec] WHATWG HTML, 9.2.6
-export class Parser {
-  retry = null;
-  commented = false;
-  #decoder = new TextDecoder();
-  #rest = "";
-  #halved = false;
-  #id = "";
-  #type = "";
-  #data = [];
-
-  push(bytes) {
-    let text = this.#decoder.decode(bytes, { stream: true });
-    if (!text) return [];
-    if (this.#halved && text[0] === "\n") text = text.slice(1);
-    this.#halved = text.endsWith("\r");
-    const lines = (this.#rest + text).split(/\r\n|\r|\n/);
-    this.#rest = lines.pop();
-    return lines.map((line) => this.#line(line)).filter(Boolean);
-  }
-
-  #line(line) {
-    if (!line) return this.#block();
-    const [, name, value = ""] = /^([^:]*):? ?(.*)/s.exec(line);
-    if (!name) this.commented = true;
-    if (name === "event") this.#type = value;
-    if (name === "data") this.#data.push(value);
-    if (name === "id" && !value.includes("\0")) this.#id = value;
-    if (name === "retry" && /^\d+$/.test(value)) this.retry = +value;
-  }
-
-  #block() {
-    const block = this.#data.length && { type: this.#type || "message", id: this.#id, data: this.#data.join("\n") };
-    this.#type = "";
-    this.#data = [];
-    return block;
-  }
-}
-
 class Hub {
+  #key;
   #streams = new Map();
   #timing = TIMING;
   #state = "connecting";
@@ -69,16 +36,36 @@ class Hub {
   #failures = 0;
   #mutes = 0;
   #polling = 0;
+  #credential = new Credential();
+  // The next connection, opened with a fresh credential while the present one is still read.
+  #renewal = null;
+  #renewed = null;
 
-  hear({ from, wish }, post) {
+  constructor(key) {
+    this.#key = key;
+  }
+
+  join(from, wish, post) {
+    const send = (message) => post({ to: from, ...message });
+    this.#streams.set(from, { ...wish, send, joins: true });
+    this.#timing = { ...TIMING, ...wish.timing };
+    this.#credential.join(from, wish.asks, send);
+    send({ state: this.#state });
+    this.#change();
+  }
+
+  leave(from) {
     this.#streams.delete(from);
-    if (wish) {
-      const send = (message) => post({ to: from, ...message });
-      this.#streams.set(from, { ...wish, send, joins: true });
-      this.#timing = { ...TIMING, ...wish.timing };
-      send({ state: this.#state });
-    }
-    // Elements of a page open their streams one by one.
+    this.#credential.leave(from);
+    this.#change();
+  }
+
+  answer(from, { ask, credential }) {
+    this.#credential.answer(from, ask, credential);
+  }
+
+  // Elements of a page open their streams one by one.
+  #change() {
     this.#settling ||= setTimeout(() => this.#settle(), SETTLE);
   }
 
@@ -99,6 +86,8 @@ class Hub {
       this.#position = start;
     }
     this.#attempt?.abort();
+    this.#renewal?.attempt.abort();
+    this.#renewal = null;
     this.#wake();
     if (!this.#running) this.#run();
   }
@@ -111,30 +100,34 @@ class Hub {
       await new Promise((resolve) => setTimeout((this.#wake = resolve), pause));
     }
     this.#running = false;
-    this.#furthest = "";
     this.#heal("connecting");
+    if (hubs.get(this.#key) === this) hubs.delete(this.#key);
   }
 
   // Returns the milliseconds until the next one is due.
   async #connect() {
-    const attempt = (this.#attempt = new AbortController());
-    const began = performance.now();
+    const { attempt, opened } = this.#renewal ?? { attempt: new AbortController() };
+    this.#attempt = attempt;
+    this.#renewal = null;
+    let began = 0;
     let patience = this.#patience();
     let [timer, mute, live] = [0, false, false];
     const listen = () => {
       clearTimeout(timer);
       timer = setTimeout(() => attempt.abort((mute = true)), patience);
     };
-    listen();
     try {
-      const headers = { Accept: SSE, ...(this.#position && { "Last-Event-ID": this.#position }) };
-      const credentials = this.#credentials();
-      const response = await fetch(this.#url(), { headers, credentials, cache: "no-store", signal: attempt.signal });
+      const request = await (opened?.request ?? this.#request(SSE, attempt.signal));
+      if (!request) return this.#deny(this.#credential.refusal);
+      began = performance.now();
+      listen();
+      const response = opened?.response ?? (await fetch(...request));
       const { status } = response;
       const told = (name) => Math.min(LATEST, 1_000 * response.headers.get(name) || 0);
-      if (status === 204) return this.#finish();
-      if (status !== 200 || !response.headers.get("Content-Type")?.startsWith(SSE)) {
-        this.#pass({ type: "refused", data: { status } });
+      if (status === 204) return await this.#stopped(attempt.signal);
+      if (status !== 200 || !isStream(response)) {
+        if (this.#isDenied(response)) return this.#credential.refused(status) ? 0 : this.#deny(status);
+        this.#pass({ type: "refused", data: { status, ...(response.redirected && { redirected: true }) } });
         return Math.max(this.#lose(), told("Retry-After"));
       }
       patience = this.#patience(told("Relay-Heartbeat") || undefined);
@@ -150,6 +143,7 @@ class Hub {
         // A relay that refuses a client opens a stream, too.
         if (!live && (parser.commented || events.some(advances))) {
           live = true;
+          this.#credential.accepted();
           this.#heal("live");
         }
         if (this.#take(events, parser.retry)) return 0;
@@ -157,11 +151,49 @@ class Hub {
       return this.#lose(live, parser.retry);
     } catch {
       if (mute) return this.#muted();
-      return attempt.signal.aborted ? 0 : this.#lose(live);
+      if (attempt.signal.aborted) return 0;
+      // A login that has expired redirects to a page that no script may read, and so does not seem to answer.
+      if (began && !live && this.#failures === 1) await this.#explain();
+      return this.#lose(live);
     } finally {
       clearTimeout(timer);
       attempt.abort();
     }
+  }
+
+  // The arguments of fetch; null if there is no credential.
+  async #request(accept, signal, fresh) {
+    const url = this.#url();
+    const credentials = this.#credentials();
+    const named = url.searchParams.getAll("job");
+    const cookies = credentials === "include" || (credentials === "same-origin" && BASE.origin === location.origin);
+    const proof = await this.#credential.get(named.length ? named : null, signal, { fresh, cookies });
+    signal.throwIfAborted();
+    if (proof === NONE) return null;
+    if (proof.ticket) url.searchParams.set("ticket", proof.ticket);
+    const resume = accept === SSE && this.#position && { "Last-Event-ID": this.#position };
+    const headers = { Accept: accept, ...resume, ...(proof.token && { Authorization: `Bearer ${proof.token}` }) };
+    return [url.href, { headers, credentials, cache: "no-store", signal }];
+  }
+
+  // Before the credential expires, go on with another one. The old stream is read until the new one is open; what both
+  // send is dispatched once, by its number.
+  async #renew(old) {
+    this.#renewed = old;
+    const attempt = new AbortController();
+    const stop = () => attempt.abort();
+    old.signal.addEventListener("abort", stop);
+    try {
+      const request = await this.#request(SSE, attempt.signal, true);
+      const response = request && (await fetch(...request));
+      if (response?.status === 200 && isStream(response)) {
+        old.signal.removeEventListener("abort", stop);
+        this.#renewal = { attempt, opened: { request, response } };
+        return old.abort();
+      }
+    } catch {}
+    attempt.abort();
+    setTimeout(() => old.signal.aborted || this.#renew(old), ASK_AGAIN);
   }
 
   // Returns whether the next connection is due at once.
@@ -179,6 +211,8 @@ class Hub {
       if (type === "busy") this.#enter("busy");
       // A stream that is only renewed is back before a user could read that.
       if (type === "bye" && retry >= 1_000) this.#enter("closing");
+      if (type === "expiring" && this.#credential.asks && this.#renewed !== this.#attempt) this.#renew(this.#attempt);
+      if (type === "denied") this.#credential.refused(401);
       if (advances(event)) this.#position = id;
       if (offset(this.#position) >= offset(this.#furthest)) this.#furthest = "";
       this.#pass(event);
@@ -209,9 +243,7 @@ class Hub {
 
   async #poll() {
     try {
-      const [credentials, signal] = [this.#credentials(), AbortSignal.timeout(this.#patience())];
-      const response = await fetch(new URL("v1/jobs", BASE), { credentials, signal });
-      const { jobs } = await response.json();
+      const { jobs } = await (await this.#standing()).json();
       if (!this.#polling) return;
       this.#enter("polling");
       this.#pass({ type: "snapshot", data: { jobs, polled: true } });
@@ -220,13 +252,50 @@ class Hub {
     }
   }
 
-  #finish() {
+  // The stream's address answers a client that takes no stream with the state of its jobs.
+  async #standing(signal = AbortSignal.timeout(this.#patience())) {
+    return fetch(...(await this.#request("application/json", signal)));
+  }
+
+  // 204: every job has ended and its end was received; or a cookie or a ticket is worth nothing.
+  async #stopped(signal) {
+    if (this.#credential.spent()) return 0;
+    const { status } = await this.#standing(signal);
+    return this.#end(status === 200 ? "ended" : "denied");
+  }
+
+  async #explain() {
+    try {
+      const { type } = await fetch(new URL("v1/jobs", BASE), {
+        method: "HEAD",
+        redirect: "manual",
+        credentials: this.#credentials(),
+        signal: AbortSignal.timeout(this.#patience()),
+      });
+      if (type === "opaqueredirect") this.#pass({ type: "refused", data: { status: 0, redirected: true } });
+    } catch {}
+  }
+
+  // A refusal by the relay is final; a proxy may let the client in again after a while.
+  #isDenied({ status, headers }) {
+    const ours = this.#credential.asks || headers.get("Content-Type")?.startsWith("application/problem+json");
+    return ours && (status === 401 || status === 403);
+  }
+
+  #deny(status) {
+    this.#pass({ type: "refused", data: { status } });
+    return this.#end("denied");
+  }
+
+  #end(state) {
     for (const [id, { joins, send }] of this.#streams) {
       if (joins) continue;
-      send({ state: "ended" });
+      send({ state });
       this.#streams.delete(id);
+      this.#credential.leave(id);
+      places.delete(id);
     }
-    return 0;
+    return SETTLE;
   }
 
   #url() {
@@ -239,7 +308,7 @@ class Hub {
     }
     url.searchParams.set("level", LEVELS.find((level) => streams.some((stream) => stream.level === level)));
     if (streams.some((stream) => stream.debug)) url.searchParams.set("debug", "1");
-    return url.href;
+    return url;
   }
 
   #credentials() {
@@ -274,37 +343,6 @@ class Hub {
   }
 }
 
-const isText = (value) => typeof value === "string";
-const isFigure = (value) => value == null || Number.isFinite(value);
-const isTime = (value) => isText(value) && !Number.isNaN(Date.parse(value));
-const isJob = (one) => isText(one?.job) && Number.isSafeInteger(one.seq) && isFigure(one.percent);
-
-// The fields that each notice must have, since pages rely on them.
-const NOTICES = {
-  snapshot: ({ jobs }) => Array.isArray(jobs) && jobs.every(isJob),
-  gap: ({ from, to, missed }) => isText(from) && isText(to) && isFigure(missed),
-  skipped: ({ missed }) => Number.isFinite(missed),
-  gone: ({ job }) => isText(job),
-  busy: () => true,
-  bye: () => true,
-  heartbeat: () => true,
-  exchange: ({ seconds }) => Number.isFinite(seconds),
-};
-
-// A block as it is passed on; nothing for a block that is neither a record nor a notice.
-function read({ type, id, data: text }) {
-  let data = null;
-  try {
-    data = JSON.parse(text);
-  } catch {}
-  if (data?.constructor !== Object) return null;
-  const { at, text: words, level, urls = [] } = data;
-  const whole = data.seq
-    ? isJob(data) && isTime(at) && isText(words) && LEVELS.includes(level) && Array.isArray(urls) && urls.every(isText)
-    : Object.hasOwn(NOTICES, type) && NOTICES[type](data);
-  return whole && { type, id, data };
-}
-
 function concerns({ jobs, level, debug }, event) {
   const { type, data } = event;
   const named = ({ job }) => !jobs || jobs.includes(job);
@@ -317,16 +355,31 @@ function concerns({ jobs, level, debug }, event) {
   return event;
 }
 
-const advances = ({ type }) => !["busy", "bye", "gone"].includes(type);
+const advances = ({ type }) => !["busy", "bye", "gone", "expiring", "denied"].includes(type);
+
+const isStream = ({ headers }) => headers.get("Content-Type")?.startsWith(SSE);
 
 // A position is `epoch-offset`.
 const offset = (position) => +position.split("-").at(-1);
 
-const hub = new Hub();
+// By the key of a credential, and by the id of a stream.
+const hubs = new Map();
+const places = new Map();
+
+function hear({ from, wish, ...answer }, post) {
+  const before = places.get(from);
+  if (answer.ask) return before?.answer(from, answer);
+  const hub = wish && (hubs.get(wish.key) ?? new Hub(wish.key));
+  if (before !== hub) before?.leave(from);
+  if (!wish) return places.delete(from);
+  hubs.set(wish.key, hub);
+  places.set(from, hub);
+  hub.join(from, wish, post);
+}
 
 export function serve(port) {
-  port.onmessage = ({ data }) => data.from && hub.hear(data, (message) => port.postMessage(message));
+  port.onmessage = ({ data }) => data.from && hear(data, (message) => port.postMessage(message));
 }
 
 addEventListener("connect", ({ ports }) => ports && serve(ports[0]));
-addEventListener("online", () => hub.nudge());
+addEventListener("online", () => hubs.forEach((hub) => hub.nudge()));

@@ -119,10 +119,45 @@ export type Notice =
   /** There is no such job, or it is no longer kept. */
   | { readonly type: "gone"; readonly job: string }
   | { readonly type: "busy" | "bye"; readonly reason: string }
-  /** The response was no stream, such as that of a proxy without its server. The client retries. */
-  | { readonly type: "refused"; readonly status: number }
+  /** The access of the stream ends then. A client with a function for `token` or `ticket` goes on with another one. */
+  | { readonly type: "expiring"; readonly expires: string }
+  /** The access of the stream has ended, or was withdrawn. */
+  | { readonly type: "denied"; readonly reason: string }
+  /**
+   * The response was no stream. The client retries, as with the 502 of a proxy without its server, unless the state
+   * becomes `denied`. `redirected`: the response was that of another address, such as the form of a login that has
+   * expired at a proxy; `status` is 0 if no script may read it.
+   */
+  | { readonly type: "refused"; readonly status: number; readonly redirected?: true }
   /** A raw request and its response, if both sides enable `debug`. */
   | { readonly type: "exchange"; readonly [field: string]: unknown };
+
+/** What a function for a token or a ticket receives. */
+export interface Asked {
+  /** The jobs that it is for; null for all. Absent if it is for no stream. */
+  readonly jobs?: readonly string[] | null;
+  /** The one before was refused, or is about to expire: give another one. */
+  readonly fresh: boolean;
+}
+
+/** Returns null if there is none, as after a logout. If it rejects, the stream tries again later. */
+export type Giver = (asked: Asked) => Promise<string | null> | string | null;
+
+/** How a request proves what it may do. By default, by the browser's cookies. */
+export interface Proof {
+  /** Sent as `Authorization: Bearer`, and never as part of an address. A function is called for every connection. */
+  token?: string | Giver;
+  /**
+   * Gives a ticket (`POST /v1/tickets`), which opens one stream: for a page that must not have a token. It is called
+   * for each connection, but where the cookie of the first one is sent (`credentials`) and lets a ticket be used again.
+   */
+  ticket?: Giver;
+  /**
+   * A name for the token or the ticket. Streams share a connection, also those of other tabs, if they have the same
+   * name; without one, if they have the same text or function.
+   */
+  user?: string;
+}
 
 /**
  * - `connecting`: no stream yet, or none for the moment
@@ -131,10 +166,12 @@ export type Notice =
  * - `lost`: the relay cannot be reached, or not understood
  * - `polling`: something buffers the stream; the state is polled every few seconds
  * - `ended`: every named job has ended, and no record is left
+ * - `denied`: the relay refuses this access (a notice `refused` has the status). Final, until another token or ticket
+ *   is set, or until `open`, if cookies or functions may do better now
  */
-export type State = "connecting" | "live" | "busy" | "closing" | "lost" | "polling" | "ended";
+export type State = "connecting" | "live" | "busy" | "closing" | "lost" | "polling" | "ended" | "denied";
 
-export interface StreamOptions {
+export interface StreamOptions extends Proof {
   /** The ids of the jobs to follow; by default all jobs, future ones included. */
   jobs?: readonly string[] | null;
   /** The lowest level to receive, "debug" by default. Terminal records are received at every level. */
@@ -143,7 +180,7 @@ export interface StreamOptions {
   debug?: boolean;
   /**
    * Whether cookies and a browser's login go with requests, as `fetch` has it: "same-origin" by default; "include" for a
-   * relay of another origin; "omit". All streams share one connection, which has them if one stream does.
+   * relay of another origin; "omit". A connection that streams share has them if one of these does.
    */
   credentials?: RequestCredentials;
 }
@@ -156,7 +193,8 @@ interface StreamEvents {
 
 /**
  * A stream of records: each once, and a job's in order, across every reconnection. All streams of all tabs of a browser
- * share one connection. It reconnects by itself in every state but `ended`.
+ * share one connection, but for those with another token or ticket. It reconnects by itself in every state but `ended`
+ * and `denied`. Before a token or ticket of a function expires, it goes on with another one, without a gap.
  */
 export class RelayStream extends EventTarget {
   constructor(options?: StreamOptions);
@@ -164,6 +202,9 @@ export class RelayStream extends EventTarget {
   readonly state: State | "";
   /** The position, `epoch-offset`, of the newest record that was dispatched; "" before the first. */
   readonly position: string;
+  /** Goes on with another token or ticket, also after `denied`. */
+  set token(token: string | Giver | undefined);
+  set ticket(ticket: Giver | undefined);
   open(): void;
   close(): void;
   addEventListener<Type extends keyof StreamEvents>(
@@ -205,12 +246,15 @@ export interface JobState extends Partial<Snapshot> {
 /** The state of a job after *record*. A job starts as `{}` or as a snapshot. */
 export function evolve(job: JobState, record: RelayRecord): JobState;
 
-/** As the option of a stream. */
-export interface CallOptions {
+/** As the options of a stream. A call that was answered 401 is repeated once with a fresh token of a function. */
+export interface CallOptions extends Proof {
   credentials?: RequestCredentials;
 }
 
-/** The present state of a job. This and the next two reject with an Error that names the reason, with `status` if known. */
+/**
+ * The present state of a job; the one call that takes a ticket. This and the next two reject with an Error that names
+ * the reason, with `status` if known.
+ */
 export function show(job: string, options?: CallOptions): Promise<Snapshot>;
 
 /** Cancel a job. */
@@ -228,10 +272,14 @@ export function create(
 
 /**
  * `<relay-progress job="job_..." label="..." cancellable credentials="...">`: one job's progress, status, text and results. It dispatches
- * `change`, with the state as `detail`. Parts: label, status, bar, percent, text, results, value, cancel.
+ * `change`, with the state as `detail`. Parts: label, status, bar, percent, text, results, value, cancel. A token or a
+ * ticket is a property, as in `Proof`, since everything on the page can read attributes.
  */
 export class RelayProgress extends HTMLElement {
   state: JobState;
+  set token(token: string | Giver | undefined);
+  set ticket(ticket: Giver | undefined);
+  set user(user: string | undefined);
 }
 
 declare global {

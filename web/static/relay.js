@@ -6,13 +6,17 @@ const BASE = new URL("../", import.meta.url);
 const CALL_TIMEOUT = 30_000;
 // The version of the messages between tabs and their worker: raise it with each change of them. A tab of an older
 // release, which may be open for days, keeps its worker and must not share this one.
-const PROTOCOL = 3;
+const PROTOCOL = 4;
 const TERMINALS = new Set(["done", "failed", "cancelled"]);
 
 export const timing = {};
 
 const streams = new Map();
+// Numbers for functions, so that streams with the same one share a connection.
+const functions = new WeakMap();
 let port = null;
+
+const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 const ask = (id) => port?.postMessage({ from: id, wish: streams.get(id)?.wish() });
 const askAll = () => [...streams.keys()].forEach(ask);
@@ -55,17 +59,19 @@ addEventListener("pagehide", () => streams.forEach((_, from) => port.postMessage
 addEventListener("pageshow", ({ persisted }) => persisted && askAll());
 
 export class RelayStream extends EventTarget {
-  #id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+  #id = random();
   #options;
+  #proof;
   #awaited;
   #position = "";
   #seen = new Map();
   #state = "";
   #last = "";
 
-  constructor({ jobs = null, level = "debug", debug = false, credentials = "same-origin" } = {}) {
+  constructor({ jobs = null, level = "debug", debug = false, credentials = "same-origin", ...proof } = {}) {
     super();
     this.#options = { jobs, level, debug, credentials };
+    this.#proof = proof;
     this.#awaited = jobs && new Set(jobs);
   }
 
@@ -77,12 +83,24 @@ export class RelayStream extends EventTarget {
     return this.#position;
   }
 
+  set token(token) {
+    this.#prove({ token });
+  }
+
+  set ticket(ticket) {
+    this.#prove({ ticket });
+  }
+
   open() {
     if (this.#state === "ended") return;
     this.#enter("connecting");
     streams.set(this.#id, {
-      wish: () => ({ ...this.#options, jobs: this.#awaited && [...this.#awaited], position: this.#position, timing }),
-      hear: ({ state, event }) => (event ? this.#hear(event) : this.#enter(state)),
+      wish: () => ({ ...this.#options, ...sharing(this.#proof), jobs: this.#left, position: this.#position, timing }),
+      hear: ({ state, event, ask, jobs, fresh }) => {
+        if (ask) this.#answer(ask, { jobs, fresh });
+        else if (event) this.#hear(event);
+        else this.#enter(state);
+      },
     });
     if (port) ask(this.#id);
     else connect();
@@ -90,6 +108,22 @@ export class RelayStream extends EventTarget {
 
   close() {
     if (streams.delete(this.#id)) ask(this.#id);
+  }
+
+  #prove(changed) {
+    Object.assign(this.#proof, changed);
+    if (streams.has(this.#id)) ask(this.#id);
+    else if (this.#state === "denied") this.open();
+  }
+
+  get #left() {
+    return this.#awaited && [...this.#awaited];
+  }
+
+  // Without a credential, the worker retries later: the tab may have been offline.
+  async #answer(ask, how) {
+    const credential = await given(this.#proof.token ?? this.#proof.ticket, how).catch(() => undefined);
+    port.postMessage({ from: this.#id, ask, credential });
   }
 
   #hear({ type, id, data }) {
@@ -124,7 +158,7 @@ export class RelayStream extends EventTarget {
   #enter(state) {
     if (state === this.#state) return;
     this.#state = state;
-    if (state === "ended") this.close();
+    if (state === "ended" || state === "denied") this.close();
     this.#tell("state", state);
   }
 
@@ -158,23 +192,34 @@ export function evolve(job, record) {
   }
 }
 
-export const show = (job, how) => call(`/${encodeURIComponent(job)}`, {}, how);
+export async function show(job, how = {}) {
+  const path = `v1/jobs/${encodeURIComponent(job)}`;
+  if (how.token || !how.ticket) return call(path, {}, how);
+  // A ticket is for streams: the address of one answers with the state, if that is what a client accepts.
+  const ticket = encodeURIComponent(await given(how.ticket, { jobs: [job], fresh: false }));
+  const { jobs } = await call(`${path}/events?ticket=${ticket}`, { headers: { Accept: "application/json" } }, how);
+  return jobs[0];
+}
 
-export const cancel = (job, how) => call(`/${encodeURIComponent(job)}/cancel`, { method: "POST" }, how);
+export const cancel = (job, how) => call(`v1/jobs/${encodeURIComponent(job)}/cancel`, { method: "POST" }, how);
 
 export function create(job, key, how) {
   const headers = { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) };
-  return call("", { method: "POST", body: JSON.stringify(job), headers }, how);
+  return call("v1/jobs", { method: "POST", body: JSON.stringify(job), headers }, how);
 }
 
-async function call(path, options, { credentials } = {}) {
+async function call(path, options, { credentials, token } = {}, fresh = false) {
+  const proof = await given(token, { fresh });
   let response;
   try {
     const signal = AbortSignal.timeout(CALL_TIMEOUT);
-    response = await fetch(new URL(`v1/jobs${path}`, BASE), { ...options, credentials, signal });
+    const headers = { ...options.headers, ...(proof && { Authorization: `Bearer ${proof}` }) };
+    response = await fetch(new URL(path, BASE), { ...options, headers, credentials, signal });
   } catch {
     throw new Error("the relay did not answer");
   }
+  // What was refused has done nothing, so that it may be sent again.
+  if (response.status === 401 && typeof token === "function" && !fresh) return call(path, options, { credentials, token }, true);
   // RFC 9457 names the reason in `detail`; a proxy may name it elsewhere, or not at all.
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
@@ -182,6 +227,18 @@ async function call(path, options, { credentials } = {}) {
     throw Object.assign(new Error(answer.detail ?? `the relay answered with status ${status}`), { status });
   }
   return answer;
+}
+
+// A token or ticket, or the function that gives one.
+const given = async (from, how) => (typeof from === "function" ? from(how) : from);
+
+// The kind of a stream's credential, and the key of the connection that it shares.
+function sharing({ token, ticket, user }) {
+  const from = token ?? ticket;
+  if (!from) return { key: "", asks: "" };
+  const asks = token ? "token" : "ticket";
+  if (typeof from === "function" && !functions.has(from)) functions.set(from, random());
+  return { key: `${asks} ${user ? `of ${user}` : (functions.get(from) ?? from)}`, asks };
 }
 
 export { RelayProgress };

@@ -13,6 +13,8 @@ const FIGURES = ["delivered", "waiting", "lag", "coalesced", "dropped", "failed"
 export class Sinks {
   #wanted;
   #timer = 0;
+  #live = false;
+  #allowed = false;
 
   constructor(wanted) {
     this.#wanted = wanted;
@@ -20,8 +22,19 @@ export class Sinks {
 
   /** Look now and then, while the relay answers. */
   set live(live) {
+    this.#live = live;
+    this.#begin();
+  }
+
+  /** Look only if the page may. */
+  set allowed(allowed) {
+    this.#allowed = allowed;
+    this.#begin();
+  }
+
+  #begin() {
     clearTimeout(this.#timer);
-    if (live) this.#look();
+    if (this.#live && this.#allowed) this.#look();
   }
 
   async #look() {
@@ -32,7 +45,7 @@ export class Sinks {
       // The connection says already that the relay does not answer.
     }
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), this.#wanted ? EVERY_IF_WANTED : EVERY);
+    if (this.#live) this.#timer = setTimeout(() => this.#look(), this.#wanted ? EVERY_IF_WANTED : EVERY);
   }
 
   #show(sinks) {

@@ -1,5 +1,5 @@
 import { RelayStream, cancel, create, evolve, timing } from "../../../web/static/relay.js";
-import type { JobState, State } from "../../../web/static/relay.js";
+import type { Asked, JobState, State } from "../../../web/static/relay.js";
 
 timing.heartbeat = 5_000;
 
@@ -17,7 +17,11 @@ stream.addEventListener("notice", ({ detail: notice }) => {
     case "snapshot":
       return console.log(notice.jobs.map(({ job, percent }) => `${job} ${percent}`));
     case "refused":
-      return console.log(notice.status);
+      return console.log(notice.status, notice.redirected ?? false);
+    case "expiring":
+      return console.log(notice.expires);
+    case "denied":
+      return console.log(notice.reason);
   }
 });
 stream.addEventListener("state", ({ detail }) => {
@@ -30,7 +34,16 @@ const { job } = await create({ upstream: "sora", input: { prompt: "a cat" } }, "
 await cancel(job, { credentials: "include" });
 new RelayStream({ credentials: "omit" });
 
-document.querySelector("relay-progress")?.state.percent?.toFixed();
+const ask = async ({ jobs = null, fresh }: Asked) => (fresh ? (jobs ?? []).join() : null);
+const another = new RelayStream({ token: ask, user: "ann" });
+another.token = "text";
+another.ticket = ask;
+await cancel(job, { token: async () => "text" });
+
+const element = document.querySelector("relay-progress");
+element?.state.percent?.toFixed();
+if (element) Object.assign(element, { token: ask, user: "ann" });
+if (element) element.ticket = ask;
 
 // @ts-expect-error: not a level
 new RelayStream({ level: "loud" });
@@ -40,3 +53,5 @@ await create({ upstream: "sora" });
 stream.addEventListener("record", ({ detail }) => detail.colour);
 // @ts-expect-error: none of what fetch takes
 new RelayStream({ credentials: "always" });
+// @ts-expect-error: a ticket opens one stream, so there is a function for it
+new RelayStream({ ticket: "text" });
