@@ -17,6 +17,9 @@ from relay.config.server import SYSTEMD, UNIX, is_loopback
 
 __all__ = ["Listeners", "listening"]
 
+_UNIX: Final[socket.AddressFamily | None] = getattr(socket, "AF_UNIX", None)
+"""Windows has none."""
+
 FIRST_FD: Final = 3
 """[spec] sd_listen_fds(3): the descriptor of the first socket that is passed on."""
 
@@ -35,7 +38,7 @@ class Listeners(Struct, frozen=True):
     def address(self, scheme: str) -> str:
         """The address of the first: SCHEME://HOST:PORT, or `unix:PATH`."""
         name = self.sockets[0].getsockname()
-        if self.sockets[0].family == socket.AF_UNIX:
+        if self.sockets[0].family == _UNIX:
             return f"{UNIX}{os.fsdecode(name)}"
         host, port = name[:2]
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -54,7 +57,7 @@ def listening(
         if host == SYSTEMD:
             sockets = [stack.enter_context(one) for one in _inherited(environ)]
             for one in sockets:
-                if one.family != socket.AF_UNIX:
+                if one.family != _UNIX:
                     check_host(str(one.getsockname()[0]), access=access)
         elif host.startswith(UNIX):
             sockets = [stack.enter_context(_unix_socket(host.removeprefix(UNIX)))]
@@ -64,7 +67,7 @@ def listening(
 
 
 def _is_exposed(listener: socket.socket) -> bool:
-    return listener.family != socket.AF_UNIX and not is_loopback(str(listener.getsockname()[0]))
+    return listener.family != _UNIX and not is_loopback(str(listener.getsockname()[0]))
 
 
 def _tcp_socket(host: str, port: int) -> socket.socket:
@@ -99,9 +102,11 @@ def _unix_socket(path: str) -> Generator[socket.socket]:
     A file that a killed process has left is replaced; a socket on which somebody listens is not, and neither is
     anything else. Two processes that start at the same moment are not kept apart.
     """
-    with socket.socket(socket.AF_UNIX) as listener:
+    if _UNIX is None:
+        raise UsageError("this system has no unix sockets; listen on an address")
+    with socket.socket(_UNIX) as listener:
         try:
-            _remove_stale(path)
+            _remove_stale(path, _UNIX)
             before = os.umask(UMASK)
             try:
                 listener.bind(path)
@@ -128,7 +133,7 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, family: socket.AddressFamily) -> None:
     """Remove the socket at *path* on which nobody listens. Raises UsageError for anything else that is there."""
     try:
         mode = os.lstat(path).st_mode
@@ -137,7 +142,7 @@ def _remove_stale(path: str) -> None:
     # To connect to a file that is no socket is refused as well.
     if not stat.S_ISSOCK(mode):
         raise UsageError(f"{path} is no socket, and is left as it is; name another path for the unix socket")
-    with socket.socket(socket.AF_UNIX) as probe:
+    with socket.socket(family) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
@@ -168,7 +173,7 @@ def _adopted(fd: int) -> socket.socket:
         listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise UsageError(f"descriptor {fd} of systemd is no socket: {error.strerror}") from None
-    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    families = (socket.AF_INET, socket.AF_INET6, _UNIX)
     if not listens or inherited.type != socket.SOCK_STREAM or inherited.family not in families:
         inherited.close()
         raise UsageError(f"descriptor {fd} of systemd is no socket that accepts connections; use ListenStream=")

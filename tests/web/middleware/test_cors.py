@@ -5,7 +5,9 @@ from aiohttp import ClientSession
 from aiohttp.web import Application
 
 from relay import ConfigError, Relay
+from relay.config.access_settings import AccessSettings, KeySettings
 from relay.events import Done, Log
+from relay.secret import Secret
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.raw import door, request
@@ -130,6 +132,20 @@ async def test_every_response_to_a_listed_origin_may_be_read(take_over: bool) ->
         "stream": 200,
     }
     assert [path for path, (_, headers) in found.items() if headers != ALLOWED] == []
+
+
+async def test_a_preflight_needs_no_credentials_and_a_refusal_may_be_read() -> None:
+    key = "k" * 40
+    ways_in = AccessSettings(keys=(KeySettings(name="ann", key=Secret(key)),))
+    async with serve(a_relay(), origins=ORIGINS, access=ways_in) as client:
+        asked = {"Access-Control-Request-Headers": "authorization"}
+        assert (await preflight(client, "/v1/jobs", APP, **asked))[0] == 204
+        for path in ("/v1/jobs", "/v1/events"):
+            async with client.get(path, headers={"Origin": APP}) as response:
+                assert (response.status, granted(response.headers)) == (401, ALLOWED)
+        known = {"Origin": APP, "Authorization": f"Bearer {key}"}
+        async with client.get("/v1/jobs", headers=known) as response:
+            assert (response.status, granted(response.headers)) == (200, ALLOWED)
 
 
 async def test_a_client_that_is_no_page_gets_no_headers_of_cors() -> None:
