@@ -1,5 +1,6 @@
 """The page is for everybody: by keyboard, by screen reader, in the dark, on a small screen, magnified."""
 
+import re
 from typing import Any, Literal
 
 import pytest
@@ -8,6 +9,7 @@ from playwright.async_api import Browser, ViewportSize, expect
 from relay.events import Log, Retrying
 from tests.browser.house import HOSTILE, House, open_house
 from tests.browser.visit import Visit, visit
+from tests.web.access.keys import SETTINGS
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -80,7 +82,11 @@ async def test_everything_has_the_name_and_the_role_it_should_have(visitor: Visi
             f"Progress of job {job.id}" for job in reversed(house.relay.jobs())
         ]
         assert [name for role, name in shown if role == "log"] == ["Log of all jobs"]
-        headings = await visitor.page.locator("h1, h2, h3").evaluate_all("all => all.map(one => one.localName)")
+        headings = (
+            await visitor.page.locator("h1, h2, h3")
+            .filter(visible=True)
+            .evaluate_all("all => all.map(one => one.localName)")
+        )
         assert headings == ["h1", "h2", *["h3"] * 6, "h2"]
         assert await visitor.page.locator("html").get_attribute("lang") == "en"
 
@@ -165,7 +171,23 @@ async def test_nothing_needs_scrolling_sideways(browser: Browser, width: int, he
         wide = "root => root.scrollWidth - root.clientWidth"
         assert await visitor.page.locator("html").evaluate(wide) == 0
         assert await visitor.page.locator("#lines").evaluate(wide) == 0
-        assert await visitor.page.locator("section").evaluate_all(f"all => all.map({wide})") == [0, 0]
+        assert await visitor.page.locator("main section").evaluate_all(f"all => all.map({wide})") == [0, 0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_page_that_asks_for_a_token_can_be_read_and_fits(
+    browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    small = ViewportSize(width=320, height=640)
+    async with open_house(access=SETTINGS) as house, visit(browser, viewport=small, color_scheme=scheme) as visitor:
+        await visitor.page.goto(house.server.url)
+        await expect(visitor.page.get_by_label("Token")).to_be_focused()
+        await expect(visitor.page.get_by_label("Token")).to_have_accessible_description(re.compile("An API key"))
+        wide = "root => root.scrollWidth - root.clientWidth"
+        assert await visitor.page.locator("html").evaluate(wide) == 0
+        contrasts: list[tuple[float, str]] = await visitor.page.evaluate(_CONTRASTS)
+        assert len(contrasts) > 5
+        assert [found for found in contrasts if found[0] < 4.5] == []
 
 
 async def test_nothing_moves_for_who_asked_for_less_motion(browser: Browser) -> None:

@@ -12,7 +12,7 @@ from relay.events import Log
 from tests.browser.elsewhere import plain_page, served
 from tests.browser.house import House, open_house
 from tests.browser.native import open_native
-from tests.browser.watcher import FAST, Watcher, lines
+from tests.browser.watcher import FAST, Watcher, agree
 from tests.web.access.keys import ANN, SETTINGS, bearer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -79,8 +79,7 @@ async def test_a_page_of_a_listed_origin_reads_with_a_token(browser: Browser) ->
         [job] = here.house.play("never-finishes", owner="key:ann")
         await here.page.evaluate("token => { window.proof = { token } }", ANN)
         tab = await watch(here)
-        await tab.heard(len(lines(here.house.relay)))
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
         status, body = await here.page.evaluate(_FETCH, [f"{here.relay}/v1/jobs/{job.id}", bearer(ANN)])
         assert (status, job.id in body) == (200, True)
 
@@ -104,8 +103,7 @@ async def test_with_cookies_one_ticket_lasts_for_all_connections_of_the_client(b
         for number in range(4):
             await tab.was_told_often("bye", number)
             here.house.relay.bus.publish(job, Log(line=f"{number}"))
-        await tab.heard(len(lines(here.house.relay)))
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
         assert asked == [{"jobs": None, "fresh": False}]
 
 
@@ -117,8 +115,7 @@ async def test_without_cookies_the_client_gets_a_ticket_for_each_connection(brow
         for number in range(4):
             await tab.was_told_often("bye", number)
             here.house.relay.bus.publish(job, Log(line=f"{number}"))
-        await tab.heard(len(lines(here.house.relay)))
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
         assert len(asked) >= 4
         assert {*await tab.states()} == {"connecting", "live"}
 
@@ -132,8 +129,7 @@ async def test_cookies_that_the_browser_does_not_keep_cost_a_request_and_no_reco
         for number in range(3):
             await tab.was_told_often("bye", number)
             here.house.relay.bus.publish(job, Log(line=f"{number}"))
-        await tab.heard(len(lines(here.house.relay)))
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
         assert len(asked) >= 3
         assert "denied" not in await tab.states()
 
@@ -146,8 +142,7 @@ async def test_an_event_source_on_a_listed_page_goes_on_with_its_ticket(foreign_
         for opened in range(1, 5):
             await native.opened(opened)
             here.house.relay.bus.publish(job, Log(line=f"opened {opened} times"))
-        await native.heard(len(lines(here.house.relay)))
-        assert await native.story() == lines(here.house.relay)
+        await agree(native, here.house.relay)
 
 
 async def test_an_event_source_that_sends_no_cookies_ends_when_it_comes_back(browser: Browser) -> None:

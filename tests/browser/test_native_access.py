@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page
 from relay.events import Log
 from tests.browser.house import House, life, open_house
 from tests.browser.native import open_native, plain
-from tests.browser.watcher import lines
+from tests.browser.watcher import agree, lines
 from tests.web.access.keys import ANN, SETTINGS, bearer
 from web.access.guard import GUARD
 
@@ -61,8 +61,7 @@ async def test_an_event_source_goes_on_across_a_restart_and_renewals_of_the_rela
                 await native.opened(opened)
                 relay.bus.publish(job, Log(line=f"the stream was opened {opened} times"))
             await house.clock.advance(20)
-            await native.heard(len(lines(relay, mine.id)))
-            assert await native.story() == lines(relay, mine.id)
+            await agree(native, relay, mine.id)
         assert {notice["type"] for notice in await native.notices()} == {"bye"}
         assert len({request.url for request in native.requests}) == 1
 
@@ -89,8 +88,7 @@ async def test_the_address_of_a_stream_is_worth_nothing_elsewhere(way: Way, brow
             assert response.status in (204, 401)
             assert job.id not in await response.text()
         house.relay.bus.publish(job, Log(line="goes on"))
-        await native.heard(len(lines(house.relay)))
-        assert await native.story() == lines(house.relay)
+        await agree(native, house.relay)
 
 
 @ways

@@ -13,7 +13,7 @@ from relay.events import Log
 from tests.browser.house import House, open_house
 from tests.browser.native import plain
 from tests.browser.proxy import open_proxy
-from tests.browser.watcher import NO_WORKER, Watcher, lines, only
+from tests.browser.watcher import NO_WORKER, Watcher, agree, lines, only
 from tests.web.access.keys import ANN, BOB, SETTINGS, bearer
 from web.access.guard import GUARD
 
@@ -64,8 +64,7 @@ async def test_before_a_token_expires_the_stream_goes_on_with_another_without_a_
         await tab.heard(201)
         await tab.page.evaluate("new Promise((resolve) => setTimeout(resolve))")
         say("at the end")
-        await tab.heard(here.house.relay.journal.head)
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
         assert asked == [{"jobs": [job.id], "fresh": False}, {"jobs": [job.id], "fresh": True}]
         assert await tab.notices() == [{"type": "expiring", "expires": "2026-01-01T00:00:50Z"}]
         assert await tab.states() == ["connecting", "live"]
@@ -114,8 +113,7 @@ async def test_a_stream_is_denied_until_there_is_another_token(
         )
         assert len(asked) == asked_for
         await tab.page.evaluate("token => { stream.token = token }", ANN)
-        await tab.heard(len(lines(here.house.relay)))
-        assert await tab.story() == lines(here.house.relay)
+        await agree(tab, here.house.relay)
 
 
 async def test_a_token_that_does_not_allow_to_read_is_denied_with_its_status(browser: Browser) -> None:
@@ -165,8 +163,7 @@ async def test_streams_with_other_tokens_share_no_connection_and_see_their_own_j
             for number in range(20):
                 here.house.relay.bus.publish(job, Log(line=f"{job.id}, {number}"))
         for tab, job in zip(tabs, (of_ann, of_bob, of_ann), strict=True):
-            await tab.heard(len(lines(here.house.relay, job.id)))
-            assert await tab.story() == lines(here.house.relay, job.id)
+            await agree(tab, here.house.relay, job.id)
         assert await only(here.house.server, 2) == 2
 
 
@@ -192,8 +189,7 @@ async def test_the_tabs_of_one_user_share_a_connection_and_another_tab_is_asked_
         await here.house.server.start()
         await second.is_in("live")
         here.house.relay.bus.publish(job, Log(line="after the first tab"))
-        await second.heard(len(lines(here.house.relay)))
-        assert await second.story() == lines(here.house.relay)
+        await agree(second, here.house.relay)
         assert len(asked[1]) > before
 
 
@@ -228,7 +224,7 @@ async def test_a_session_that_has_ended_is_told_from_jobs_that_have(browser: Bro
         await session.heard(1)
         await here.house.clock.advance(60)
         await token.is_in("ended")
-        assert await token.story() == lines(here.house.relay, job.id)
+        await agree(token, here.house.relay, job.id)
         here.house.server.app[GUARD].revoke(subject="key:ann")
         await session.is_in("denied")
         assert [notice["type"] for notice in await session.notices()] == ["denied"]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from playwright.async_api import Browser, BrowserContext, Page
 
@@ -12,7 +12,7 @@ from tests.browser.house import Line, Server
 from tests.browser.proxy import Proxy
 from web.streaming.keys import STREAMS
 
-__all__ = ["FAST", "NO_LOCKS", "NO_WORKER", "Giver", "Watcher", "lines", "only", "tabs"]
+__all__ = ["FAST", "NO_LOCKS", "NO_WORKER", "Giver", "Watcher", "agree", "lines", "only", "tabs"]
 
 Giver = Callable[[int], Awaitable[str | None]]
 """Returns the credential for the first time that one is asked for, the second and so on."""
@@ -132,6 +132,21 @@ async def tabs(browser: Browser, script: str = "") -> AsyncGenerator[Tabs]:
 def lines(relay: Relay, *jobs: str) -> list[Line]:
     """The whole story as the journal has it, of these jobs or of all."""
     return [Line(record.job, record.seq, record.event.text) for record in relay.journal.read(0, jobs or None)]
+
+
+class Teller(Protocol):
+    """A tab that can be asked what it received."""
+
+    async def heard(self, count: int) -> None: ...
+
+    async def story(self) -> list[Line]: ...
+
+
+async def agree(teller: Teller, relay: Relay, *jobs: str) -> None:
+    """Assert that the tab has the story of these jobs, or of all, once it is not behind; it may go on meanwhile."""
+    await teller.heard(len(lines(relay, *jobs)))
+    story = await teller.story()
+    assert story == lines(relay, *jobs)[: len(story)]
 
 
 async def only(server: Server, count: int) -> int:
