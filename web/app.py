@@ -11,8 +11,9 @@ from relay.config import check_origins
 from relay.config.access_settings import AccessSettings
 from relay.config.settings import GatewaySettings
 from relay.notices import notice, redacted
+from web.access.authorize import Authorize
 from web.access.cookies import add_cookies
-from web.access.guard import GUARD, Authorize, Guard
+from web.access.guard import GUARD, Guard
 from web.access.use_log import USE_LOG, UseLog
 from web.app_keys import OPTIONS, RELAY, Options
 from web.bodies import BODIES, BODIES_LIMIT, continue_later

@@ -42,7 +42,7 @@ async def create_session(request: Request) -> Response:
     """`POST /v1/session`: a cookie for the access of the request, which lasts as long as that and the browser do."""
     access, guard = request[ACCESS], request.app[GUARD]
     if not guard.open:
-        expires = _end(access, guard.now() + guard.settings.session_for)
+        expires = _end(access, guard.now(), guard.settings.session_for)
         claims = claims_of(access, expires, guard.now())
         name, secure = guard.session_cookie(request), guard.is_secure(request)
         set_cookie(request, name, guard.signer.sign("session", claims), path="/", secure=secure)
@@ -83,7 +83,7 @@ async def create_ticket(request: Request) -> Response:
         subject=access.subject or "anybody",
         scopes=scopes,
         jobs=_jobs(request, access, new.jobs),
-        expires=_end(access, guard.now() + seconds),
+        expires=_end(access, guard.now(), seconds),
     )
     try:
         ticket = guard.tickets.issue(narrowed, narrowed.expires or 0.0)
@@ -111,7 +111,9 @@ def _included(access: Access) -> frozenset[str]:
     return frozenset({"jobs:read"}) if access.allows("jobs:read") else frozenset()
 
 
-def _end(access: Access, latest: float) -> float:
+def _end(access: Access, now: float, seconds: float) -> float:
+    """The end of what is made with *access* for so many *seconds*: where it is to be proved again, that comes first."""
+    latest = now + min(seconds, seconds if access.renew is None else access.renew)
     return math.floor(latest if access.expires is None else min(access.expires, latest))
 
 

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from relay.secret import Secret
 from relay.upstreams.settings import Name, Seconds
 
-__all__ = ["AccessSettings", "JobsSetting", "JwtSettings", "KeySettings", "ProxySettings"]
+__all__ = ["AccessSettings", "JobsSetting", "JwtSettings", "KeySettings", "ProxySettings", "is_same"]
 
 JobsSetting = Annotated[str | tuple[str, ...], Meta(description='"own", "*" or a list of ids of jobs')]
 _Scopes = Annotated[str, Meta(description='scopes with spaces between, such as "jobs:read jobs:submit"')]
@@ -73,3 +74,12 @@ class AccessSettings(Struct, frozen=True, kw_only=True):
     session_for: Seconds = 43_200.0
     watch_for: Seconds = 86_400.0
     failures: Annotated[int, Meta(ge=1, le=10_000, description="a number of attempts from 1 to 10000")] = 10
+
+
+def is_same(one: Struct, other: Struct | None) -> bool:
+    """Whether two settings say the same. A secret is equal to itself alone, so its value is compared in its place."""
+    return other is not None and _values(one) == _values(other)
+
+
+def _values(settings: Struct) -> dict[str, object]:
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in asdict(settings).items()}

@@ -1,47 +1,36 @@
 """The one place that finds what a request may do, by an ordered list of ways to prove it."""
 
-import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp.web import AppKey, Request
-from msgspec.structs import replace
 
 from relay import Relay, UsageError
-from relay.config.access_settings import AccessSettings, JwtSettings
+from relay.config.access_settings import AccessSettings, is_same
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access, Scope
 from web.access.addresses import plain_address
 from web.access.attempts import FailedAttempts
+from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
 from web.access.denied import DeniedError, unauthorized
 from web.access.jwt import JwtVerifier
 from web.access.keys import ApiKeys, jobs_of
-from web.access.proxy import TrustedProxy
+from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
 from web.access.signing import Claims, Signer
 from web.access.tickets import Tickets
 
-__all__ = ["GUARD", "Authorize", "Guard"]
-
-Authorize = Callable[[Request], Awaitable[Access | None]]
-"""The application's own decision about a request: its access, or None."""
-
-AUTHORIZE_WITHIN: Final = 10.0
-"""Seconds that the application has to decide."""
-
-RENEW: Final = 600.0
-"""Seconds after which the application decides again about a stream, if it named no end."""
+__all__ = ["GUARD", "Guard"]
 
 FORMER: Final = 8
 """Verifiers of former settings that are closed at the end; a fetch of theirs ends by itself within seconds."""
 
-_JWT: Final = "jwt:"
+JWT: Final = "jwt:"
 """What the subject and the credential of a JWT begin with."""
 
 _NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with a token, or sign in"
@@ -78,7 +67,7 @@ class Guard:
         """Called with what says whether an access has ended, once some may have: its streams are to end."""
         self._revocations = Revocations(self.now)
         self._jwt: JwtVerifier | None = None
-        self._issuer_since = 0.0
+        self._changed: dict[str, float] = {}
         self._former: deque[JwtVerifier] = deque(maxlen=FORMER)
         self._configure(settings)
 
@@ -141,14 +130,17 @@ class Guard:
     def reload(self, settings: AccessSettings) -> None:
         """Take over other keys, another issuer and another proxy. The key that signs stays as it is.
 
-        Streams whose access is another one now, or none, are ended. Raises ConfigError, and changes nothing then.
+        Streams whose access is another one now, or none, are ended; so are sessions and tickets of these. From now on
+        an access is needed, also if none was. Raises ConfigError, and changes nothing then.
         """
-        before, issuer = self._keys.by_credential, self.settings.jwt
+        before, former = self._keys.by_credential, self.settings
         self._configure(settings)
+        self.open = False
         self._end_changed(before)
-        if issuer is not None and not _is_same(issuer, settings.jwt):
-            self._issuer_since = self.now()
-            self.on_withdrawn(_is_of_jwt)
+        for way, one, other in ((JWT, former.jwt, settings.jwt), (PROXY, former.proxy, settings.proxy)):
+            if one is not None and not is_same(one, other):
+                self._changed[way] = self.now()
+                self.on_withdrawn(partial(_is_of, way))
 
     def refresh(self) -> None:
         """Read key files again that have changed: call it every few seconds. It ends the streams of former keys."""
@@ -160,6 +152,7 @@ class Guard:
     def revoke(self, *, subject: str | None = None, credential: str | None = None) -> None:
         """End all streams of *subject*, or of *credential*, and accept nothing that was issued to them until now.
 
+        The links of a job are of the subject `watch:JOB`, and none of them is accepted any more, whenever it was made.
         An API key is revoked where it is configured, and whatever the application says where the application says it.
         """
         self._revocations.revoke(subject=subject, credential=credential)
@@ -179,18 +172,23 @@ class Guard:
             )
         except UsageError:
             raise unauthorized("this access was made by another version; sign in again", ambient=ambient) from None
-        revoked = not self._revocations.holds(access.subject, access.credential, claims.issued)
-        if _is_of_jwt(access):
-            revoked = revoked or self._jwt is None or claims.issued <= self._issuer_since
-        if revoked or not self._keys.still_allows(access):
+        if not self._still_holds(access, claims.issued):
             raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)
         return access
+
+    def _still_holds(self, access: Access, issued: float) -> bool:
+        """Whether *access*, which was signed at the time *issued*, is still accepted from the way that proved it."""
+        for way, configured in ((JWT, self._jwt is not None), (PROXY, self._proxy is not None)):
+            if _is_of(way, access) and not (configured and issued > self._changed.get(way, -1.0)):
+                return False
+        return self._keys.knows(access) and self._revocations.holds(access.subject, access.credential, issued)
 
     def _configure(self, settings: AccessSettings) -> None:
         # First, since it may raise: all stays as it was then.
         jwt = settings.jwt
         verifier = None if jwt is None else JwtVerifier(jwt, clock=self._clock, notify=self._notify)
         self.settings = settings
+        self.attempts.most = settings.failures
         self._keys = ApiKeys(settings.keys, self._notify)
         self._proxy = TrustedProxy(settings.proxy) if settings.proxy is not None else None
         ways = [Way(self._watch), Way(self._key, kept=True)]
@@ -208,8 +206,10 @@ class Guard:
             self.on_withdrawn(lambda access: access.credential in changed)
 
     async def _find(self, request: Request, address: str, *, stream: bool) -> Access:
-        if self._authorize is not None and (access := await _ask(self._authorize, request)) is not None:
-            return access
+        if self._authorize is not None:
+            access = await decided(self._authorize, request, self.now())
+            if access is not None:
+                return access
         if (access := await self._bearer.find(request, address)) is not None:
             return access
         path = self.path(request.rel_url.raw_path)
@@ -234,7 +234,7 @@ class Guard:
         claims = await verifier.verify(token)
         if claims is None:
             return None
-        subject, credential = f"{_JWT}{claims.subject}", f"{_JWT}{claims.id}"
+        subject, credential = f"{JWT}{claims.subject}", f"{JWT}{claims.id}"
         if not self._revocations.holds(subject, credential, claims.issued):
             return None
         return Access(
@@ -250,41 +250,20 @@ class Guard:
         if found is None:
             return None
         job, expires = found
+        subject, credential = f"watch:{job}", f"watch:{job}:{expires:x}"
+        if not self._revocations.holds(subject, credential, None):
+            return None
         return Access(
-            subject=f"watch:{job}",
+            subject=subject,
             scopes=frozenset[Scope]({"jobs:read"}),
             jobs=frozenset({job}),
             expires=float(expires),
-            credential=f"watch:{job}:{expires:x}",
+            credential=credential,
         )
 
 
-def _is_of_jwt(access: Access) -> bool:
-    return access.credential.startswith(_JWT)
-
-
-def _is_same(one: JwtSettings, other: JwtSettings | None) -> bool:
-    """Whether both accept the same tokens; a secret is equal to itself alone, so it is compared by its value."""
-    if other is None:
-        return False
-    values = [settings.key.reveal() if settings.key is not None else None for settings in (one, other)]
-    return values[0] == values[1] and replace(one, key=None) == replace(other, key=None)
-
-
-async def _ask(authorize: Authorize, request: Request) -> Access | None:
-    """What the application decides, with an end or a renewal in any case: it may decide otherwise later."""
-    try:
-        async with asyncio.timeout(AUTHORIZE_WITHIN):
-            access = await authorize(request)
-    except TimeoutError:
-        raise DeniedError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the application did not say in time who this is; try again later",
-            headers={"Retry-After": "10"},
-        ) from None
-    if access is not None and access.expires is None and access.renew is None:
-        return replace(access, renew=RENEW)
-    return access
+def _is_of(way: str, access: Access) -> bool:
+    return access.credential.startswith(way)
 
 
 GUARD: Final = AppKey("guard", Guard)

@@ -5,6 +5,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from relay.config.access import LEAST_KEY
 from relay.config.access_settings import JobsSetting, KeySettings
 from relay.notices import Notify
 from web.access.access import Access, Jobs
@@ -15,7 +16,7 @@ PREFIX: Final = "key:"
 """What the subject and the credential of a key begin with."""
 
 _SHOWN: Final = 16
-"""Hexadecimal digits of a digest that name a key: they are of no use to find the key."""
+"""Hexadecimal digits that name a key: they are of no use to find the key."""
 
 
 def scopes_of(text: str) -> frozenset[str]:
@@ -31,11 +32,15 @@ def jobs_of(setting: JobsSetting) -> Jobs:
 
 
 class ApiKeys:
-    """The keys of a configuration. A key whose file has changed is read again by `refresh`."""
+    """The keys of a configuration. A key whose file has changed is read again by `refresh`.
+
+    While a file holds less than a key, as may be in the middle of a rotation, its key is as it was.
+    """
 
     def __init__(self, keys: Iterable[KeySettings], notify: Notify) -> None:
         self._keys = tuple(keys)
         self._notify = notify
+        self._digests: dict[int, bytes] = {}
         self._known = self._read()
 
     @property
@@ -56,17 +61,20 @@ class ApiKeys:
         before, self._known = self._known, self._read()
         return before.keys() != self._known.keys()
 
-    def still_allows(self, access: Access) -> bool:
-        """Whether a key that *access* was proved with is accepted now, and allows as much; true for other ways."""
-        if not access.credential.startswith(PREFIX):
-            return True
-        now = self.by_credential.get(access.credential)
-        return now is not None and access.scopes <= now.scopes and (access.jobs != "*" or now.sees_all)
+    def knows(self, access: Access) -> bool:
+        """Whether the key that *access* was proved with is accepted now, with the same rights; true for other ways."""
+        return not access.credential.startswith(PREFIX) or access.credential in self.by_credential
 
     def _read(self) -> dict[bytes, Access]:
         known: dict[bytes, Access] = {}
-        for key in self._keys:
-            digest = _digest(key.key.reveal())
+        for number, key in enumerate(self._keys):
+            value = key.key.reveal()
+            if len(value) >= LEAST_KEY:
+                self._digests[number] = _digest(value)
+            elif number not in self._digests:
+                self._notify(f"[[access.keys]] {number + 1} has fewer than {LEAST_KEY} characters, and opens nothing")
+            if (digest := self._digests.get(number)) is None:
+                continue
             if digest in known:
                 self._notify(f"two [[access.keys]] are the same key, from {key.key.source}; the first one counts")
                 continue
@@ -74,9 +82,15 @@ class ApiKeys:
                 subject=f"{PREFIX}{key.name}",
                 scopes=scopes_of(key.scopes),
                 jobs=jobs_of(key.jobs),
-                credential=f"{PREFIX}{key.name}:{digest.hex()[:_SHOWN]}",
+                credential=f"{PREFIX}{key.name}:{_name_of(digest, key)}",
             )
         return known
+
+
+def _name_of(digest: bytes, key: KeySettings) -> str:
+    """A name of the key with this *digest* and of its rights: with other rights, nothing that it proved holds."""
+    rights = f"{' '.join(sorted(scopes_of(key.scopes)))} {key.jobs}"
+    return hashlib.sha256(digest + rights.encode()).hexdigest()[:_SHOWN]
 
 
 def _digest(token: str) -> bytes:

@@ -12,7 +12,10 @@ from web.access.access import Access, Jobs
 from web.access.addresses import UNIX, forwarded_address, is_within
 from web.access.keys import jobs_of, scopes_of
 
-__all__ = ["TrustedProxy"]
+__all__ = ["PROXY", "TrustedProxy"]
+
+PROXY: Final = "proxy:"
+"""What the subject and the credential of a proxy's user begin with."""
 
 _USER: Final = re.compile(r"[A-Za-z0-9._@+-]{1,128}")
 """Names that are believed. [measured] Caddy 2.6.2 sends the name of its own placeholder, in braces, as the user where
@@ -49,11 +52,11 @@ class TrustedProxy:
         if len(named) != 1 or not _USER.fullmatch(named[0]) or not self.believes(request):
             return None
         return Access(
-            subject=f"proxy:{named[0]}",
+            subject=f"{PROXY}{named[0]}",
             scopes=self._scopes,
             jobs=self._jobs,
             renew=self._settings.renew,
-            credential=f"proxy:{named[0]}",
+            credential=f"{PROXY}{named[0]}",
         )
 
     def client_address(self, request: Request) -> str | None:

@@ -8,6 +8,7 @@ restart is accepted with its cookie alone, since it may have been used.
 
 import hashlib
 import math
+import re
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable
@@ -35,6 +36,9 @@ MOST_COOKIES: Final = 8
 
 FIELDS_READ: Final = 2_000
 """A query of more fields is not parsed for a ticket."""
+
+_PATH: Final = re.compile(r"[A-Za-z0-9/._~%@!$&'()*+,=:-]+")
+"""Paths that a cookie is set for. A semicolon would end the attribute `Path`, and begin another one."""
 
 _PREFIX: Final = "rt_"
 _ONCE: Final = "this ticket opens no stream: it was used by another client, or has expired; get another one"
@@ -79,12 +83,11 @@ class Tickets:
         if len(tickets) != 1:
             return None if not tickets else self._refuse("one stream has one ticket")
         ticket, now = tickets[0], self._now()
-        claims = self._signer.verify("ticket", ticket, now)
-        if claims is None:
+        claims, here = self._signer.verify("ticket", ticket, now), request.rel_url.raw_path
+        if claims is None or not _PATH.fullmatch(here):
             return self._refuse(_ONCE)
         digest = hashlib.sha256(ticket.encode()).digest()
         name = f"{_PREFIX}{digest.hex()[:8]}"
-        here = request.rel_url.raw_path
         cookies = [cookie for cookie in read_cookies(request) if cookie[0].startswith(_PREFIX)]
         if any(known == name and self._signer.is_bound(value, ticket, here) for known, value in cookies):
             return claims

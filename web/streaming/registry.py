@@ -206,13 +206,15 @@ class StreamRegistry:
 
     def _end_accesses(self) -> None:
         """Wake the streams whose access ends, and cut those whose clients have not read that."""
+        self._ending_timer = None
         now = asyncio.get_running_loop().time()
         for stream in tuple(self._ending):
             if now >= stream.access_ends + CUT_AFTER:
                 apart(stream.cut, "the end of a stream")
             elif stream.end_is_due(now):
                 apart(stream.wake, "the end of a stream")
-        self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
+        if self._ending and self._ending_timer is None:
+            self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 
     def _schedule_expiry(self) -> None:
         pause = max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)
