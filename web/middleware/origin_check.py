@@ -60,16 +60,17 @@ def normal_host(host: str) -> str:
 def _answers_to(host: str, hosts: Collection[str] | None) -> bool:
     """Whether the relay answers to *host*. Every browser names a host; a client that names none is no browser.
 
-    Without *hosts*, the relay answers to names that no site of the public DNS can own: an address, a name without a
-    dot, such as that of a container, and a name below `localhost`.
+    Without *hosts*, or with LOCAL_HOSTS among them, the relay answers to names that no site of the public DNS can own.
     """
     name = normal_host(host)
-    if not name:
+    if not name or (hosts is not None and (ANY_HOST in hosts or name in hosts)):
         return True
-    if hosts is None or LOCAL_HOSTS in hosts:
-        local = "." not in name or name.endswith(".localhost") or _address(name) is not None
-        return local or (hosts is not None and name in hosts)
-    return ANY_HOST in hosts or name in hosts
+    return (hosts is None or LOCAL_HOSTS in hosts) and _is_local(name)
+
+
+def _is_local(name: str) -> bool:
+    """Whether *name* is an address, a name without a dot, such as that of a container, or one below `localhost`."""
+    return "." not in name or name.endswith(".localhost") or _address(name) is not None
 
 
 def _address(name: str) -> str | None:
