@@ -26,6 +26,11 @@ SHUTDOWN: Final = 0.5
 """Seconds that requests in progress have to end; aiohttp waits up to twice that. Streams are closed before."""
 
 BACKLOG: Final = 128
+"""How many connections an event loop accepts in one turn."""
+
+WAITING: Final = 2_048
+"""How many connections wait in the kernel to be accepted: all clients come back at once after a restart, and a kernel
+without room lets each wait for a second, or resets it."""
 
 READ_AT_ONCE: Final = 32 * 1024
 """Bytes that the kernel buffers for a connection, which it doubles. An event loop reads up to 256 KiB at once and
@@ -64,6 +69,7 @@ async def served(
                     for listener in listeners:
                         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
                         accepting.append(await loop.create_server(connection, sock=listener, backlog=BACKLOG, **tls))
+                        listener.listen(WAITING)
                     yield
                 finally:
                     for one in accepting:

@@ -27,11 +27,14 @@ async def serve(relay: Relay, **options: Any) -> AsyncGenerator[ClientSession]:
 
 
 @asynccontextmanager
-async def serve_app(app: Application, **options: Any) -> AsyncGenerator[ClientSession]:
-    """A client that outlives the server, and so reads the goodbye of every stream."""
+async def serve_app(app: Application, *, backlog: int = 128, **options: Any) -> AsyncGenerator[ClientSession]:
+    """A client that outlives the server, and so reads the goodbye of every stream.
+
+    *backlog*: how many connections may wait to be accepted. A kernel that is short of time resets those beyond.
+    """
     runner = AppRunner(app, access_log=None, **options)
     await runner.setup()
-    await TCPSite(runner, "127.0.0.1", 0).start()
+    await TCPSite(runner, "127.0.0.1", 0, backlog=backlog).start()
     # A stream lasts as long as its story, and on a busy machine that takes its time.
     timeout = ClientTimeout(total=None)
     async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=timeout) as client:

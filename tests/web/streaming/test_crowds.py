@@ -235,7 +235,7 @@ async def room_for(connections: int) -> AsyncGenerator[None]:
 async def test_of_2000_clients_that_come_back_at_once_each_is_served_or_told_when_to_come(relay: Relay) -> None:
     job = job_of(relay, 3)
     app = create_app(relay, max_streams=CLIENTS // 2, heartbeat=3_600, send_timeout=3_600)
-    async with room_for(CLIENTS), serve_app(app) as client:
+    async with room_for(CLIENTS), serve_app(app, backlog=CLIENTS) as client:
         crowd = [Small(client) for _ in range(CLIENTS)]
         async with asyncio.TaskGroup() as tasks:
             for one in crowd:
