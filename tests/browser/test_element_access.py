@@ -86,3 +86,18 @@ async def test_an_element_follows_its_job_with_tickets_alone(browser: Browser) -
         await expect(element.locator("[part=text]")).to_have_text(lines(house.relay)[-1].text)
         assert all(how["jobs"] == [job.id] for how in asked)
         assert await only(house.server, 0) == 0
+
+
+async def test_a_ticket_that_opens_nothing_is_said_to_be_the_reason(browser: Browser) -> None:
+    async with open_house(access=SETTINGS) as house, open_proxy(house) as proxy, tabs(browser) as some:
+        [job] = house.play("never-finishes", owner="key:ann")
+        tab = await empty_page(some, proxy)
+        refusal = await tab.page.evaluate(
+            """async (job) => {
+              const { show } = await import("/static/relay.js");
+              const how = { ticket: () => "rlt_wrong" };
+              return show(job, how).catch(({ message, status }) => [message, status]);
+            }""",
+            job.id,
+        )
+        assert refusal == ["the relay does not accept this ticket", 401]

@@ -7,7 +7,7 @@ from relay.events import Log
 from relay.journal import Retention
 from tests.browser.house import open_house
 from tests.browser.proxy import open_proxy
-from tests.browser.watcher import NO_WORKER, lines, only, tabs
+from tests.browser.watcher import NO_WORKER, agree, lines, only, tabs
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -52,6 +52,30 @@ async def test_when_the_tab_that_came_first_closes_the_other_goes_on(browser: Br
         assert await only(house.server, 1) == 1
         await second.page.close()
         assert await only(house.server, 0) == 0
+
+
+_LEAVE = """
+(name) => dispatchEvent(new PageTransitionEvent(name, { persisted: true }))
+"""
+
+
+@ways
+async def test_a_page_that_is_left_holds_no_connection_and_goes_on_when_it_is_restored(
+    browser: Browser, script: str
+) -> None:
+    """The browser may keep a page, to go back to it; its events are dispatched here, since not every page is kept."""
+    async with open_house() as house, open_proxy(house) as proxy, tabs(browser, script) as some:
+        [job] = house.play("never-finishes")
+        tab = await some.open(proxy)
+        await tab.watch()
+        await agree(tab, house.relay)
+        await tab.page.evaluate(_LEAVE, "pagehide")
+        assert await only(house.server, 0) == 0
+        for number in range(20):
+            house.relay.bus.publish(job, Log(line=f"meanwhile, {number}"))
+        await tab.page.evaluate(_LEAVE, "pageshow")
+        await agree(tab, house.relay)
+        assert await tab.notices() == []
 
 
 @ways

@@ -45,6 +45,7 @@ ENVIRON: Final = {
     "REDIS_URL": "redis://127.0.0.1",
     "RCLONE_BASIC": "bWFkZTp1cA==",
     "REPLICATE_WEBHOOK_SECRET": "whsec_bWFkZSB1cA==",
+    "RELAY_KEY": "rlk_made-up-key-of-an-application-0123456",
     "SLACK_WEBHOOK_URL": "https://hooks.slack.example/services/made/up",
     "WEBHOOK_SECRET": "made-up-secret-of-the-relay",
 }

@@ -198,6 +198,7 @@ export async function show(job, how = {}) {
   // A ticket is for streams: the address of one answers with the state, if that is what a client accepts.
   const ticket = encodeURIComponent(await given(how.ticket, { jobs: [job], fresh: false }));
   const { jobs } = await call(`${path}/events?ticket=${ticket}`, { headers: { Accept: "application/json" } }, how);
+  if (!jobs) throw Object.assign(new Error("the relay does not accept this ticket"), { status: 401 });
   return jobs[0];
 }
 
