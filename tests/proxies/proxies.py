@@ -16,9 +16,22 @@ import pytest
 import trustme
 from msgspec import Struct
 
-__all__ = ["NAME", "PASSWORD", "PROXIES", "USER", "Change", "Proxy", "documented", "free_port", "open_to_operators"]
+__all__ = [
+    "NAME",
+    "PAGES",
+    "PASSWORD",
+    "PROXIES",
+    "SECRET",
+    "USER",
+    "Change",
+    "Proxy",
+    "documented",
+    "free_port",
+    "open_to_operators",
+]
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "behind-a-proxy.md"
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+PAGE = "behind-a-proxy.md"
 
 NAME = "relay.localhost"
 """Stands for the documentation's relay.example.com: a name that leads to loopback by itself."""
@@ -29,6 +42,9 @@ _SHA512 = (
     "$6$rounds=1000$relaytests$lNHqVP1bEvb4Kwq/AxQscpe/n6tYlOhug3BCQGR828XKKIY6o7u0T78FcTF798Z8/24qrP51d/acleYTjj89B/"
 )
 """PASSWORD as each of them wants it, made cheap to check."""
+
+SECRET = "proxy-0123456789-0123456789-0123456789"
+"""What a proxy that names its users shares with the relay."""
 
 SAFETY = 60.0
 
@@ -50,7 +66,8 @@ class Files(Struct):
 class Proxy(Struct):
     """How one of them is run: in the foreground, on its documented configuration, *adapted* to where it runs.
 
-    *ready* is what it prints once it listens, *password* the hash of PASSWORD that its environment holds.
+    *ready* is what it prints once it listens, *password* the hash of PASSWORD that its environment holds,
+    *page* the page that has its block.
     """
 
     program: str
@@ -59,6 +76,7 @@ class Proxy(Struct):
     adapted: Callable[[str, Files], str]
     ready: bytes
     password: str = _SHA512
+    page: str = PAGE
 
     @asynccontextmanager
     async def running(self, folder: Path, port: int, relay: int, change: Change) -> AsyncGenerator[SSLContext]:
@@ -69,12 +87,13 @@ class Proxy(Struct):
         files = Files(folder, folder / "relay.pem", folder / "relay.key", port, relay)
         certificate.private_key_and_cert_chain_pem.write_to_path(str(files.certificate))
         certificate.private_key_pem.write_to_path(str(files.key))
-        configuration = self.adapted(_placed(change(documented(self.heading)), files), files)
+        configuration = self.adapted(_placed(change(documented(self.heading, self.page)), files), files)
         (folder / "proxy.conf").write_text(configuration, encoding="utf-8")
         (folder / "relay.htpasswd").write_text(f"{USER}:{_SHA512}\n")
         tls = create_default_context()
         authority.configure_trust(tls)
-        environ = {"RELAY_PASSWORD_HASH": self.password}
+        (folder / "relay-secret.conf").write_text(f'proxy_set_header X-Relay-Proxy "{SECRET}";\n')
+        environ = {"RELAY_PASSWORD_HASH": self.password, "RELAY_PROXY_SECRET": SECRET}
         async with _process(self._path(), *self.arguments(files), home=folder, ready=self.ready, environ=environ):
             yield tls
 
@@ -86,12 +105,11 @@ class Proxy(Struct):
         return path
 
 
-def documented(heading: str) -> str:
-    """The first code block below *heading* of the page."""
-    found = re.search(
-        rf"^##+ {heading}\n+(?:[A-Z][^\n]*\n+)*```\w+\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert found is not None, f"{PAGE.name} has no block under {heading!r}"
+def documented(heading: str, page: str = PAGE) -> str:
+    """The first code block below *heading* of *page*."""
+    text = (PAGES / page).read_text("utf-8")
+    found = re.search(rf"^##+ {heading}\n+(?:[A-Z][^\n]*\n+)*```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{page} has no block under {heading!r}"
     return found[1]
 
 
@@ -110,6 +128,7 @@ def _placed(text: str, files: Files) -> str:
         "127.0.0.1:8080": f"127.0.0.1:{files.relay}",
         "/etc/ssl/relay.pem": str(files.certificate),
         "/etc/ssl/relay.key": str(files.key),
+        "/etc/nginx/relay-secret.conf": str(files.folder / "relay-secret.conf"),
         "/etc/nginx/relay.htpasswd": str(files.folder / "relay.htpasswd"),
         "retry: 2000": "retry: 50",
     }.items():

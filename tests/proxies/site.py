@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import AF_INET, AddressFamily
 from ssl import SSLContext
+from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.web import AppRunner, TCPSite
+from aiohttp.web import AppRunner, TCPSite, UnixSite
 from msgspec import Struct
 
 from relay import Relay
@@ -27,9 +28,10 @@ __all__ = ["LOGIN", "Behind", "Site", "behind", "client_of", "job_of"]
 class Site:
     """The relay's application on a port of loopback, as `relay serve` runs it for *public_url*."""
 
-    def __init__(self, relay: Relay, public_url: str) -> None:
+    def __init__(self, relay: Relay, public_url: str, **options: Any) -> None:
         self.relay = relay
         self.url = public_url
+        self._options = options
         self.port = 0
         self._runner: AppRunner | None = None
 
@@ -40,11 +42,18 @@ class Site:
             heartbeat=3_600,
             hosts=own_names("127.0.0.1", self.url),
             origins=own_origins(self.url),
+            public_url=self.url,
+            **self._options,
         )
         self._runner = AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
         await TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = self._runner.addresses[0][1]
+
+    async def listen_at(self, path: Path) -> None:
+        """Listen on a unix socket as well."""
+        assert self._runner is not None
+        await UnixSite(self._runner, path).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -75,11 +84,16 @@ class Behind(Struct):
 
 
 @asynccontextmanager
-async def behind(proxy: Proxy, folder: Path, change: Change = lambda block: block) -> AsyncGenerator[Behind]:
-    """A relay in which nothing happens but what a test makes happen, behind *proxy* with *change* made to its block."""
+async def behind(
+    proxy: Proxy, folder: Path, change: Change = lambda block: block, **options: Any
+) -> AsyncGenerator[Behind]:
+    """A relay in which nothing happens but what a test makes happen, behind *proxy* with *change* made to its block.
+
+    *options* are those of `create_app`.
+    """
     port = free_port()
-    async with Relay([OneStep(story({"t": RUNNING}))], clock=ManualClock()) as relay:
-        site = Site(relay, f"https://{NAME}:{port}")
+    async with Relay([OneStep(story({"t": RUNNING, "u": RUNNING}))], clock=ManualClock()) as relay:
+        site = Site(relay, f"https://{NAME}:{port}", **options)
         await site.start()
         try:
             async with (
