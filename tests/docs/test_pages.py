@@ -21,6 +21,7 @@ import relay.upstreams
 import sinks
 import web
 from relay.cli import _relay
+from relay.config.access_settings import AccessSettings, JwtSettings, KeySettings, ProxySettings
 from relay.config.settings import (
     AttachSettings,
     GatewayModel,
@@ -35,6 +36,7 @@ from relay.upstreams.settings import PaceSettings, WebhookSettings
 from relay.wire.record_json import read_record
 from sinks.kinds import SINK_KINDS
 from web import create_app
+from web.middleware.access_check import RULES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -164,7 +166,8 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 def keys(kind: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every key of a table, with its default."""
-    apart = (WebhookSettings, GatewayModel)  # what has a section of its own
+    # Each of these has a section of its own.
+    apart = (WebhookSettings, GatewayModel, KeySettings, JwtSettings, ProxySettings)
     for field in msgspec.structs.fields(kind):
         if field.name == "pace":
             continue  # it is the same for all kinds, and has a section of its own
@@ -187,6 +190,10 @@ TABLES: list[tuple[str, str, type[Any]]] = [
     ("configuration", "## [gateway]", GatewaySettings),
     ("configuration", "## [gateway.models]", GatewayModel),
     ("configuration", "## [redact]", RedactSettings),
+    ("configuration", "## [access]", AccessSettings),
+    ("configuration", "## [[access.keys]]", KeySettings),
+    ("configuration", "## [access.jwt]", JwtSettings),
+    ("configuration", "## [access.proxy]", ProxySettings),
     ("configuration", "### pace", PaceSettings),
     ("configuration", "### webhook", WebhookSettings),
     *((f"upstreams/{kind}", "## Keys", settings) for kind, settings in UPSTREAM_KINDS.items()),
@@ -213,6 +220,23 @@ def test_every_route_is_documented() -> None:
 
     for method, path in routes:
         assert method == "HEAD" or f"`{method} {path}`" in reference("http"), f"{method} {path}"
+
+
+def test_the_scope_that_each_route_needs_is_documented() -> None:
+    named = {"none, not even an access": "nothing", "any access": "any"}
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", section(reference("http"), "## Access"), re.MULTILINE)
+    documented = {
+        request: named.get(scope, scope.strip("`"))
+        for scope, requests in rows[: rows.index(("status", "when | what to do"))]
+        for request in re.findall(r"`([A-Z]+ /[^`]*)`", requests)
+    }
+
+    rules = create_app(relay.Relay([]))[RULES]
+    assert documented == {
+        f"{route.method} {route.resource.canonical}": rule.needs
+        for route, rule in rules.items()
+        if route.method != "HEAD" and route.resource is not None
+    }
 
 
 @pytest.mark.parametrize("module", [relay, relay.upstreams, relay.testing, sinks, web], ids=lambda m: m.__name__)
