@@ -126,6 +126,20 @@ async def test_refusals_of_a_proxy_are_told_and_do_not_end_the_story(browser: Br
         assert proxy.resumed[-1] is not None
 
 
+async def test_a_204_while_a_job_runs_does_not_end_its_stream(browser: Browser) -> None:
+    """A session had ended, and another tab has signed in again."""
+    async with scene(browser) as (house, proxy, some):
+        [job] = house.play("happy")
+        proxy.refusals.append((204, {}))
+        tab = await some.open(proxy)
+        await tab.watch([job.id])
+        await tab.heard(1)
+        await house.clock.advance(60)
+        await tab.is_in("ended")
+        assert await tab.story() == lines(house.relay)
+        assert await tab.states() == ["connecting", "lost", "live", "ended"]
+
+
 @pytest.mark.parametrize(("foreign", "status"), [(False, 200), (True, 0)], ids=["same origin", "another origin"])
 async def test_a_login_at_a_proxy_that_has_expired_is_told_from_a_relay_that_is_away(
     foreign: bool, status: int, browser: Browser

@@ -1,5 +1,6 @@
 """The client's tokens: asked for in the tab, used by the worker, renewed in time, and shared with nobody else."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -69,6 +70,29 @@ async def test_before_a_token_expires_the_stream_goes_on_with_another_without_a_
         assert await tab.notices() == [{"type": "expiring", "expires": "2026-01-01T00:00:50Z"}]
         assert await tab.states() == ["connecting", "live"]
         assert await only(here.house.server, 1) == 1
+
+
+async def test_a_token_that_stays_the_same_is_used_until_its_end(browser: Browser) -> None:
+    async with scene(browser) as here:
+        [job] = here.house.play("never-finishes")
+        second = asyncio.Event()
+
+        async def give(count: int) -> str:
+            if count == 2:
+                second.set()
+            return here.link(job, 50)
+
+        tab = await here.tab()
+        asked = await tab.proves_itself(give)
+        await tab.watch([job.id])
+        await second.wait()
+        here.house.relay.bus.publish(job, Log(line="still here"))
+        await agree(tab, here.house.relay)
+        assert [how["fresh"] for how in asked] == [False, True]
+        assert await only(here.house.server, 1) == 1
+        here.house.server.app[GUARD].revoke(subject=f"watch:{job.id}")
+        await tab.is_in("denied")
+        assert await tab.states() == ["connecting", "live", "connecting", "denied"]
 
 
 async def test_a_token_that_is_refused_is_asked_for_once_more(browser: Browser) -> None:

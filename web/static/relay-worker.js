@@ -96,7 +96,7 @@ class Hub {
     this.#running = true;
     while (this.#streams.size) {
       const pause = await this.#connect();
-      if (!pause) continue;
+      if (!pause || this.#renewal) continue;
       await new Promise((resolve) => setTimeout((this.#wake = resolve), pause));
     }
     this.#running = false;
@@ -260,8 +260,11 @@ class Hub {
   // 204: every job has ended and its end was received; or a cookie or a ticket is worth nothing.
   async #stopped(signal) {
     if (this.#credential.spent()) return 0;
-    const { status } = await this.#standing(signal);
-    return this.#end(status === 200 ? "ended" : "denied");
+    const response = await this.#standing(signal);
+    if (response.status !== 200) return this.#end("denied");
+    const { jobs } = await response.json();
+    // Another tab may have signed in meanwhile.
+    return jobs.every(({ terminal }) => terminal) ? this.#end("ended") : this.#lose();
   }
 
   async #explain() {
