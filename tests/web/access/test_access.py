@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -166,21 +165,6 @@ async def test_an_application_decides_by_its_own_session_and_may_end_it() -> Non
 
         assert b"event: denied" in await stream.content.read()
         assert (await relay.get("/v1/events", **{"X-Session": "ann"})).status == 401
-
-
-async def test_a_stream_ends_with_its_access_after_a_notice() -> None:
-    end: dict[str, float] = {}
-
-    async def authorize(_: object) -> Access | None:
-        return Access(subject="ann", expires=end["at"])
-
-    async with served(None, authorize=authorize) as relay:
-        end["at"] = relay.clock.now().timestamp() + 0.5
-
-        text = (await (await relay.get("/v1/events", Accept="text/event-stream")).content.read()).decode()
-
-    assert [line for line in text.splitlines() if line.startswith("event:")] == ["event: expiring", "event: denied"]
-    assert datetime.fromtimestamp(end["at"], UTC).isoformat()[:19] in text
 
 
 async def test_a_quiet_owner_misses_nothing_however_much_others_publish() -> None:

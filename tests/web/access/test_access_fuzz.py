@@ -62,7 +62,7 @@ def changed(value: str, how: str, place: int) -> str:
             return value
 
 
-NAMES: Final = ("ann", "jwt", "watch", "cookie", "ticket", "bound", "own", "foreign", "secret")
+NAMES: Final[tuple[str, ...]] = ("ann", "jwt", "watch", "cookie", "ticket", "bound", "own", "foreign", "secret")
 
 changes: st.SearchStrategy[dict[str, tuple[str, int]]] = st.dictionaries(
     st.sampled_from(NAMES),
