@@ -156,7 +156,7 @@ def _remove_stale(path: str, family: socket.AddressFamily) -> None:
 
 def _inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
     """The sockets that systemd has passed on to this process ([spec] sd_listen_fds(3))."""
-    said = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    said = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")}
     count = int(said["LISTEN_FDS"]) if said["LISTEN_FDS"].isascii() and said["LISTEN_FDS"].isdecimal() else 0
     if said["LISTEN_PID"] != str(os.getpid()) or not 1 <= count <= MOST_SOCKETS:
         raise UsageError(

@@ -82,7 +82,9 @@ def main(state: Path, *command: str) -> None:
     let_others_enter([Path(sys.base_prefix), Path(sys.prefix), REPOSITORY], state.parent / "hold")
     make_read_only(state)
     os.chdir(state)  # which was the folder below the mount until now
-    os.execvp(UNPRIVILEGED[0], [*UNPRIVILEGED, *command])  # noqa: S606
+    # A measurement of coverage would write its data beside the repository.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    os.execvpe(UNPRIVILEGED[0], [*UNPRIVILEGED, *command], environ)  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -166,8 +166,8 @@ high = [os.dup2(fd, 100 + place) for place, fd in enumerate(descriptors)]
 for place, fd in enumerate(high, 3):
     os.dup2(fd, place)
     os.set_inheritable(place, True)
-environ = {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high)), "LISTEN_FDNAMES": "a"}
-os.execve(sys.argv[2], sys.argv[2:], environ)
+environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(high)), "LISTEN_FDNAMES": "a", "LISTEN_PIDFDID": "1"}
+os.execve(sys.argv[2], sys.argv[2:], {**os.environ, **environ})
 """
 
 
