@@ -78,7 +78,7 @@ def read_signed(token: str, algorithms: Collection[str]) -> Signed:
         raise RefusedError("header")
     if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
         raise RefusedError("header")
-    if kid is not None and not is_name(kid, KID_LIMIT):
+    if "kid" in fields and not is_name(kid, KID_LIMIT):
         raise RefusedError("header")
     return Signed(token, algorithm, cast("str | None", kid), payload, signature)
 

@@ -18,6 +18,8 @@ from web.access.verified import VerifiedTokens
 __all__ = ["Claims", "JwtVerifier"]
 
 _WHERE: Final = "[access.jwt]"
+_SHOWN: Final = 5
+"""Notices of one key set"""
 
 
 class JwtVerifier:
@@ -116,10 +118,17 @@ def _source(settings: JwtSettings, fetch: Fetch, clock: Clock, notify: Notify) -
         if jwks is None or key is not None:
             raise ConfigError("needs either `key` or `jwks`, with which signatures are verified")
 
+        known: set[str] = set()
+
         def read(body: bytes) -> KeyRing:
             ring, problems = read_key_set(body, algorithms)
-            for problem in problems:
+            fresh = [problem for problem in problems if problem not in known]
+            known.clear()
+            known.update(problems)
+            for problem in fresh[:_SHOWN]:
                 notify(f"{_WHERE}: in the key set, {problem}")
+            if len(fresh) > _SHOWN:
+                notify(f"{_WHERE}: {len(fresh) - _SHOWN} more keys of the set cannot be used")
             return ring
 
         if jwks.startswith("file:"):

@@ -70,17 +70,14 @@ def _is_for(audience: str, claimed: object) -> bool:
 
 def _checked_times(claims: Mapping[str, object], now: float, leeway: float) -> tuple[int, int | None]:
     """`exp` and `iat`. A time is a whole number of seconds since 1970: `1e300` is a number of JSON too."""
-    expires, begins, issued = (claims.get(name) for name in ("exp", "nbf", "iat"))
-    if not _is_time(expires) or not all(time is None or _is_time(time) for time in (begins, issued)):
+    times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+    if "exp" not in times or not all(type(time) is int and time >= 0 for time in times.values()):
         raise RefusedError("claims")
-    begun = max(cast("int", time) for time in (begins, issued, 0) if time is not None)
-    if not now - leeway < cast("int", expires) < now + _TEN_YEARS or begun > now + leeway:
+    checked = cast("dict[str, int]", times)
+    expires, issued = checked["exp"], checked.get("iat")
+    if not now - leeway < expires < now + _TEN_YEARS or max(checked.get("nbf", 0), issued or 0) > now + leeway:
         raise RefusedError("time")
-    return cast("int", expires), cast("int | None", issued)
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return expires, issued
 
 
 def _scopes(value: object) -> frozenset[str]:

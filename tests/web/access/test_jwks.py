@@ -204,6 +204,21 @@ async def test_a_set_without_keys_is_a_set(server: KeyServer, relay: Relay) -> N
     assert relay.notices == ["[access.jwt]: in the key set, no key can verify RS256, so every token is refused"]
 
 
+async def test_keys_that_cannot_be_used_are_a_few_notices_and_each_is_one(server: KeyServer, relay: Relay) -> None:
+    odd = [{"kty": "RSA", "kid": str(number)} for number in range(20)]
+    server.body = jwks(*odd, jwk("RS256", "one"))
+    assert await relay.accepts("one")
+
+    assert relay.notices == [
+        *(f"[access.jwt]: in the key set, key {place} cannot be read (KeyParameterError)" for place in range(1, 6)),
+        "[access.jwt]: 15 more keys of the set cannot be used",
+    ]
+    server.body = jwks(*odd, jwk("RS256", "one"), jwk("RS256", "two"))
+    await relay.clock.advance(30)
+    assert await relay.accepts("two")
+    assert len(relay.notices) == 6
+
+
 async def test_a_request_waits_two_seconds_for_a_slow_server_and_the_fetch_goes_on(
     server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
