@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 TOKEN_LIMIT: Final = 8_192
-"""The most characters of a token: a line of a request's head has no more."""
+"""The most characters of a token that is looked at: a line of a request's head has no more."""
 
 KID_LIMIT: Final = 256
 NAME_LIMIT: Final = 252
 """The most characters of a name from a token. With `jwt:` in front it is a subject of 256."""
 
-_FORM: Final = re.compile(r"([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]{1,2048})")
+_FORM: Final = re.compile(r"([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{0,8192})\.([A-Za-z0-9_-]{1,2048})")
 """Three parts in base64url without padding. An empty signature is what `none` has."""
 
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
@@ -65,7 +65,7 @@ def read_signed(token: str, algorithms: Collection[str]) -> Signed:
 
     A header may hold a key or the address of one (`jwk`, `jku`, `x5c`, `x5u`): these are not looked at.
     """
-    if len(token) > TOKEN_LIMIT or (parts := _FORM.fullmatch(token)) is None:
+    if (parts := _FORM.fullmatch(token)) is None:
         raise RefusedError("form")
     header, payload, signature = (_decoded(part) for part in parts.groups())
     fields = json_object(header, "header")

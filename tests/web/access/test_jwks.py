@@ -251,6 +251,35 @@ async def test_a_slow_server_delays_no_token_of_a_known_key(
     assert len(server.requests) == 2
 
 
+async def test_one_fetch_is_made_at_a_time_however_long_it_lasts(
+    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+    server.gate.clear()
+    for waiting in range(1, 4):
+        tokens = [asyncio.create_task(relay.accepts("one")) for _ in range(waiting)]
+        await relay.clock.sleeping(waiting)
+        await server.asked.wait()
+        await relay.clock.advance(40)
+        assert not any([await token for token in tokens])
+
+    assert len(server.requests) == 1
+
+
+async def test_an_issuer_that_is_away_for_long_delays_no_token_of_a_known_key(
+    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+    long = mint(exp=1_767_225_600 + 7_200)
+    assert await relay.verifier.verify(long) is not None
+    server.status = 500
+    await relay.clock.advance(600)
+    assert await relay.verifier.verify(long) is not None, "it waited for the answer, which is an error"
+    server.gate.clear()
+    await relay.clock.advance(600)
+    assert await relay.verifier.verify(long) is not None, "the clock stands still, so it has not waited"
+
+
 async def test_a_server_that_never_answers_is_given_up(
     server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,8 @@ async def test_leeway_is_as_it_is_configured() -> None:
         ({"scope": {"jobs:read": True}}, "claims"),
         ({"scope": "jobs:read\toperate"}, "claims"),
         ({"scope": "jobs:read " * 500}, "claims"),
+        ({"scope": "jobs:read caf\u00e9"}, "claims"),
+        ({"other": float("nan")}, "claims"),
         ({"jobs": "all"}, "claims"),
         ({"jobs": "OWN"}, "claims"),
         ({"jobs": 1}, "claims"),

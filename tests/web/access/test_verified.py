@@ -26,6 +26,7 @@ def test_the_token_that_was_not_used_for_longest_gives_way() -> None:
         verified.keep(str(number), number, 10.0)
     verified.find("0", 0.0)
     verified.keep("2", 22, 10.0)
+    assert len(verified) == 3
     verified.keep("3", 3, 10.0)
 
     assert [verified.find(str(number), 0.0) for number in range(4)] == [0, None, 22, 3]
