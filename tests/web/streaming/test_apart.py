@@ -166,6 +166,7 @@ async def test_a_stream_that_cannot_be_ended_or_renewed_keeps_no_other_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("web.streaming.registry.CLOSE_WITHIN", 0.001)
+    monkeypatch.setattr("web.streaming.registry.LEAST_PAUSE", 3_600.0)  # no renewal but those of the test
     streams = StreamRegistry(max_age=-1.0)
     some = [Stream(fails=True), Stream(fails=False), Stream(fails=True)]
     for stream in some:
