@@ -28,6 +28,8 @@ _COMMANDS: Final = {
     "replay": ("relay.cli.replay", "Print the records of a journal again."),
     "audit": ("relay.cli.audit", "Prove that recordings hold the same story, or show where they differ."),
     "fake": ("relay.cli.fake", "Run the scripted upstream alone."),
+    "token": ("relay.cli.token", "Print a link for watching one job, or a new API key."),
+    "access": ("relay.cli.access", "Say what a key may do."),
     "doctor": ("relay.cli.doctor", "Examine the configuration, and try an upstream once."),
     "sinks": ("relay.cli.listing", "List the kinds of sinks."),
     "webhook": ("relay.cli.webhook", "Deliver again what a webhook has given up on."),

@@ -12,7 +12,7 @@ from relay.config.tables import ReadSecret, read_table
 from relay.errors import ConfigError
 from relay.hints import nearest
 
-__all__ = ["LEAST_KEY", "SCOPES", "read_access"]
+__all__ = ["LEAST_KEY", "SCOPES", "is_job_id", "read_access"]
 
 SCOPES: Final = ("jobs:read", "jobs:submit", "jobs:cancel", "operate")
 """What an access may allow. `operate`: all jobs, raw exchanges, metrics and sinks."""
@@ -50,6 +50,11 @@ def read_access(table: object, at: str, secret: ReadSecret, text: ReadSecret, fo
     if not (settings.keys or settings.jwt or settings.proxy):
         raise ConfigError(f"{where} {_NO_WAY}")
     return settings
+
+
+def is_job_id(text: str) -> bool:
+    """Whether *text* can be the id of a job that an access names."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def _keys(tables: object, at: str, secret: ReadSecret) -> tuple[KeySettings, ...]:
@@ -112,5 +117,5 @@ def _check_rights(scopes: str, jobs: JobsSetting, where: str) -> None:
     if isinstance(jobs, str):
         if jobs not in ("own", "*"):
             raise ConfigError(f'{where} jobs is "own", "*" or a list of ids of jobs')
-    elif len(jobs) > MOST_JOBS or not all(map(_JOB_ID.fullmatch, jobs)):
+    elif len(jobs) > MOST_JOBS or not all(map(is_job_id, jobs)):
         raise ConfigError(f"{where} jobs has what is no id of a job, or more than {MOST_JOBS:,} of them")

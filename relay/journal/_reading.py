@@ -17,7 +17,7 @@ from relay.journal.cursors import Parked
 from relay.notices import Notify, notice
 from relay.text import inert
 
-__all__ = ["reading", "stored_dead_letters", "stored_records"]
+__all__ = ["reading", "stored_dead_letters", "stored_owner", "stored_records"]
 
 DEAD_LETTERS: Final = """SELECT offset, number, crc, body, attempts, since FROM parked
     WHERE name = ? AND dead = 1 AND offset > ? ORDER BY offset"""
@@ -104,6 +104,18 @@ def stored_dead_letters(
                         yield sink, Parked(record=record, attempts=attempts, since=since, dead=True)
                     else:
                         notify(f"a dead letter of sink {sink} at offset {after} cannot be read, and is left out")
+
+
+def stored_owner(path: Path, job: str) -> str | None:
+    """The owner of *job* in the journal at *path*, empty for nobody's; None for a job that it does not know.
+
+    A relay may be writing the file meanwhile. Raises JournalError where there is no journal, or it cannot be read.
+    """
+    with reading(path) as sql:
+        columns = {name for _, name, *_ in sql.execute("PRAGMA table_info(jobs)")}
+        owner = "owner" if "owner" in columns else "''"  # written by a version without owners
+        found = sql.execute(f"SELECT {owner} FROM jobs WHERE id = ?", (job,)).fetchone()  # noqa: S608
+    return None if found is None else str(found[0])
 
 
 class _NoLocksError(Exception):

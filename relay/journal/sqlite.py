@@ -19,14 +19,14 @@ from relay.journal._cursors import SqliteCursors
 from relay.journal._file import JournalFile, in_use
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
 from relay.journal._parking import SqliteParking
-from relay.journal._reading import stored_dead_letters, stored_records
+from relay.journal._reading import stored_dead_letters, stored_owner, stored_records
 from relay.journal._trouble import trouble
 from relay.journal.base import Kept, Retention, StoredJob
 from relay.journal.cursors import Cursors, Parking
 from relay.journal.memory import MemoryJournal
 from relay.notices import Notify, notice
 
-__all__ = ["SqliteJournal", "in_use", "stored_dead_letters", "stored_records"]
+__all__ = ["SqliteJournal", "in_use", "stored_dead_letters", "stored_owner", "stored_records"]
 
 RECENT_RECORDS: Final = 10_000
 RECENT_BYTES: Final = 16 * 1024 * 1024

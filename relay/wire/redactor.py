@@ -50,10 +50,15 @@ _USER: Final = re.compile(r"://(?P<value>[^/?#\s@\"'<>\\]{1,512})@")
 _CALLBACK: Final = re.compile(r"cb_(?P<value>[A-Za-z0-9_-]{43})")
 """What proves that a call comes from an upstream (`relay.webhooks`)."""
 
-_UNNAMED: Final = (_CALLBACK, _QUERY, _SCHEME, _USER)
+_TOKEN: Final = re.compile(
+    r"rl(?:k_(?=[A-Za-z0-9_-]{8})|[stbc]_(?=[0-9a-f]{8}\.))(?P<value>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)"
+)
+"""What opens the relay itself, also where it is cut: an API key, and what is signed (`web.access.signing`)."""
+
+_UNNAMED: Final = (_CALLBACK, _TOKEN, _QUERY, _SCHEME, _USER)
 _PATTERNS: Final = (*_UNNAMED, _QUOTED_NAME, _BARE_NAME, _HEADER)
 
-_TELLTALES: Final = ("=", ":", '"', "%", "cb_", "earer", "EARER", "asic", "ASIC")
+_TELLTALES: Final = ("=", ":", '"', "%", "cb_", *(f"rl{kind}_" for kind in "kstbc"), "earer", "EARER", "asic", "ASIC")
 """What every pattern above has in it, and most words that an upstream sends have not."""
 
 _STEMS: Final = ("pass", "pwd", "secret", "key", "token", "auth", "credential", "cookie", "jwt", "signature", "session")
@@ -78,6 +83,11 @@ class Redactor:
         self._secrets = Secrets(self._known) if self._known else None
         self._patterns = tuple(map(re.compile, patterns))
 
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask these *secrets* as well from now on; those so far stay."""
+        self._known = (*self._known, *(secret for secret in secrets if secret and secret not in self._known))
+        self._secrets = Secrets(self._known) if self._known else None
+
     def __call__(self, text: str, limit: int | None = None, *, short: bool = True) -> str:
         """*text* without secrets, of at most *limit* characters of the original.
 
@@ -96,10 +106,13 @@ class Redactor:
         return text
 
     def link(self, url: str) -> str:
-        """*url*, which has to work, without secrets of ours and a user's name and password; what signs it stays.
+        """*url*, which has to work, without secrets and tokens of ours and a user's name and password.
+
+        What signs it stays.
 
         A secret of a few letters stays too: it may be a part of any address by chance.
         """
+        url = _covered(url, [match.span("value") for match in _TOKEN.finditer(url)])
         return _USER.sub(f"://{MASK}@", self._hidden(url, short=False))
 
     def _hidden(self, text: str, *, short: bool = True) -> str:
@@ -134,7 +147,7 @@ class Redactor:
 
     def task(self, id: str) -> str:
         """*id*, which an upstream gave a task. Raises UpstreamError (malformed) where it repeats a secret."""
-        if id in self._known or self._hidden(id, short=False) != id:
+        if id in self._known or self._hidden(id, short=False) != id or _TOKEN.search(id):
             raise UpstreamError("malformed", "the task may have been created, but its id repeats a secret of ours")
         return id
 

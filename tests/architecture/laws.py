@@ -371,6 +371,7 @@ LAW: Final = {
             "relay.wire",
             "sinks",
             "web",
+            "web.access",
             "web.gateway",
             "web.middleware",
             "web.server",

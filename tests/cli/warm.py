@@ -25,8 +25,16 @@ __all__ = ["Command", "start"]
 SCRIPT: Final = Path(sys.executable).parent / "relay"
 
 _IMPORTED: Final = (
-    *("relay.cli.audit", "relay.cli.demo", "relay.cli.doctor", "relay.cli.fake", "relay.cli.follow"),
-    *("relay.cli.listing", "relay.cli.replay", "relay.cli.serve", "relay.cli.tail", "relay.upstreams", "uvloop"),
+    *(
+        "relay.cli.access",
+        "relay.cli.audit",
+        "relay.cli.demo",
+        "relay.cli.doctor",
+        "relay.cli.fake",
+        "relay.cli.follow",
+    ),
+    *("relay.cli.listing", "relay.cli.replay", "relay.cli.serve", "relay.cli.tail", "relay.cli.token"),
+    *("relay.upstreams", "uvloop"),
 )
 _LONGEST: Final = 1 << 16
 """Bytes of a request. Linux hands a message of that size over in one piece."""
