@@ -19,6 +19,7 @@ __all__ = [
     "PORT",
     "LogFormat",
     "about_services",
+    "config_file",
     "config_option",
     "host_option",
     "level_option",
@@ -102,12 +103,17 @@ def settings_from(config: Path | None, environ: Mapping[str, str], *, notify: Ca
     From then on, the secrets in it are masked on standard error. Variables of *environ* that an orchestrator has
     injected are one line to *notify*.
     """
-    default = Path("relay.toml")
-    settings = load_settings(config if config is not None else default if default.exists() else None, environ)
+    settings = load_settings(config_file(config), environ)
     hide(redactor_of(settings))
     if (line := about_services(environ)) is not None:
         notify(line)
     return settings
+
+
+def config_file(config: Path | None) -> Path | None:
+    """The file that *config* names, or the current directory's relay.toml; None where there is none."""
+    default = Path("relay.toml")
+    return config if config is not None else default if default.exists() else None
 
 
 def about_services(environ: Mapping[str, str]) -> str | None:

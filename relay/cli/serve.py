@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import click
 from msgspec.structs import replace
 
 from relay.cli import say
+from relay.cli.access_lines import access_lines
 from relay.cli.build import build_relay, import_from_here
 from relay.cli.fd_limit import raise_fd_limit
 from relay.cli.listening import listening
@@ -18,18 +19,20 @@ from relay.cli.names import own_names, own_origins
 from relay.cli.options import (
     PORT,
     LogFormat,
+    config_file,
     config_option,
     host_option,
     level_option,
     log_format_option,
     settings_from,
 )
+from relay.cli.reloading import refreshing, reload_of
 from relay.cli.serving import reopening, run, serving_on
 from relay.config import check_host
 from relay.config.server import UNIX
 from relay.config.settings import ServerSettings, Settings
 from relay.events import Level
-from web import create_app
+from web import GUARD, create_app
 from web.tls import Certificate
 
 __all__ = ["say_where", "serve"]
@@ -56,10 +59,12 @@ def serve(
     server = replace(server, host=host or server.host, port=server.port if port is None else port)
     check_host(server.host, access=settings.access is not None)
     import_from_here()
-    return run(partial(_serve, replace(settings, server=server), log_format, level), loop)
+    return run(partial(_serve, replace(settings, server=server), config_file(config), log_format, level), loop)
 
 
-async def _serve(settings: Settings, log_format: LogFormat | None, level: Level | None, stop: asyncio.Event) -> int:
+async def _serve(
+    settings: Settings, config: Path | None, log_format: LogFormat | None, level: Level | None, stop: asyncio.Event
+) -> int:
     server, access = settings.server, settings.access is not None
     certificate = Certificate(Path(server.tls.cert), Path(server.tls.key), say) if server.tls is not None else None
     raise_fd_limit(server.max_streams, len(settings.upstreams))
@@ -83,13 +88,19 @@ async def _serve(settings: Settings, log_format: LogFormat | None, level: Level 
             access=settings.access,
             public_url=server.public_url,
         )
-        with listening(server.host, server.port, access=access) as listeners:
-            async with serving_on(app, listeners, certificate) as address:
-                with reopening(lambda: (attached.sink for attached in relay.sinks)):
-                    say_where(address, server, exposed=listeners.exposed)
-                    if not settings.upstreams:
-                        say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
-                    await stop.wait()
+        reload = reload_of(app[GUARD], relay, config, settings) if config is not None and access else None
+        async with AsyncExitStack() as stack:
+            listeners = stack.enter_context(listening(server.host, server.port, access=access))
+            address = await stack.enter_async_context(serving_on(app, listeners, certificate))
+            stack.enter_context(reopening(lambda: (attached.sink for attached in relay.sinks), reload))
+            say_where(address, server, exposed=listeners.exposed)
+            if settings.access is not None:
+                await stack.enter_async_context(refreshing(app[GUARD], relay.clock))
+                for line in access_lines(settings.access):
+                    say(line)
+            if not settings.upstreams:
+                say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+            await stop.wait()
     return 0
 
 

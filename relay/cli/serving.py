@@ -89,11 +89,11 @@ def _signals(stop: asyncio.Event) -> Generator[None]:
 
 
 @contextmanager
-def reopening(sinks: Callable[[], Iterable[object]]) -> Generator[None]:
+def reopening(sinks: Callable[[], Iterable[object]], reload: Callable[[], object] | None = None) -> Generator[None]:
     """Let SIGHUP call `reopen` of each of *sinks* that has it, as a rotation of log files by another program expects.
 
-    It is as before if no sink has `reopen`, and if it is the terminal of this process that was closed; a SIGHUP that
-    was ignored at the start stays ignored.
+    It calls *reload* too, which reads a configuration again. It is as before if there is neither, and if it is the
+    terminal of this process that was closed; a SIGHUP that was ignored at the start stays ignored.
     """
     before = signal.getsignal(_HANGUP) if _HANGUP is not None else None
     if _HANGUP is None or not callable(before):
@@ -103,10 +103,12 @@ def reopening(sinks: Callable[[], Iterable[object]]) -> Generator[None]:
 
     def reopen(number: int, frame: FrameType | None) -> None:
         reopens = [one for sink in sinks() if callable(one := getattr(sink, "reopen", None))]
-        if not reopens or (in_a_terminal and not _has_terminal()):
+        if not (reopens or reload) or (in_a_terminal and not _has_terminal()):
             before(number, frame)
         for one in reopens:
             loop.call_soon_threadsafe(apart, one, "opening the file of a sink again")
+        if reload is not None:
+            loop.call_soon_threadsafe(apart, reload, "reading [access] again")
 
     signal.signal(_HANGUP, reopen)
     try:

@@ -22,7 +22,7 @@ from web.access.signing import Signer
 __all__ = ["token"]
 
 LONGEST: Final = 366 * 86_400.0
-"""Seconds: what a link opens cannot be taken back before its end, except by another signing_key."""
+"""Seconds: only another signing_key revokes a link before its end."""
 
 _ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 
@@ -48,7 +48,7 @@ def _ttl(text: str) -> float:
 @click.option("--bare", is_flag=True, help="Print the capability alone, for `Authorization: Bearer`.")
 @click.option("--new-key", is_flag=True, help="Print a new API key for [[access.keys]], or a signing_key, instead.")
 def token(config: Path | None, job: str | None, ttl: float, *, bare: bool, new_key: bool) -> int:
-    """Print a link for watching JOB: whoever has it may read this one job, until the link ends.
+    """Print a link for watching JOB: a client that has it may read this one job, until the link ends.
 
     It is signed with signing_key of [access]. The relay need not run, and does not know of it.
     """
@@ -70,7 +70,7 @@ def token(config: Path | None, job: str | None, ttl: float, *, bare: bool, new_k
     address = "" if bare else f"{_address(settings.server)}/#watch="
     expires = math.floor(SystemClock().now().timestamp() + ttl)
     click.echo(address + Signer(signing.reveal().encode()).sign_watch(job, expires))
-    say(f"whoever has this may read {job} until {datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M:%S} UTC")
+    say(f"a client that has this may read {job} until {datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M:%S} UTC")
     return 0
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from relay.config.access import read_access
+from relay.config.access_settings import AccessSettings
 from relay.config.environment import injected, overridden
 from relay.config.server import check_host, read_server
 from relay.config.settings import (
@@ -33,7 +34,7 @@ from relay.secret import Secret, is_reference, problem_of_token, read_secret, re
 from relay.upstreams.registry import UPSTREAM_KINDS
 from relay.upstreams.settings import UpstreamSettings
 
-__all__ = ["JOURNALS", "load", "passed_over"]
+__all__ = ["JOURNALS", "load", "load_access", "passed_over"]
 
 CONFIG_LIMIT: Final = 1024 * 1024
 """The most bytes a configuration has."""
@@ -75,6 +76,17 @@ def load(
     secrets = _Secrets(environ, path.parent if path is not None else Path())
     kinds = _SinkKinds(sink_kinds, sink_target)
     return _settings(document, f"{path}: " if path is not None else "", environ, secrets, kinds)
+
+
+def load_access(path: Path, environ: Mapping[str, str]) -> AccessSettings | None:
+    """[access] alone of the file at *path*, None if it has none: no other table is read. Raises ConfigError."""
+    return _access(_document(path), f"{path}: ", _Secrets(environ, path.parent))
+
+
+def _access(document: Mapping[str, object], at: str, secret: "_Secrets") -> AccessSettings | None:
+    if "access" not in document:
+        return None
+    return read_access(document["access"], at, secret, secret.text, secret.folder)
 
 
 class _Secrets:
@@ -158,7 +170,7 @@ def _settings(
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
     redact = _redact(document.get("redact", {}), f"{at}[redact]", secret)
-    access = read_access(document["access"], at, secret, secret.text, secret.folder) if "access" in document else None
+    access = _access(document, at, secret)
     check_host(server.host, access=access is not None)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
     if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):

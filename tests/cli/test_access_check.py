@@ -60,7 +60,8 @@ async def asked(configured: None, tmp_path: Path) -> AsyncIterator[ClientSession
 def routes() -> list[tuple[str, str]]:
     """Every method and path that has a rule, with a job in it that there is, and with one that there is not."""
     found: set[tuple[str, str]] = set()
-    for route, job in product(create_app(Relay([]))[RULES], (JOB, "job_none")):
+    rules = create_app(Relay([]))[RULES]
+    for route, job in product(rules, (JOB, "job_none")):
         assert route.resource is not None
         path = route.resource.canonical.replace("{response}", f"resp_{job}")
         for variable in ("{job}", "{video}"):

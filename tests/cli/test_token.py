@@ -50,7 +50,7 @@ def test_a_link_begins_with_the_address_of_users_and_opens_its_job(server: str, 
     job, expires = found
     assert job == "job_1"
     assert Signer(SIGNING_KEY.encode()).verify_watch(capability, float(expires)) is None
-    assert re.fullmatch(r"relay: whoever has this may read job_1 until [0-9-]+ [0-9:]+ UTC\n", printed.err)
+    assert re.fullmatch(r"relay: a client that has this may read job_1 until [0-9-]+ [0-9:]+ UTC\n", printed.err)
 
 
 def test_a_bare_capability_needs_no_address(capsys: Capture) -> None:
