@@ -45,6 +45,7 @@ ENVIRON: Final = {
     "RELAY_PROXY_SECRET": "made-up-secret-of-the-proxy-0123456789",
     "RELAY_SIGNING_KEY": "made-up-key-that-signs-0123456789-012345",
     "ANN_KEY": "rlk_made-up-key-of-ann-0123456789-0123456",
+    "BOB_KEY": "rlk_made-up-key-of-bob-0123456789-0123456",
     "OPERATOR_KEY": "rlk_made-up-key-of-the-operator-012345678",
     "REDIS_URL": "redis://127.0.0.1",
     "RCLONE_BASIC": "bWFkZTp1cA==",

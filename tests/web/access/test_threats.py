@@ -3,17 +3,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp.web import Request, Response
 from msgspec.structs import replace
 
 from relay import Relay
 from relay.secret import Secret
 from relay.testing import ManualClock
-from tests.web.access.keys import ANN, BOB, OPERATOR, SETTINGS, bearer
+from tests.web.access.keys import ANN, BOB, SETTINGS, bearer
 from tests.web.access.test_access import FOLLOW, Served, served
 from tests.web.raw import door, request
-from tests.web.serving import serve_app
-from web import GUARD, create_app
+from web import GUARD
 from web.access.signing import Claims, Purpose, Signer
 
 NOTHING_ASKED = {"/", "/static/{name}", "/healthz", "/readyz", "/v1/webhooks/{upstream}/{job}/{token}"}
@@ -53,19 +51,6 @@ async def test_every_route_is_closed_to_a_client_without_a_credential_but_for_th
     assert len(closed) > 20
     assert set(closed.values()) == {(401, 'Bearer realm="relay"')}
     assert {path for _, path in found} >= NOTHING_ASKED
-
-
-async def test_a_route_without_a_rule_is_closed_to_everybody(relay: Served) -> None:
-    async def forgotten(_: Request) -> Response:
-        return Response(text="secret")
-
-    app = create_app(Relay([], clock=ManualClock()), access=SETTINGS)
-    app.router.add_get("/v1/forgotten", forgotten)
-    async with serve_app(app) as client:
-        answers = [await client.get("/v1/forgotten", headers=headers) for headers in ({}, bearer(OPERATOR))]
-        found = [(answer.status, "secret" in await answer.text()) for answer in answers]
-
-    assert found == [(403, False)] * 2
 
 
 # What is forged, or in the wrong place
