@@ -1,6 +1,6 @@
 """JSON Web Tokens of one issuer as a way in: verified once, refused cheaply, and never an error of the relay."""
 
-from collections import Counter
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from web.access.jwks import Fetch, FetchedKeys, KeyFile, KeySource, LocalKeys, c
 from web.access.jws import TOKEN_LIMIT, Reason, RefusedError, Signed, read_signed
 from web.access.jwt_claims import Claims, read_claims
 from web.access.jwt_keys import KeyRing, kind_of, read_key, read_key_set
+from web.access.refusals import Refusals
 from web.access.verified import VerifiedTokens
 
 __all__ = ["Claims", "JwtVerifier"]
@@ -25,9 +26,10 @@ _SHOWN: Final = 5
 class JwtVerifier:
     """Verifies tokens as *settings* say: their issuer, audience, algorithms and keys.
 
-    *fetch* fetches a key set; *notify* receives what the operator is to know about it. A token that was verified is
-    remembered until it expires, or any key changes. Raises ConfigError for settings that cannot be, for a key that is
-    too weak or of another kind, and where the extra `jwt` is not installed. Use it on one event loop, and close it.
+    *fetch* fetches a key set; *notify* receives what the operator is to know: about keys, and why tokens are refused.
+    A token that was verified is remembered until it expires, or any key changes. Raises ConfigError for settings that
+    cannot be, for a key that is too weak or of another kind, and where the extra `jwt` is not installed. Use it on one
+    event loop, and close it.
     """
 
     def __init__(
@@ -40,11 +42,15 @@ class JwtVerifier:
     ) -> None:
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
-        self._notify = notify
         self._keys = _source(settings, fetch, self._clock, notify)
         self._ring: KeyRing | None = None
         self._verified: VerifiedTokens[Claims] = VerifiedTokens()
-        self.refusals: Counter[Reason] = Counter()
+        self._refusals = Refusals(notify, self._clock.monotonic)
+
+    @property
+    def refusals(self) -> Mapping[Reason, int]:
+        """How many tokens were refused, by the reason."""
+        return self._refusals.counts
 
     async def start(self) -> None:
         """Begin to fetch the keys, so that no request need wait. A failure is a notice: the issuer may start later."""
@@ -66,13 +72,9 @@ class JwtVerifier:
         try:
             return await self._claims(token)
         except RefusedError as refused:
-            reason = refused.reason
+            self._refusals.add(refused.reason)
         except Exception as error:
-            reason = "internal"
-            if not self.refusals[reason]:
-                # The text of the error may quote the token.
-                self._notify(f"{_WHERE}: a token was refused, since it could not be verified ({type(error).__name__})")
-        self.refusals[reason] += 1
+            self._refusals.add("internal", error)
         return None
 
     async def _claims(self, token: str) -> Claims:

@@ -29,7 +29,7 @@ RS256 = {"alg": "RS256", "typ": "JWT"}
 
 
 def verifier(*algorithms: str, **changed: Any) -> JwtVerifier:
-    return JwtVerifier(settings(*algorithms, **changed), clock=ManualClock(), notify=pytest.fail)
+    return JwtVerifier(settings(*algorithms, **changed), clock=ManualClock(), notify=lambda _: None)
 
 
 async def verified(token: str, *algorithms: str, **changed: Any) -> Claims | None:
@@ -378,7 +378,7 @@ async def test_a_token_of_another_issuer_that_has_the_same_kid_is_refused() -> N
 
     token = mint()
     assert await refusal(token) is None
-    assert await JwtVerifier(other, clock=ManualClock(), notify=pytest.fail).verify(token) is None
+    assert await JwtVerifier(other, clock=ManualClock(), notify=lambda _: None).verify(token) is None
     stolen = signed({"alg": "RS256", "kid": "one"}, claims(), private("RS256", "two"))
     assert await refusal(stolen) == "signature"
 
@@ -395,7 +395,7 @@ async def test_a_secret_verifies_its_own_tokens_alone() -> None:
 
 async def test_a_verified_token_is_valid_until_it_expires_and_not_longer() -> None:
     clock = ManualClock()
-    verifying = JwtVerifier(settings(), clock=clock, notify=pytest.fail)
+    verifying = JwtVerifier(settings(), clock=clock, notify=lambda _: None)
     token = mint(exp=NOW + 100)
 
     first = await verifying.verify(token)
@@ -429,7 +429,35 @@ async def test_an_error_of_the_code_refuses_the_token_and_is_a_notice_once(monke
 
     assert [await verifying.verify(mint()) for _ in range(2)] == [None, None]
     assert verifying.refusals == {"internal": 2}
-    assert notices == ["[access.jwt]: a token was refused, since it could not be verified (KeyError)"]
+    assert notices == [
+        "[access.jwt]: a token was refused: it could not be verified, which is an error of the relay (KeyError)"
+    ]
+
+
+async def test_the_operator_learns_each_reason_once_in_ten_minutes() -> None:
+    clock, notices = ManualClock(), list[str]()
+    verifying = JwtVerifier(settings(), clock=clock, notify=notices.append)
+    refused = [mint(aud="other"), mint(iss="other"), mint("HS256"), mint(exp=1), mint(sub=""), mint(key="two")]
+    refused += [signed({"alg": "RS256", "typ": "id+jwt"}, claims()), "rlk_an-api-key", "a.b.c"]
+
+    for _ in range(3):
+        for token in refused:
+            assert await verifying.verify(token) is None
+    assert [text.removeprefix("[access.jwt]: a token was refused: ") for text in notices] == [
+        "its `aud` is not `audience`",
+        "its `iss` is not `issuer`",
+        "its `alg` is none of `algorithms`",
+        "it has expired or is not valid yet; if it should be, compare the clocks",
+        "one of its claims is missing, there twice, or not of the form that it should have",
+        "its signature is not that of the issuer's key",
+        "its header has another `typ`, a critical extension, or a `kid` that is no text",
+    ]
+    notices.clear()
+    await clock.advance(600)
+    await verifying.verify(refused[0])
+    assert notices == [
+        "[access.jwt]: a token was refused: its `aud` is not `audience` (and 2 more since the last such line)"
+    ]
 
 
 async def test_a_jwk_is_a_key_as_well_as_pem_is() -> None:
