@@ -107,6 +107,9 @@ async def test_a_session_is_a_cookie_that_no_script_reads(relay: Served) -> None
     assert (await relay.get(f"/v1/jobs/{job}")).status == 401, "the client keeps no cookies of addresses"
     presented = cookie.split(";")[0]
     assert (await relay.get(f"/v1/jobs/{job}", Cookie=presented)).status == 200
+    answers = [await relay.get("/v1/session", Cookie=presented), await relay.get("/v1/session", ANN)]
+    shown = [await one.json() for one in answers]
+    assert [(one["subject"], one["signed_in"]) for one in shown] == [("key:ann", True), ("key:ann", False)]
     assert (await relay.get(f"/v1/jobs/{job}", Cookie=f"{presented}; {presented}")).status == 401
     assert (await relay.get(f"/v1/jobs/{job}", Cookie=presented[:-1] + "A" * (presented[-1] != "A"))).status == 401
 
