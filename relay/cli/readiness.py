@@ -20,8 +20,10 @@ from relay.cli.packages import shared_packages
 from relay.cli.redaction import secrets_in
 from relay.cli.report import Report, counted
 from relay.clock import SystemClock
+from relay.config.access_settings import JwtSettings
 from relay.config.server import SYSTEMD
 from relay.config.settings import JournalSettings, ServerSettings, Settings
+from web.access.jwt import JwtVerifier
 from web.gateway.models import ModelTable
 from web.tls import Certificate
 
@@ -40,6 +42,7 @@ def examine(report: Report, settings: Settings) -> None:
     _examine_descriptors(report, settings)
     _examine_port(report, settings)
     _examine_tls(report, settings.server)
+    _examine_tokens(report, settings)
     _examine_sinks(report, settings)
     _examine_webhooks(report, settings)
     _examine_models(report, settings)
@@ -124,6 +127,22 @@ def _examine_tls(report: Report, server: ServerSettings) -> None:
         report.row("tls", f"{server.tls.cert} and its key can be used")
 
 
+def _examine_tokens(report: Report, settings: Settings) -> None:
+    if (jwt := _jwt(settings)) is None:
+        return
+    try:
+        JwtVerifier(jwt, notify=partial(report.row, "notice"))
+    except ConfigError as error:
+        report.problem("tokens", str(error))
+    else:
+        algorithms = " or ".join(jwt.algorithms)
+        report.row("tokens", f"of {jwt.issuer} for {jwt.audience}, signed with {algorithms}, are accepted")
+
+
+def _jwt(settings: Settings) -> JwtSettings | None:
+    return settings.access.jwt if settings.access is not None else None
+
+
 def _examine_sinks(report: Report, settings: Settings) -> None:
     for sink in settings.sinks:
         try:
@@ -169,7 +188,10 @@ def _is_local(url: str) -> bool:
 def _private_files(settings: Settings) -> Iterator[Path]:
     if settings.journal.scheme == "sqlite":
         yield Path(settings.journal.path)
-    yield from sorted({secret.file for secret in secrets_in(settings) if secret.file is not None})
+    jwt = _jwt(settings)
+    # The key that verifies signatures is public, unless it also makes them.
+    public = jwt.key if jwt is not None and not jwt.algorithms[0].startswith("HS") else None
+    yield from sorted({secret.file for secret in secrets_in(settings) if secret.file and secret is not public})
 
 
 def _examine_mode(report: Report, path: Path) -> None:
