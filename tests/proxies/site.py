@@ -61,7 +61,7 @@ class Site:
             self._runner = None
 
 
-class _Loopback(AbstractResolver):
+class Loopback(AbstractResolver):
     """Any name is here: not every machine knows by itself that names below `localhost` are."""
 
     async def resolve(self, host: str, port: int = 0, family: AddressFamily = AF_INET) -> list[ResolveResult]:
@@ -72,9 +72,13 @@ class _Loopback(AbstractResolver):
 
 
 class Behind(Struct):
-    """A relay behind a proxy, and two clients that know only the proxy: one that logs in, and one that does not."""
+    """A relay behind a proxy, and two clients that know only the proxy: one that logs in, and one that does not.
+
+    *tls* trusts the proxy's certificate.
+    """
 
     site: Site
+    tls: SSLContext
     client: ClientSession
     stranger: ClientSession
 
@@ -101,7 +105,7 @@ async def behind(
                 client_of(site.url, tls, LOGIN) as client,
                 client_of(site.url, tls) as stranger,
             ):
-                yield Behind(site, client, stranger)
+                yield Behind(site, tls, client, stranger)
         finally:
             await site.stop()
 
@@ -111,7 +115,7 @@ LOGIN = {"Authorization": f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).deco
 
 def client_of(url: str, tls: SSLContext, headers: Mapping[str, str] | None = None) -> ClientSession:
     """A client of a proxy at *url*, whatever its name resolves to here."""
-    connector = TCPConnector(resolver=_Loopback(), ssl=tls)
+    connector = TCPConnector(resolver=Loopback(), ssl=tls)
     return ClientSession(url, connector=connector, timeout=ClientTimeout(total=60), headers=headers)
 
 

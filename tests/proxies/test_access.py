@@ -4,82 +4,16 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import ClientSession
-from aiohttp.web import Request, Response
-from msgspec.structs import replace
+from aiohttp import ClientSession, TCPConnector
 from multidict import CIMultiDict
 
-from relay.cli.options import load_settings
-from relay.config.access_settings import AccessSettings
 from relay.events import Done, Log
-from tests.proxies.proxies import NAME, PROXIES, SECRET, Change, Proxy, documented
-from tests.proxies.site import Behind, behind
-from tests.proxies.test_login import served
+from tests.proxies.login import ANN, BOB, EACH, NOBODY, SUBJECT, logged_in
+from tests.proxies.proxies import NAME, SECRET, Proxy
+from tests.proxies.site import Behind, Loopback
 from tests.proxies.test_streams import read_blocks
-
-PAGE = "behind-an-authenticating-proxy.md"
-
-EACH = [
-    pytest.param(
-        replace(PROXIES[name], page=PAGE, heading=heading),
-        id=name,
-        marks=getattr(pytest.mark, name),
-    )
-    for name, heading in {"nginx": "nginx and oauth2-proxy", "caddy": "Caddy and oauth2-proxy"}.items()
-]
-
-ANN, BOB = {"Cookie": "session=ann"}, {"Cookie": "session=bob"}
-NOBODY = {"Cookie": "session=nobody"}
-"""Of a session that the login service accepts, and names no user of."""
-
-
-def documented_access(folder: Path) -> AccessSettings:
-    """[access] of the page, with the secret of the tests."""
-    file = folder / "relay.toml"
-    file.write_text(documented("The relay", PAGE), encoding="utf-8")
-    access = load_settings(file, {"RELAY_PROXY_SECRET": SECRET}).access
-    assert access is not None
-    return access
-
-
-class LoginService:
-    """What oauth2-proxy does with `/oauth2/auth`: 202 with the name of the user, or 401."""
-
-    def __init__(self) -> None:
-        self.sessions = {"ann": "ann@example.com", "bob": "bob@example.com", "nobody": ""}
-        self.requests: list[Request] = []
-
-    async def answer(self, request: Request) -> Response:
-        self.requests.append(request)
-        if request.path != "/oauth2/auth":
-            return Response(text="log in here", content_type="text/html")
-        if (user := self.sessions.get(request.cookies.get("session", ""))) is None:
-            return Response(status=401, headers={"WWW-Authenticate": 'Bearer realm="login"'})
-        return Response(status=202, headers={"X-Auth-Request-Email": user} if user else {})
-
-
-@asynccontextmanager
-async def logged_in(
-    proxy: Proxy, folder: Path, also: Change = lambda block: block, **proxied: Any
-) -> AsyncGenerator[tuple[Behind, LoginService]]:
-    """A relay with the documented access, *proxied* by the documented proxy; `stranger` has no password to send.
-
-    *also* is a change to the block of the proxy.
-    """
-    login, access = LoginService(), documented_access(folder)
-    assert access.proxy is not None
-    access = replace(access, proxy=replace(access.proxy, **proxied))
-    async with served(login.answer) as port:
-
-        def change(block: str) -> str:
-            assert "127.0.0.1:4180" in block
-            return also(block.replace("127.0.0.1:4180", f"127.0.0.1:{port}"))
-
-        async with behind(proxy, folder, change, access=access, max_age=1.0 if proxied else 3_600.0) as house:
-            yield house, login
 
 
 async def follow(house: Behind, who: dict[str, str], task: str = "t") -> str:
@@ -104,6 +38,14 @@ async def beside(house: Behind) -> AsyncGenerator[ClientSession]:
         yield client
 
 
+@asynccontextmanager
+async def elsewhere(house: Behind) -> AsyncGenerator[ClientSession]:
+    """A client of the proxy whose address is none of the proxy's."""
+    connector = TCPConnector(local_addr=("127.0.0.2", 0), resolver=Loopback(), ssl=house.tls)
+    async with ClientSession(house.site.url, connector=connector) as client:
+        yield client
+
+
 @pytest.mark.parametrize("proxy", EACH)
 async def test_each_user_of_a_proxy_has_their_own_jobs_alone(tmp_path: Path, proxy: Proxy) -> None:
     async with logged_in(proxy, tmp_path) as (house, _):
@@ -118,7 +60,7 @@ async def test_each_user_of_a_proxy_has_their_own_jobs_alone(tmp_path: Path, pro
         foreign = [await status(house.stranger, f"/v1/jobs/{anns}", who) for who in (ANN, BOB, {})]
 
     assert seen == {"ann": [anns], "bob": [bobs]}
-    assert (shown["subject"], shown["scopes"]) == ("proxy:ann@example.com", "jobs:cancel jobs:read jobs:submit")
+    assert (shown["subject"], shown["scopes"]) == (SUBJECT, "jobs:cancel jobs:read jobs:submit")
     assert foreign == [200, 404, 401]
 
 
@@ -227,7 +169,7 @@ async def test_a_login_that_is_withdrawn_ends_a_stream_at_its_renewal(tmp_path: 
 async def test_records_of_a_user_arrive_one_by_one(tmp_path: Path, proxy: Proxy) -> None:
     """The next record is published only when the client has the one before it, and there is no heartbeat in between."""
     async with logged_in(proxy, tmp_path) as (house, _):
-        job = house.relay.registry.admit(owner="proxy:ann@example.com")
+        job = house.relay.registry.admit(owner=SUBJECT)
         house.relay.bus.publish(job, Log(line="line 1"))
         heard: list[str] = []
         async with house.stranger.get("/v1/events", headers=ANN) as stream:
@@ -271,6 +213,20 @@ async def test_the_login_service_learns_no_secret_and_no_query(tmp_path: Path, p
     assert SECRET not in str(heard)
     assert "/static/public" not in str(heard), "the address that the client claims is not passed on"
     assert [path for path, _, _ in heard] == ["/oauth2/auth", "/oauth2/auth"]
+
+
+@pytest.mark.parametrize("proxy", EACH)
+async def test_the_operator_reads_the_address_of_the_client_and_not_what_it_claims(
+    tmp_path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    claimed = {"X-Forwarded-For": "203.0.113.9", "X-Real-IP": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    async with logged_in(proxy, tmp_path) as (house, _), elsewhere(house) as client:
+        body = {"upstream": "scripted", "task": "t"}
+        headers = ANN | claimed | {"Origin": house.site.url}
+        async with client.post("/v1/jobs", json=body, headers=headers) as answer:
+            job = (await answer.json())["job"]
+
+    assert f"{SUBJECT} at 127.0.0.2 follows {job} at scripted" in caplog.messages
 
 
 @pytest.mark.parametrize("proxy", EACH)
