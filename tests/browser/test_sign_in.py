@@ -143,6 +143,31 @@ async def test_a_session_that_ends_takes_its_jobs_from_the_page_and_another_one_
         await shows(visitor, house, job.id)
 
 
+async def test_a_page_says_a_minute_before_that_its_access_ends(visitor: Visit) -> None:
+    async with open_house(access=replace(SETTINGS, session_for=50.0)) as house:
+        house.play("never-finishes", owner="key:ann")
+        await sign_in(visitor, house, ANN)
+        await expect(visitor.page.locator("#lines .note").last).to_contain_text("This access ends at ")
+
+
+async def test_a_page_that_is_restored_shows_nothing_of_a_session_that_has_ended(visitor: Visit) -> None:
+    """The browser may keep a page, to go back to it; its events are dispatched here, since not every page is kept."""
+    async with open_house(access=SETTINGS) as house:
+        [job] = house.play("never-finishes", owner="key:ann")
+        await sign_in(visitor, house, ANN)
+        page = visitor.page
+        await expect(visitor.card(job.id)).to_be_visible()
+        await expect(page.locator("#subject")).to_have_text("key:ann")
+        leave = "(name) => dispatchEvent(new PageTransitionEvent(name, { persisted: true }))"
+        await page.evaluate(leave, "pagehide")
+        await expect(page.get_by_role("main")).to_be_hidden()
+        await page.context.clear_cookies()
+        async with page.expect_navigation():
+            await page.evaluate(leave, "pageshow")
+        await expect(page.get_by_label("Token")).to_be_focused()
+        assert job.id not in await page.content()
+
+
 async def test_a_link_of_one_job_shows_that_job_alone_and_leaves_the_address(browser: Browser) -> None:
     async with open_house(access=SETTINGS) as house:
         async with (
