@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from aiohttp.web import AppKey, Request
 
 from relay import Relay, UsageError
-from relay.config.access_settings import AccessSettings, is_same
+from relay.clock import Clock
+from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access, Scope
 from web.access.addresses import plain_address
@@ -18,12 +19,14 @@ from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
 from web.access.denied import DeniedError, unauthorized
-from web.access.jwt import JwtVerifier
 from web.access.keys import ApiKeys, jobs_of
 from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
 from web.access.signing import Claims, Signer
 from web.access.tickets import Tickets
+
+if TYPE_CHECKING:
+    from web.access.jwt import JwtVerifier
 
 __all__ = ["GUARD", "Guard"]
 
@@ -186,7 +189,7 @@ class Guard:
     def _configure(self, settings: AccessSettings) -> None:
         # First, since it may raise: all stays as it was then.
         jwt = settings.jwt
-        verifier = None if jwt is None else JwtVerifier(jwt, clock=self._clock, notify=self._notify)
+        verifier = None if jwt is None else _verifier(jwt, self._clock, self._notify)
         self.settings = settings
         self.attempts.most = settings.failures
         self._keys = ApiKeys(settings.keys, self._notify)
@@ -230,7 +233,7 @@ class Guard:
     async def _key(self, token: str) -> Access | None:
         return self._keys.find(token)
 
-    async def _of_jwt(self, verifier: JwtVerifier, token: str) -> Access | None:
+    async def _of_jwt(self, verifier: "JwtVerifier", token: str) -> Access | None:
         claims = await verifier.verify(token)
         if claims is None:
             return None
@@ -264,6 +267,13 @@ class Guard:
 
 def _is_of(way: str, access: Access) -> bool:
     return access.credential.startswith(way)
+
+
+def _verifier(settings: JwtSettings, clock: Clock, notify: Notify) -> "JwtVerifier":
+    # Its imports take 12 ms, which a relay that verifies no tokens need not spend.
+    from web.access.jwt import JwtVerifier
+
+    return JwtVerifier(settings, clock=clock, notify=notify)
 
 
 GUARD: Final = AppKey("guard", Guard)
