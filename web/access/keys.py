@@ -42,11 +42,8 @@ class ApiKeys:
         self._notify = notify
         self._digests: dict[int, bytes] = {}
         self._known = self._read()
-
-    @property
-    def by_credential(self) -> Mapping[str, Access]:
+        self.by_credential: Mapping[str, Access] = _by_credential(self._known)
         """The access of each key that is accepted now, by its `Access.credential`."""
-        return {access.credential: access for access in self._known.values()}
 
     def find(self, token: str) -> Access | None:
         """The access of the key *token*. All keys are compared, so that the time says nothing about any of them."""
@@ -59,6 +56,7 @@ class ApiKeys:
     def refresh(self) -> bool:
         """Read the files of keys that have changed; return whether a key is another one now."""
         before, self._known = self._known, self._read()
+        self.by_credential = _by_credential(self._known)
         return before.keys() != self._known.keys()
 
     def knows(self, access: Access) -> bool:
@@ -85,6 +83,10 @@ class ApiKeys:
                 credential=f"{PREFIX}{key.name}:{_name_of(digest, key)}",
             )
         return known
+
+
+def _by_credential(known: Mapping[bytes, Access]) -> Mapping[str, Access]:
+    return {access.credential: access for access in known.values()}
 
 
 def _name_of(digest: bytes, key: KeySettings) -> str:

@@ -10,10 +10,10 @@ import hashlib
 import math
 import re
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.web import Request
 
@@ -29,7 +29,7 @@ FIRST_WITHIN: Final = 30
 
 MOST_TICKETS: Final = 10_000
 MOST_OF_A_SUBJECT: Final = 100
-"""How many tickets, of all and of one subject, may be issued within FIRST_WITHIN seconds."""
+"""How many tickets, of all and of one subject, may be unused at one time."""
 
 MOST_COOKIES: Final = 8
 """How many tickets a browser keeps for one path. [measured] aiohttp refuses more than 8,190 bytes of cookies."""
@@ -50,26 +50,25 @@ class Tickets:
     def __init__(self, signer: Signer, now: Callable[[], float]) -> None:
         self._signer = signer
         self._now = now
-        # A ticket of another process may have been used there.
-        self._process = secrets.token_urlsafe(9)
-        self._issued: deque[tuple[float, str]] = deque()
+        # Those that were not used yet, by digest: a ticket that is not among them was used, maybe by another process.
+        self._unused: dict[bytes, _Unused] = {}
         self._of: Counter[str] = Counter()
-        self._used: dict[bytes, float] = {}
 
     def issue(self, access: Access, expires: float) -> str:
         """A ticket for *access*, whose streams end at *expires*. Raises DeniedError (429) while there are too many."""
         now = self._now()
         self._forget(now)
-        if len(self._issued) >= MOST_TICKETS or self._of[access.subject] >= MOST_OF_A_SUBJECT:
+        if len(self._unused) >= MOST_TICKETS or self._of[access.subject] >= MOST_OF_A_SUBJECT:
             raise DeniedError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"too many tickets were issued within {FIRST_WITHIN} s; use those, or try again later",
+                "too many tickets have not been used yet; use those, or try again later",
                 headers={"Retry-After": str(FIRST_WITHIN)},
             )
-        self._issued.append((now, access.subject))
+        claims = claims_of(access, expires, now, nonce=secrets.token_urlsafe(18))
+        ticket = self._signer.sign("ticket", claims)
+        self._unused[_digest(ticket)] = _Unused(now + FIRST_WITHIN, access.subject)
         self._of[access.subject] += 1
-        claims = claims_of(access, expires, now, nonce=self._process + secrets.token_urlsafe(9))
-        return self._signer.sign("ticket", claims)
+        return ticket
 
     def find(self, request: Request, *, secure: bool, path: str) -> Claims | None:
         """What the ticket of *request* allows, None if it has none; its first use lets the response set the cookie.
@@ -86,17 +85,14 @@ class Tickets:
         claims, here = self._signer.verify("ticket", ticket, now), request.rel_url.raw_path
         if claims is None or not _PATH.fullmatch(here):
             return self._refuse(_ONCE)
-        digest = hashlib.sha256(ticket.encode()).digest()
+        digest = _digest(ticket)
         name = f"{_PREFIX}{digest.hex()[:8]}"
         cookies = [cookie for cookie in read_cookies(request) if cookie[0].startswith(_PREFIX)]
         if any(known == name and self._signer.is_bound(value, ticket, here) for known, value in cookies):
             return claims
-        self._forget(now)
-        fresh = claims.nonce.startswith(self._process) and now <= claims.issued + FIRST_WITHIN
-        if digest in self._used or not fresh or request.method != "GET":
+        # From here on nobody else can use it: nothing is awaited between the look and its removal.
+        if request.method != "GET" or not self._use(digest, now):
             return self._refuse(_ONCE)
-        # From here on nobody else can use it: nothing is awaited between the look and this mark.
-        self._used[digest] = claims.issued + FIRST_WITHIN
         for old, _ in cookies[: max(0, len(cookies) - MOST_COOKIES + 1)]:
             expire_cookie(request, old, path=path, secure=secure)
         foreign = secure and request.headers.get("Sec-Fetch-Site") == "cross-site"
@@ -114,15 +110,34 @@ class Tickets:
     def _refuse(self, detail: str) -> Claims:
         raise unauthorized(detail, "invalid_token", ambient=True, failed=True)
 
+    def _use(self, digest: bytes, now: float) -> bool:
+        """Whether the ticket with this digest may be used now, and from now on no more."""
+        self._forget(now)
+        known = self._unused.get(digest)
+        if known is None or known.until < now:
+            return False
+        self._drop(digest)
+        return True
+
     def _forget(self, now: float) -> None:
-        """Forget the tickets that open nothing any more."""
-        while self._issued and self._issued[0][0] + FIRST_WITHIN < now:
-            _, subject = self._issued.popleft()
-            self._of[subject] -= 1
-            if not self._of[subject]:
-                del self._of[subject]
-        while self._used and (oldest := next(iter(self._used))) and self._used[oldest] < now:
-            del self._used[oldest]
+        """Forget the tickets that open nothing any more; the oldest come first."""
+        while self._unused and self._unused[oldest := next(iter(self._unused))].until < now:
+            self._drop(oldest)
+
+    def _drop(self, digest: bytes) -> None:
+        subject = self._unused.pop(digest).subject
+        self._of[subject] -= 1
+        if not self._of[subject]:
+            del self._of[subject]
+
+
+class _Unused(NamedTuple):
+    until: float
+    subject: str
+
+
+def _digest(ticket: str) -> bytes:
+    return hashlib.sha256(ticket.encode()).digest()
 
 
 def claims_of(access: Access, expires: float, now: float, *, nonce: str = "") -> Claims:
