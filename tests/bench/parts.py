@@ -19,6 +19,7 @@ PARTS: Final[Mapping[str, str]] = {
     "isolation": "tests.bench.isolation",
     "console": "tests.bench.console",
     "webhook": "tests.bench.webhook",
+    "access": "tests.bench.access",
     "tokens": "tests.bench.tokens",
     "startup": "tests.bench.startup",
 }

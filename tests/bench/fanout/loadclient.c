@@ -20,7 +20,7 @@
  * Transfer coding: identity and chunked are both understood. TLS and compression are not.
  *
  * Usage: loadclient --port P --paths FILE [-n conns] [--expect frames] [--only text] [--timeout s]
- *        [--slow K] [--slow-wait s] [--hold] [--inflight 128] [--cpu K]
+ *        [--slow K] [--slow-wait s] [--hold] [--inflight 128] [--cpu K] [--field "Name: value"]
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -129,7 +129,7 @@ static int64_t find_num(const char *s, int len, const char *key, int keylen, int
     return v;
 }
 
-static const char *only = "";
+static const char *only = "", *field = "";
 
 /* "2026-11-23T19:51:10.123456Z" -> nanoseconds since the epoch, 0 for anything else */
 static int64_t wall_ns(const char *s, int len) {
@@ -333,8 +333,12 @@ static void send_request(int i) {
     char req[2048];
     int n = snprintf(req, sizeof req,
                      "GET %s HTTP/1.1\r\nHost: %s:%d\r\nAccept: text/event-stream\r\n"
-                     "Cache-Control: no-cache\r\nUser-Agent: loadclient\r\n\r\n",
-                     paths[i % npaths], host, port);
+                     "Cache-Control: no-cache\r\nUser-Agent: loadclient\r\n%s%s\r\n",
+                     paths[i % npaths], host, port, field, *field ? "\r\n" : "");
+    if (n >= (int)sizeof req) {
+        fprintf(stderr, "the request is too long\n");
+        exit(2);
+    }
     if (send(c->fd, req, (size_t)n, MSG_NOSIGNAL) != n) {
         perror("send request");
         exit(1);
@@ -405,6 +409,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(a, "--port")) port = atoi(v);
         else if (!strcmp(a, "--paths")) read_paths(v);
         else if (!strcmp(a, "--only")) only = v;
+        else if (!strcmp(a, "--field")) field = v;
         else if (!strcmp(a, "-n")) nconns = atoi(v);
         else if (!strcmp(a, "--expect")) expect = (uint64_t)atoll(v);
         else if (!strcmp(a, "--timeout")) timeout_s = atof(v);

@@ -15,6 +15,7 @@ from relay.cli.names import own_names
 from relay.cli.serving import run, serving
 from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
 from sinks.console import ConsoleSettings
+from tests.bench.fanout.access import WAYS
 from tests.bench.fanout.control import arguments, serve_control
 from tests.bench.fanout.events import progress
 from tests.bench.fanout.silent import Silent
@@ -49,12 +50,17 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
         max_streams_per_client=server.max_streams_per_client,
         debug=server.debug,
         hosts=own_names(server.host, None),
+        access=WAYS[options.access].settings(),
     )
     async with serving(app, server.host, options.port):
-        jobs = follow(relay, options.topics)
+        way = WAYS[options.access]
+        jobs = follow(relay, options.topics, way.owner)
         await silent.asked.wait()
         with open(options.paths, "w") as out:  # noqa: ASYNC230
             out.writelines(f"{topic} /v1/jobs/{job.id}/events\n" for topic, job in jobs.items())
+            out.write("everything /v1/events\n")
+        with open(f"{options.paths}.field", "w") as out:  # noqa: ASYNC230
+            out.write(way.field(app))
 
         def publish(topic: str, seq: int, pad: int) -> None:
             relay.bus.publish(jobs[topic], progress(seq, pad))
@@ -85,10 +91,10 @@ def census(app: Application) -> bytes:
     return msgspec.json.encode({"tasks": len(asyncio.all_tasks()), "streams": len(app[STREAMS]), "objects": objects})
 
 
-def follow(relay: Relay, topics: int) -> dict[str, Job]:
+def follow(relay: Relay, topics: int, owner: str) -> dict[str, Job]:
     """A job for each topic: `t` and `other`, and `t0`, `t1` and so on."""
     names = ["t", "other", *(f"t{number}" for number in range(topics))]
-    return {name: relay.follow("silent", name) for name in names}
+    return {name: relay.follow("silent", name, owner) for name in names}
 
 
 if __name__ == "__main__":
@@ -97,6 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--file", required=True)
     parser.add_argument("--journal", choices=["sqlite", "memory"], default="sqlite")
     parser.add_argument("--console", choices=["pretty", "json", "none"])
+    parser.add_argument("--access", choices=list(WAYS), default="none")
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
     chosen = arguments(parser)

@@ -168,6 +168,11 @@ class RelayServer(Controlled):
         """What the process has written to standard error."""
         return (self.work / "log").read_text(errors="replace").splitlines()
 
+    @property
+    def field(self) -> str:
+        """The header field that readers send; empty if they need none."""
+        return (self.work / "paths.field").read_text()
+
     def paths(self, topic: str, topics: int) -> list[str]:
         known = dict(line.split() for line in (self.work / "paths").read_text().splitlines())
         names = [f"{topic}{number}" for number in range(topics)] if topics else [topic]
@@ -213,6 +218,9 @@ SERVERS: Final[dict[str, Make]] = {
     "relay-answers": _relay("--together", "1000"),
     "relay-quiet": _relay("--console", "none"),
     "relay-memory": _relay("--console", "none", "--journal", "memory"),
+    "relay-key": _relay("--console", "none", "--journal", "memory", "--access", "key"),
+    "relay-jwt": _relay("--console", "none", "--journal", "memory", "--access", "jwt"),
+    "relay-session": _relay("--console", "none", "--journal", "memory", "--access", "session"),
     "nchan": Nchan,
     "c-limit": _c(),
     "c-limit-joined": _c("--batch", "1000"),
@@ -220,7 +228,8 @@ SERVERS: Final[dict[str, Make]] = {
     "sse-starlette": _python("sse_starlette_server", framing=10),
 }
 """`relay` is as shipped, and each event is published for itself. `-answers` publishes 1000 at once, as a poller does
-with an answer about 1000 jobs; `-quiet` has no console, `-memory` neither console nor file, `-uvloop` another loop."""
+with an answer about 1000 jobs; `-quiet` has no console, `-memory` neither console nor file, `-uvloop` another loop.
+`-key`, `-jwt` and `-session` are as `-memory`, and their readers prove their access so."""
 
 _MODULES: Final = {
     "aiohttp-sse": ["aiohttp_sse"],
