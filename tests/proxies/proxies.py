@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import random
 import re
 import shutil
 from asyncio import StreamReader
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from socket import create_server
 from ssl import SSLContext, create_default_context
@@ -243,6 +244,8 @@ async def _end(process: Process) -> None:
 
 
 def free_port() -> int:
-    with create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
+    """A port that is free now, and that nothing is given by chance: such ports begin at 32,768."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with suppress(OSError), create_server(("127.0.0.1", port)):
+            return port
