@@ -17,7 +17,9 @@ __all__ = ["LINE_LIMIT", "Defect", "RecordedEvent", "lines_of", "read_recording"
 LINE_LIMIT: Final = 1024 * 1024
 """The most bytes of a line of a recording; a record has at most a quarter of that."""
 
-NOTICES: Final = frozenset({"snapshot", "gap", "skipped", "gone", "busy", "bye", "heartbeat", "exchange"})
+NOTICES: Final = frozenset(
+    {"snapshot", "gap", "skipped", "gone", "busy", "bye", "expiring", "denied", "heartbeat", "exchange"}
+)
 """Events of a stream that are no records: they have no seq and belong to no job's records."""
 
 LOSSES: Final = frozenset({"gap", "skipped"})

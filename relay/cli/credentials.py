@@ -1,4 +1,4 @@
-"""What `relay tail` presents to a proxy that asks for it. It is named on the command line and never written there."""
+"""What `relay tail` and `relay follow` present. It is named on the command line and never written there."""
 
 import os
 import re
@@ -12,10 +12,29 @@ import click
 from relay import ConfigError
 from relay.secret import Secret, is_reference, problem_of_token, read_secret
 
-__all__ = ["Credentials", "credentials_of"]
+__all__ = ["Credentials", "Presented", "credentials_of", "token_of"]
 
 Credentials: TypeAlias = Callable[[], Mapping[str, str]]
 """The headers to present now: a secret whose file has been replaced is read again."""
+
+
+class Presented:
+    """The *credentials* of one client, and whether they are others by now than those that it presented last."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._last: Mapping[str, str] = {}
+
+    def headers(self) -> Mapping[str, str]:
+        """The headers to present now."""
+        self._last = dict(self._credentials())
+        return self._last
+
+    @property
+    def changed(self) -> bool:
+        """Whether something else would be presented now."""
+        return dict(self._credentials()) != self._last
+
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN: Final = frozenset(
@@ -27,7 +46,7 @@ def credentials_of(token: str | None, basic: str | None, headers: Sequence[str])
     """What --token, --basic and --header name. Raises click.UsageError, which never repeats a secret."""
     parts: list[Callable[[], tuple[str, str]]] = []
     if token is not None:
-        parts.append(_bearer(_secret("--token", token)))
+        parts.append(_bearer(token_of("--token", token)))
     if basic is not None:
         parts.append(_basic(_secret("--basic", basic)))
     for header in headers:
@@ -43,8 +62,14 @@ def credentials_of(token: str | None, basic: str | None, headers: Sequence[str])
     return lambda: dict(part() for part in parts)
 
 
+def token_of(option: str, reference: str) -> Secret:
+    """The token that *option* refers to. Raises click.UsageError, which never repeats it."""
+    secret = _secret(option, reference)
+    _check(option, secret, problem_of_token(secret.reveal()))
+    return secret
+
+
 def _bearer(secret: Secret) -> Callable[[], tuple[str, str]]:
-    _check("--token", secret, problem_of_token(secret.reveal()))
     return lambda: ("Authorization", f"Bearer {secret.reveal()}")
 
 

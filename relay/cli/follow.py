@@ -4,16 +4,20 @@ import asyncio
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import click
+from msgspec.structs import replace
 
 from relay import ConfigError, Done, Relay
 from relay.cli import INTERRUPTED
 from relay.cli.build import build_pace, build_sinks, build_upstream, import_from_here
+from relay.cli.credentials import token_of
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, level_option, settings_from
 from relay.cli.redaction import redactor_of
 from relay.cli.serving import ended, first_of, reopening, run
+from relay.cli.stderr import hide
 from relay.clock import SystemClock
 from relay.config.settings import Settings
 from relay.events import Level
@@ -27,18 +31,28 @@ __all__ = ["follow"]
 @click.argument("upstream")
 @click.argument("task_id")
 @config_option
+@click.option("--token", metavar="REFERENCE", help="Present this token to UPSTREAM, in place of the configured one.")
 @level_option(None)
 @loop_option
-def follow(upstream: str, task_id: str, config: Path | None, level: Level | None, loop: LoopName) -> int:
+def follow(
+    upstream: str, task_id: str, config: Path | None, token: str | None, level: Level | None, loop: LoopName
+) -> int:
     """Follow TASK_ID, which exists at UPSTREAM, in the console, without a server.
 
     UPSTREAM is the name of an upstream in relay.toml. The sinks of relay.toml receive its records; without any, the
     console does. Ends with the job: status 0 when it is done, 1 when it failed or
-    was cancelled, 130 when Ctrl-C ended the following (the job itself goes on).
+    was cancelled, 130 when Ctrl-C ended the following (the job itself goes on). A REFERENCE says where a secret is:
+    env:NAME or file:PATH.
     """
     settings = settings_from(config, os.environ)
     import_from_here()
-    return run(partial(_follow, settings, _chosen(settings, upstream), task_id, level), loop)
+    chosen = _chosen(settings, upstream)
+    if token is not None:
+        other: UpstreamSettings = replace(cast(Any, chosen), token=token_of("--token", token))
+        settings = replace(settings, upstreams=tuple(other if one is chosen else one for one in settings.upstreams))
+        hide(redactor_of(settings))
+        chosen = other
+    return run(partial(_follow, settings, chosen, task_id, level), loop)
 
 
 def _chosen(settings: Settings, name: str) -> UpstreamSettings:

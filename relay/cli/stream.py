@@ -1,12 +1,10 @@
 """The stream of a running relay, read over HTTP. A lost connection is re-established and resumes where it stopped."""
 
-import asyncio
 import math
-import os
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -14,8 +12,18 @@ from msgspec import Struct
 
 from relay import Position, UsageError
 from relay.audit.recordings import NOTICES
-from relay.cli.credentials import Credentials
+from relay.cli.credentials import Credentials, Presented
 from relay.cli.received import TERMINAL, ReceivedRecord, read_received
+from relay.cli.stream_answers import (
+    ANSWERS_WITHIN,
+    QUOTE_LIMIT,
+    detail_of,
+    heartbeat_of,
+    object_in,
+    reason_of,
+    wait_of,
+    within,
+)
 from relay.cli.stream_notices import describe_notice
 from relay.clock import Clock
 from relay.events import LEVELS, Level
@@ -27,27 +35,18 @@ __all__ = ["NOW", "START", "RelayStream", "Remark"]
 START: Final = "start"
 NOW: Final = "now"
 
-ANSWERS_WITHIN: Final = 30.0
-"""Seconds until a relay has to have begun its answer."""
-
-HEARTBEAT: Final = 15.0
-"""Seconds between signs of life, where the relay does not say. Twice as long without one is a lost connection."""
-
 FIRST_WAIT: Final = 0.5
 SHORTEST_WAIT: Final = 0.2
 LONGEST_WAIT: Final = 30.0
 """Seconds until a lost connection is tried again: by default, at least, and at most."""
 
 STATE_LIMIT: Final = 16 * 1024 * 1024
-QUOTE_LIMIT: Final = 200
 
 _TURNED_AWAY: Final = frozenset({"busy", "bye", "gone"})
 _PASSES: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 _REFUSALS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER)
 """How a proxy answers a client without credentials: it refuses, or it leads to a page for logging in."""
-
-T = TypeVar("T")
 
 
 class Remark(Struct, frozen=True):
@@ -77,7 +76,8 @@ class RelayStream:
 
     *since* is a position, START for all that is kept, or NOW. *credentials* are headers for every request; each goes to
     *address* alone, as no redirect is followed. *ends* has the type of each terminal record of a named job, as far as
-    they were received; `gone` is that of a job that the relay has forgotten meanwhile.
+    they were received; `gone` is that of a job that the relay has forgotten meanwhile. Where the relay ends the stream
+    since its access ends, it goes on with other *credentials* if they are others by now.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class RelayStream:
         credentials: Credentials = dict,
     ) -> None:
         self.ends: dict[str, str] = {}
-        self._credentials = credentials
+        self._presented = Presented(credentials)
         self._address = address
         self._level = level
         self._named = tuple(dict.fromkeys(jobs))
@@ -101,13 +101,17 @@ class RelayStream:
         self._known = False
         self._away = False
         self._over = False
+        self._expiring = False
+        self._denied: UsageError | None = None
         self._wait = FIRST_WAIT
+        self._asked_wait = 0.0
         self._failures = 0
 
     async def read(self) -> AsyncGenerator[ReceivedRecord | Remark]:
         """Each record, and each remark where it belongs; over when all named jobs have ended, or never.
 
-        Raises UsageError where there is no such relay or no such job, and where what comes is no relay's stream.
+        Raises UsageError where there is no such relay or no such job, where what comes is no relay's stream, and where
+        the access ends and there is no other.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWERS_WITHIN)
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -118,7 +122,7 @@ class RelayStream:
                         async for one in heard:
                             yield one
                 except (aiohttp.ClientError, OSError, _LostError) as error:
-                    lost = _reason(error)
+                    lost = reason_of(error)
                     if not self._known:
                         raise UsageError(f"nothing answers at {self._address} ({lost}); {_ADVICE}") from None
                 if self._over:
@@ -127,6 +131,7 @@ class RelayStream:
                     self._away = True
                     yield Remark(f"the connection was lost ({lost}); coming back")
                 await self._clock.sleep(self._pause())
+                self._asked_wait = 0.0
                 self._failures += 1
 
     @property
@@ -144,37 +149,48 @@ class RelayStream:
             self._cursor, self._from_now = (await self._state(session)).position, False
         async with await self._ask(session, "text/event-stream") as response:
             if response.status == HTTPStatus.NO_CONTENT:
-                if self._running:
+                # A stream of all jobs has no end of its own, so this may be a refusal.
+                if self._running or not self._named:
                     for job in (await self._state(session)).jobs:
                         self._end(job.job, _kind(job.terminal))
                 self._over = True
                 return
             if response.content_type != "text/event-stream":
                 raise self._no_relay(f"answers with {response.content_type}, which is no stream")
-            reader, silence = EventStreamParser(), 2 * _heartbeat(response)
+            reader, silence = EventStreamParser(), 2 * heartbeat_of(response)
             try:
-                while data := await _within(silence, response.content.readany()):
+                while data := await within(silence, response.content.readany()):
                     for one in self._heard(_blocks(reader, data)):
                         yield one
+                    if self._denied is not None:
+                        raise self._denied
                     if self._over:
                         return
+                    if self._expiring and self._presented.changed:
+                        self._away = True
+                        yield Remark("there is another secret by now; coming back with it")
+                        return
             finally:
-                self._known = True
+                self._known, self._expiring = True, False
 
     def _heard(self, blocks: Sequence[ServerSentEvent]) -> list[ReceivedRecord | Remark]:
         """What *blocks* say; no block at all is a heartbeat."""
         heard: list[ReceivedRecord | Remark] = []
-        self._failures = 0
+        if not any(block.event == "denied" for block in blocks):
+            self._failures = 0
         if self._away and not any(block.event in _TURNED_AWAY for block in blocks):
             self._away = False
             heard.append(Remark("the connection is back"))
         for block in blocks:
-            if self._over:
+            if self._over or self._denied is not None:
                 break
             if block.retry is not None:
                 self._wait = block.retry / 1_000
-            if block.event in NOTICES - {"heartbeat"}:
-                heard.append(self._noticed(block.event, _object(block.data)))
+            if block.event == "denied":
+                if (remark := self._ended_by(describe_notice("denied", object_in(block.data)))) is not None:
+                    heard.append(remark)
+            elif block.event in NOTICES - {"heartbeat"}:
+                heard.append(self._noticed(block.event, object_in(block.data)))
             elif block.is_event and block.event != "heartbeat":
                 heard.append(self._read(block.data))
             # The position beside `gone` is none to resume from.
@@ -194,6 +210,7 @@ class RelayStream:
     def _noticed(self, event: str, data: dict[str, Any]) -> Remark:
         if event == "gone":
             return self._gone(str(data.get("job")))
+        self._expiring |= event == "expiring"
         if event in _TURNED_AWAY:
             self._away = True
             return Remark(f"{describe_notice(event, data)}; coming back in {self._pause():g} s")
@@ -201,6 +218,14 @@ class RelayStream:
             for job in _jobs(data):
                 self._end(job.job, _kind(job.terminal))
         return Remark(describe_notice(event, data))
+
+    def _ended_by(self, denied: str) -> Remark | None:
+        """The access has ended. The same secret is not presented again, as it opens nothing any more."""
+        if self._presented.changed:
+            self._away = True
+            return Remark(f"{denied}; coming back with another secret in {self._pause():g} s")
+        self._denied = UsageError(f"{self._address} has ended this stream ({denied}); {_PRESENT_OTHER}")
+        return None
 
     def _gone(self, job: str) -> Remark:
         if not self._known or job not in self._running:
@@ -215,14 +240,18 @@ class RelayStream:
             self._over = not self._running
 
     def _pause(self) -> float:
-        """Seconds until the next try: the relay's `retry`, doubled for each try that failed."""
-        return min(math.ldexp(max(self._wait, SHORTEST_WAIT), min(self._failures, 10)), LONGEST_WAIT)
+        """Seconds until the next try: the relay's `retry`, doubled for each try that failed, or its `Retry-After`."""
+        pause = min(math.ldexp(max(self._wait, SHORTEST_WAIT), min(self._failures, 10)), LONGEST_WAIT)
+        return max(pause, self._asked_wait)
 
     async def _state(self, session: aiohttp.ClientSession) -> _State:
         """Where the jobs stand, and the position that is so far."""
         async with await self._ask(session, "application/json") as response:
+            if response.status == HTTPStatus.NO_CONTENT:
+                # As a relay answers what a browser presents by itself, and cannot be refused in words.
+                raise UsageError(f"{self._address} accepts this session or ticket no more; {_PRESENT_OTHER}")
             body = b""
-            while data := await _within(ANSWERS_WITHIN, response.content.readany()):
+            while data := await within(ANSWERS_WITHIN, response.content.readany()):
                 body += data
                 if len(body) > STATE_LIMIT:
                     raise self._no_relay(f"answers with more than {STATE_LIMIT:,} bytes")
@@ -236,22 +265,28 @@ class RelayStream:
 
     async def _ask(self, session: aiohttp.ClientSession, accept: str) -> aiohttp.ClientResponse:
         """The response to a request for records or states; its status is 200 or 204."""
-        headers = {**self._credentials(), "Accept": accept, "User-Agent": "progress-relay"}
+        headers = {**self._presented.headers(), "Accept": accept, "User-Agent": "progress-relay"}
         if self._cursor is not None and accept == "text/event-stream":
             headers["Last-Event-ID"] = self._cursor
         query = [("job", job) for job in self._running]
         if self._level != LEVELS[0]:
             query.append(("level", self._level))
         url = f"{self._address}/v1/events"
-        response = await _within(ANSWERS_WITHIN, session.get(url, params=query, headers=headers, allow_redirects=False))
+        response = await within(ANSWERS_WITHIN, session.get(url, params=query, headers=headers, allow_redirects=False))
         if response.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
             return response
         async with response:
-            said = f"answers {response.status}{await _detail(response)}"
+            said = f"answers {response.status}{await detail_of(response)}"
         if self._known and (response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status in _PASSES):
+            self._asked_wait = wait_of(response)
             raise _LostError(f"it {said}")
         if response.status in _REFUSALS:
+            if self._known and self._presented.changed:
+                raise _LostError(f"it {said}")
             raise UsageError(f"{self._address} {said}; {_PRESENT}")
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            when = f"in {wait:g} s" if (wait := wait_of(response)) else "later"
+            raise UsageError(f"{self._address} {said}; try again {when}")
         raise self._no_relay(said)
 
     def _no_relay(self, what: str) -> UsageError:
@@ -259,21 +294,8 @@ class RelayStream:
 
 
 _PRESENT: Final = "present what it asks for with --token, --basic or --header"
+_PRESENT_OTHER: Final = "present another secret with --token, --basic or --header"
 _ADVICE: Final = "name the address of a relay that runs, such as http://127.0.0.1:8080"
-
-
-async def _within(seconds: float, awaitable: Awaitable[T]) -> T:
-    """What *awaitable* gives. Raises TimeoutError after so many *seconds*."""
-    async with asyncio.timeout(seconds):
-        return await awaitable
-
-
-def _heartbeat(response: aiohttp.ClientResponse) -> float:
-    try:
-        seconds = float(response.headers.get("Relay-Heartbeat", HEARTBEAT))
-    except ValueError:
-        return HEARTBEAT
-    return seconds if 0 < seconds <= 86_400 else HEARTBEAT
 
 
 def _blocks(reader: EventStreamParser, data: bytes) -> list[ServerSentEvent]:
@@ -281,30 +303,6 @@ def _blocks(reader: EventStreamParser, data: bytes) -> list[ServerSentEvent]:
         return reader.feed(data)
     except ValueError as error:
         raise UsageError(f"this is no relay's stream: {error}") from None
-
-
-async def _detail(response: aiohttp.ClientResponse) -> str:
-    """What the answer says itself about what is wrong, if it says so as a relay does."""
-    body = await _within(ANSWERS_WITHIN, response.content.read(4_096))
-    detail = _object(body).get("detail")
-    return f": {bounded(detail, QUOTE_LIMIT)}" if isinstance(detail, str) else ""
-
-
-def _reason(error: Exception) -> str:
-    """Why a connection is lost, in few words."""
-    match error:
-        case TimeoutError():
-            return "nothing comes any more"
-        case aiohttp.ClientConnectorDNSError():
-            return "no such name"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return "no secure connection"
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))):
-            return os.strerror(number)
-        case aiohttp.ClientPayloadError():
-            return "it broke off"
-        case _:
-            return bounded(str(error), QUOTE_LIMIT) or type(error).__name__
 
 
 def _kind(terminal: object) -> str | None:
@@ -321,10 +319,3 @@ def _jobs(data: dict[str, Any]) -> list[_Job]:
         return msgspec.convert(data.get("jobs"), list[_Job])
     except msgspec.ValidationError:
         return []
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}

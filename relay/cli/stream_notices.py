@@ -22,6 +22,8 @@ def describe_notice(event: str, data: Mapping[str, Any]) -> str:
             return "gap: a part of the story is missing, as the relay does not know the position to resume from"
         case "skipped", {"missed": int(missed)} if 0 <= missed <= LARGEST:
             return f"skipped: {missed:,} of the next records are left out, as this client did not read them in time"
+        case "expiring", {"expires": str(end)}:
+            return f"expiring: the access to this stream ends at {bounded(end, WORD_LIMIT)}"
         case "snapshot", {"jobs": list(jobs)}:  # pyright: ignore[reportUnknownVariableType]
             return f"snapshot: {_where_they_stand(jobs)}"  # pyright: ignore[reportUnknownArgumentType]
         case _, {"reason": str(reason)}:

@@ -77,3 +77,31 @@ def test_the_sinks_of_relay_toml_receive_every_record(
     assert (tmp_path / "kept.jsonl").read_text().splitlines() == follow.printed
     assert json.loads(follow.printed[-1])["type"] == "done"
     assert follow.said == []
+
+
+def test_another_token_than_the_configured_one_is_presented_to_the_upstream_and_never_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with relay("fake", "--port", "0", "--speed", "20", folder=tmp_path) as fake:
+        token, task = configure(tmp_path, fake)
+        monkeypatch.setenv("TOKEN", "canary-that-is-not-valid")
+        (tmp_path / "token").write_text(token)
+        assert main(["follow", "studio", task, "--token", "file:token"]) == 0
+    said = capfd.readouterr()
+    assert token not in said.out + said.err
+    assert json.loads(said.out.splitlines()[-1])["type"] == "done"
+
+
+@pytest.mark.parametrize("reference", ["canary-token", "env:NONE", "env:TWO"])
+def test_a_token_that_cannot_be_read_is_one_line_without_it(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN", "x")
+    monkeypatch.setenv("TWO", "canary canary")
+    (tmp_path / "relay.toml").write_text('[[upstreams]]\nkind = "sora"\nbase_url = "http://x"\ntoken = "env:TOKEN"\n')
+    assert main(["follow", "sora", "task_1", "--token", reference]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n"), "canary" in said.err) == ("", 1, False)
+    assert "--token" in said.err
