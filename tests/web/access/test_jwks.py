@@ -21,6 +21,12 @@ from web.access.jwks import SET_LIMIT, check_url
 from web.access.jwt import JwtVerifier
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer over loopback may take seconds."""
+    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+
+
 @pytest.fixture
 async def server() -> AsyncGenerator[KeyServer]:
     async with serve_keys(jwks(jwk("RS256", "one"))) as running:
@@ -224,9 +230,8 @@ async def test_keys_that_cannot_be_used_are_a_few_notices_and_each_is_one(server
 
 
 async def test_a_request_waits_two_seconds_for_a_slow_server_and_the_fetch_goes_on(
-    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
+    server: KeyServer, relay: Relay
 ) -> None:
-    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
     server.gate.clear()
     waiting = asyncio.create_task(relay.accepts("one"))
     await server.asked.wait()
@@ -240,10 +245,7 @@ async def test_a_request_waits_two_seconds_for_a_slow_server_and_the_fetch_goes_
     assert len(server.requests) == 1
 
 
-async def test_a_slow_server_delays_no_token_of_a_known_key(
-    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+async def test_a_slow_server_delays_no_token_of_a_known_key(server: KeyServer, relay: Relay) -> None:
     assert await relay.accepts("one")
     server.asked.clear()
     server.gate.clear()
@@ -255,10 +257,7 @@ async def test_a_slow_server_delays_no_token_of_a_known_key(
     assert len(server.requests) == 2
 
 
-async def test_one_fetch_is_made_at_a_time_however_long_it_lasts(
-    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+async def test_one_fetch_is_made_at_a_time_however_long_it_lasts(server: KeyServer, relay: Relay) -> None:
     server.gate.clear()
     for waiting in range(1, 4):
         tokens = [asyncio.create_task(relay.accepts("one")) for _ in range(waiting)]
@@ -270,10 +269,7 @@ async def test_one_fetch_is_made_at_a_time_however_long_it_lasts(
     assert len(server.requests) == 1
 
 
-async def test_an_issuer_that_is_away_for_long_delays_no_token_of_a_known_key(
-    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+async def test_an_issuer_that_is_away_for_long_delays_no_token_of_a_known_key(server: KeyServer, relay: Relay) -> None:
     long = mint(exp=1_767_225_600 + 7_200)
     assert await relay.verifier.verify(long) is not None
     server.status = 500
@@ -295,10 +291,7 @@ async def test_a_server_that_never_answers_is_given_up(
     assert "cannot be fetched: no whole answer from 127.0.0.1" in notice
 
 
-async def test_closing_ends_a_fetch_that_is_under_way(
-    server: KeyServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
+async def test_closing_ends_a_fetch_that_is_under_way(server: KeyServer, relay: Relay) -> None:
     server.gate.clear()
     waiting = asyncio.create_task(relay.accepts("one"))
     await server.asked.wait()

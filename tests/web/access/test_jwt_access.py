@@ -10,6 +10,7 @@ from aiohttp import ClientResponse, ClientSession
 from aiohttp.web import Application
 from msgspec.structs import replace
 
+import web.access.jwks
 from relay import Relay
 from relay.config.access_settings import AccessSettings, JwtSettings
 from relay.errors import ConfigError
@@ -49,6 +50,12 @@ async def served(jwt: JwtSettings) -> AsyncIterator[Served]:
     app = create_app(relay, access=AccessSettings(jwt=jwt), send_timeout=3_600, slow_after=3_600)
     async with serve_app(app) as client:
         yield Served(app, client, clock)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer over loopback may take seconds."""
+    monkeypatch.setattr(web.access.jwks, "TIMEOUT", 3_600.0)
 
 
 @pytest.fixture
