@@ -360,7 +360,49 @@ def rooms() -> Drawing:
     )
 
 
-DRAWINGS: Final = (JOB, RESUME, STREAM, BREAKER, rooms())
+ACCESS: Final = Drawing(
+    name="access",
+    title="The way of a request through access",
+    description=(
+        "A request passes the check of its host and its origin, which answers 421 or 403. Its access is found by the"
+        " first way that fits: the application, a bearer token, a ticket on a stream, a session, a trusted proxy. If"
+        " none does, the answer is 401, or 204 for a stream that comes back with a session or a ticket. The scope of"
+        " the route is compared with it, or the answer is 403. The jobs that it sees are selected, and any other is"
+        " answered 404."
+    ),
+    width=820,
+    height=310,
+    boxes=(
+        Box("a request", 20, 40, ("from anywhere",), width=112),
+        Box("host, origin", 168, 40, ("of a page: ours, listed",), width=152),
+        Box("Access", 356, 40, ("subject, scopes, jobs, end",), width=176, look="core"),
+        Box("scope", 568, 40, ("of the route",), width=96),
+        Box("jobs", 700, 40, ("that it sees",), width=100),
+        Box("421, 403", 194, 150, width=100, height=34, look="end"),
+        Box("401, 204", 608, 236, width=92, height=34, look="end"),
+        Box("403", 570, 150, width=92, height=34, look="end"),
+        Box("404, gone", 700, 150, width=100, height=34, look="end"),
+        Box("the first that fits", 20, 206, width=512, height=90, look="frame"),
+        Box("application", 34, 240, width=94, height=44),
+        Box("bearer", 136, 240, ("key, JWT, link",), width=104, height=44),
+        Box("ticket", 248, 240, ("of a stream",), width=88, height=44),
+        Box("session", 344, 240, ("a cookie",), width=80, height=44),
+        Box("proxy", 432, 240, ("and secret",), width=86, height=44),
+    ),
+    arrows=(
+        Arrow("a request", "", "host, origin"),
+        Arrow("host, origin", "", "Access"),
+        Arrow("Access", "", "scope"),
+        Arrow("scope", "", "jobs"),
+        Arrow("host, origin", "foreign", "421, 403", ("bottom", "top"), shift=(8, 4), look="left"),
+        Arrow("the first that fits", "", "Access", ("top", "bottom"), (0.828, 0.386)),
+        Arrow("the first that fits", "none fits", "401, 204", ("right", "left"), (0.522, 0.5)),
+        Arrow("scope", "lacks it", "403", ("bottom", "top"), shift=(-6, 4), look="right"),
+        Arrow("jobs", "another's", "404, gone", ("bottom", "top"), shift=(-6, 4), look="right"),
+    ),
+)
+
+DRAWINGS: Final = (JOB, RESUME, STREAM, BREAKER, ACCESS, rooms())
 
 if __name__ == "__main__":
     for drawing in DRAWINGS:
