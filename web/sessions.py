@@ -1,6 +1,7 @@
 """What a browser presents by itself: a session, which is a cookie, and a ticket, which is a part of an address."""
 
 import math
+import secrets
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -43,7 +44,7 @@ async def create_session(request: Request) -> Response:
     access, guard = request[ACCESS], request.app[GUARD]
     if not guard.open:
         expires = _end(access, guard.now(), guard.settings.session_for)
-        claims = claims_of(access, expires, guard.now())
+        claims = claims_of(access, expires, guard.now(), nonce=secrets.token_urlsafe(12))
         name, secure = guard.session_cookie(request), guard.is_secure(request)
         set_cookie(request, name, guard.signer.sign("session", claims), path="/", secure=secure)
         access = replace(access, expires=expires)
@@ -59,8 +60,9 @@ async def show_session(request: Request) -> Response:
 
 
 async def end_session(request: Request) -> Response:
-    """`DELETE /v1/session`: 204, and the browser forgets the cookie."""
+    """`DELETE /v1/session`: 204; the browser forgets the cookie, and nobody else can use it any more."""
     guard = request.app[GUARD]
+    guard.end_session(request)
     expire_cookie(request, guard.session_cookie(request), path="/", secure=guard.is_secure(request))
     return Response(status=HTTPStatus.NO_CONTENT)
 

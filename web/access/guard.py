@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aiohttp.web import AppKey, Request
+from aiohttp.web import AppKey, Request, RequestKey
 
 from relay import Relay, UsageError
 from relay.clock import Clock
 from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
-from web.access.access import ANYBODY, Access, Scope
+from web.access.access import ANYBODY, Access
 from web.access.addresses import plain_address
 from web.access.attempts import FailedAttempts
 from web.access.authorize import Authorize, decided
@@ -24,6 +24,8 @@ from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
 from web.access.signing import Claims, Signer
 from web.access.tickets import Tickets
+from web.access.watch import access_of_link
+from web.access.withdrawals import EndsAccess, Withdrawals
 
 if TYPE_CHECKING:
     from web.access.jwt import JwtVerifier
@@ -35,6 +37,8 @@ FORMER: Final = 8
 
 JWT: Final = "jwt:"
 """What the subject and the credential of a JWT begin with."""
+
+_FOUND_AT: Final = RequestKey("found_at", int)
 
 _NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with a token, or sign in"
 
@@ -66,8 +70,10 @@ class Guard:
         self.signer: Signer = Signer(signing.reveal().encode() if signing is not None else None)
         self.tickets: Tickets = Tickets(self.signer, self.now)
         self.attempts: FailedAttempts = FailedAttempts(settings.failures, self._clock.monotonic)
-        self.on_withdrawn: Callable[[Callable[[Access], bool]], object] = bool
-        """Called with what says whether an access has ended, once some may have: its streams are to end."""
+        self.on_withdrawn: Callable[[EndsAccess], object] = bool
+        """Called once an access may have ended: the streams of those that have are to end."""
+        self._withdrawals = Withdrawals()
+        self._ended_sessions = Revocations(self.now)
         self._revocations = Revocations(self.now)
         self._jwt: JwtVerifier | None = None
         self._changed: dict[str, float] = {}
@@ -91,6 +97,7 @@ class Guard:
 
     async def find(self, request: Request, *, stream: bool) -> Access:
         """The access of *request*; a *stream* may have a ticket. Raises DeniedError."""
+        request[_FOUND_AT] = self._withdrawals.count
         if self.open:
             return ANYBODY
         address = self.address(request)
@@ -100,6 +107,10 @@ class Guard:
             if denied.failed:
                 self.attempts.failed(address)
             raise
+
+    def has_ended(self, request: Request, access: Access) -> bool:
+        """Whether *access*, which was found for *request*, was withdrawn since then: ask before a stream is opened."""
+        return self._withdrawals.ended(access, request.get(_FOUND_AT, 0))
 
     def address(self, request: Request) -> str:
         """The address of the client of *request*, also behind a proxy that is believed."""
@@ -138,12 +149,14 @@ class Guard:
         """
         before, former = self._keys.by_credential, self.settings
         self._configure(settings)
-        self.open = False
+        if self.open:
+            self.open = False
+            self._withdraw(lambda _: True)
         self._end_changed(before)
         for way, one, other in ((JWT, former.jwt, settings.jwt), (PROXY, former.proxy, settings.proxy)):
             if one is not None and not is_same(one, other):
                 self._changed[way] = self.now()
-                self.on_withdrawn(partial(_is_of, way))
+                self._withdraw(partial(_is_of, way))
 
     def refresh(self) -> None:
         """Read key files again that have changed: call it every few seconds. It ends the streams of former keys."""
@@ -160,7 +173,14 @@ class Guard:
         """
         self._revocations.revoke(subject=subject, credential=credential)
         self._bearer.forget()
-        self.on_withdrawn(lambda access: subject == access.subject or credential == access.credential)
+        self._withdraw(lambda access: subject == access.subject or credential == access.credential)
+
+    def end_session(self, request: Request) -> None:
+        """Accept the session of *request* no more, if it has one; its streams go on until it would have ended."""
+        cookie = read_cookie(request, self.session_cookie(request))
+        session = self.signer.verify("session", cookie, self.now()) if cookie else None
+        if session is not None:
+            self._ended_sessions.revoke(credential=session.nonce)
 
     def claimed(self, claims: Claims, *, ambient: bool) -> Access:
         """The access that was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""
@@ -175,7 +195,8 @@ class Guard:
             )
         except UsageError:
             raise unauthorized("this access was made by another version; sign in again", ambient=ambient) from None
-        if not self._still_holds(access, claims.issued):
+        ended = not self._ended_sessions.holds("", claims.nonce, None)
+        if ended or not self._still_holds(access, claims.issued):
             raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)
         return access
 
@@ -185,6 +206,10 @@ class Guard:
             if _is_of(way, access) and not (configured and issued > self._changed.get(way, -1.0)):
                 return False
         return self._keys.knows(access) and self._revocations.holds(access.subject, access.credential, issued)
+
+    def _withdraw(self, ends: EndsAccess) -> None:
+        self._withdrawals.add(ends)
+        self.on_withdrawn(ends)
 
     def _configure(self, settings: AccessSettings) -> None:
         # First, since it may raise: all stays as it was then.
@@ -206,7 +231,7 @@ class Guard:
         now = self._keys.by_credential
         changed = {credential for credential, access in before.items() if now.get(credential) != access}
         if changed:
-            self.on_withdrawn(lambda access: access.credential in changed)
+            self._withdraw(lambda access: access.credential in changed)
 
     async def _find(self, request: Request, address: str, *, stream: bool) -> Access:
         if self._authorize is not None:
@@ -249,20 +274,10 @@ class Guard:
         )
 
     async def _watch(self, token: str) -> Access | None:
-        found = self.signer.verify_watch(token, self.now())
-        if found is None:
+        access = access_of_link(self.signer, token, self.now())
+        if access is None or not self._revocations.holds(access.subject, access.credential, None):
             return None
-        job, expires = found
-        subject, credential = f"watch:{job}", f"watch:{job}:{expires:x}"
-        if not self._revocations.holds(subject, credential, None):
-            return None
-        return Access(
-            subject=subject,
-            scopes=frozenset[Scope]({"jobs:read"}),
-            jobs=frozenset({job}),
-            expires=float(expires),
-            credential=credential,
-        )
+        return access
 
 
 def _is_of(way: str, access: Access) -> bool:

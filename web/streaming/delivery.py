@@ -109,6 +109,8 @@ class StreamSession(OpenStream):
         self.connection: StreamConnection = connection
         if request.transport is not None:
             tune(request.transport)
+        if self._app[GUARD].has_ended(request, self.access):
+            self.withdraw()
         self._app[STREAMS].add(self)
         stop_debug = None
         if self._exchanges is not None:

@@ -253,3 +253,35 @@ async def test_a_former_operator_operates_no_more() -> None:
             403,
             401,
         ]
+
+
+async def test_a_session_that_was_ended_is_accepted_no_more_and_others_are() -> None:
+    async with house() as served:
+        ended, other = await session(served, bearer(ANN)), await session(served, bearer(ANN))
+
+        assert (await served.ask("DELETE /v1/session", *ended)).status == 204
+
+        assert [await status(served, *fields) for fields in (ended, other)] == [401, 200]
+        assert (await served.ask("DELETE /v1/session", bearer(ANN), *other)).status == 204
+        assert await status(served, *other) == 401
+
+
+async def test_no_token_is_in_a_log_or_in_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever comes with a request, right or wrong, and wherever: also where it is no way to present it."""
+    secrets = [ANN, "rlk_wrong-0123456789", mint(), PROXY_SECRET, f"{mint()[:-4]}AAAA"]
+    async with house() as served:
+        secrets += [await ticket(served, bearer(ANN)), served.guard.signer.sign_watch("job_0", 2**33)]
+        whole = b""
+        for secret in secrets:
+            for line in ("GET /v1/jobs", "GET /v1/events", "GET /v1/none", f"GET /v1/events?ticket={secret}"):
+                for field in (
+                    bearer(secret),
+                    f"Cookie: relay-{served.guard.signer.id}={secret}",
+                    f"X-Relay-Proxy: {secret}",
+                ):
+                    answered = await served.ask(line, field)
+                    whole += answered.body + str(answered.headers).encode()
+            whole += (await served.ask("POST /v1/jobs", bearer(secret), body=b"{}")).body
+
+    told = whole.decode() + caplog.text
+    assert [secret for secret in secrets if secret in told or secret[-20:] in told] == []

@@ -162,9 +162,10 @@ async def test_a_session_reaches_what_its_key_does(served: House) -> None:
     signed_in = await served.ask("POST /v1/session", bearer(ANN))
     cookie = signed_in.headers["set-cookie"].partition(";")[0]
 
-    found = await answers(served, job, f"Cookie: {cookie}")
-
-    assert others(found, allowed_by("jobs:read", "jobs:submit", "jobs:cancel")) == {}
+    end = ROUTES["DELETE", "/v1/session"]
+    for only in (lambda route: route is not end, lambda route: route is end):
+        found = await answers(served, job, f"Cookie: {cookie}", only=only)
+        assert others(found, allowed_by("jobs:read", "jobs:submit", "jobs:cancel")) == {}
 
 
 async def test_a_user_of_the_proxy_reaches_what_the_proxy_may_allow(served: House) -> None:

@@ -14,7 +14,9 @@ from tests.web.access.house import ALL_WAYS, House, house
 from tests.web.access.keys import ANN, BOB, SETTINGS
 from tests.web.raw import request
 from web import Access
+from web.access.withdrawals import REMEMBERED, Withdrawals
 from web.streaming import registry
+from web.streaming.keys import TURNS
 from web.streaming.registry import CUT_AFTER, END_CHECK, EXPIRING_BEFORE, OpenStream, StreamRegistry
 
 CHAT = b'{"model":"scripted","stream":true,"messages":[{"role":"user","content":"a cat"}]}'
@@ -214,3 +216,43 @@ async def test_an_access_to_certain_jobs_has_an_end_of_its_own() -> None:
         async with stream(served, "GET /v1/events", bearer(link)) as reader:
             moved(served, 0)
             assert "denied" in told(await reader.read())
+
+
+@pytest.mark.parametrize("how", ["revoked", "reloaded", "configured"])
+async def test_what_is_withdrawn_while_a_stream_is_being_opened_opens_none(how: str, take_over: bool) -> None:
+    async with house(None if how == "configured" else ALL_WAYS, take_over=take_over) as served:
+
+        async def withdrawn_meanwhile() -> None:
+            match how:
+                case "revoked":
+                    served.guard.revoke(subject="key:ann")
+                case "reloaded":
+                    keys = tuple(key for key in ALL_WAYS.keys if key.name != "ann")
+                    served.guard.reload(replace(ALL_WAYS, keys=keys))
+                case _:
+                    served.guard.reload(ALL_WAYS)
+
+        served.app[TURNS].wait_turn = withdrawn_meanwhile  # type: ignore[method-assign]
+        async with stream(served, "GET /v1/events", bearer(ANN)) as reader:
+            assert b"withdrawn" in await reader.read()
+            assert len(served.door.streams) == 0
+
+
+async def test_streams_of_an_open_relay_end_once_access_is_configured(take_over: bool) -> None:
+    async with house(None, take_over=take_over) as served, stream(served, "GET /v1/events") as reader:
+        served.guard.reload(SETTINGS)
+
+        assert told(await reader.read()) == ["denied"]
+
+
+def test_so_many_withdrawals_are_remembered_and_an_access_from_before_counts_as_ended() -> None:
+    withdrawals, ann = Withdrawals(), Access(subject="ann")
+    for _ in range(REMEMBERED):
+        withdrawals.add(lambda access: access.subject == "bob")
+    assert not withdrawals.ended(ann, 0)
+    assert withdrawals.ended(Access(subject="bob"), REMEMBERED - 1)
+    assert not withdrawals.ended(Access(subject="bob"), REMEMBERED)
+
+    withdrawals.add(lambda _: False)
+
+    assert [withdrawals.ended(ann, since) for since in (0, 1)] == [True, False]
