@@ -16,6 +16,7 @@ import click
 
 from relay import ConfigError, Exchange, RelayError, UpstreamError
 from relay.cli import INTERRUPTED
+from relay.cli.access_checks import examine_access
 from relay.cli.build import build_pace, build_upstream, import_from_here
 from relay.cli.options import config_option, settings_from
 from relay.cli.readiness import examine
@@ -96,6 +97,7 @@ async def _examine(
     for notice in notices:
         report.row("notice", notice)
     examine(report, settings)
+    await examine_access(report, settings)
     for one, upstream, _ in adapters:
         working = asyncio.create_task(_examine_upstream(report, one, upstream, task, input))
         stopping = asyncio.create_task(stop.wait())

@@ -48,8 +48,9 @@ def examine(report: Report, settings: Settings) -> None:
     _examine_models(report, settings)
     for shared in shared_packages():
         report.problem("packages", shared)
+    opening = {secret.file for secret in secrets_in(settings.access)}
     for path in _private_files(settings):
-        _examine_mode(report, path)
+        _examine_mode(report, path, opens_the_relay=path in opening)
 
 
 def _examine_journal(report: Report, journal: JournalSettings) -> None:
@@ -194,11 +195,18 @@ def _private_files(settings: Settings) -> Iterator[Path]:
     yield from sorted({secret.file for secret in secrets_in(settings) if secret.file and secret is not public})
 
 
-def _examine_mode(report: Report, path: Path) -> None:
-    """Say where *path* can be read by everybody: it holds a secret, or addresses that are as good as one."""
+def _examine_mode(report: Report, path: Path, *, opens_the_relay: bool) -> None:
+    """Say where *path* can be read by everybody: it holds a secret, or addresses that are as good as one.
+
+    A secret that opens the relay is for its own user alone.
+    """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
         return
     if os.name == "posix" and mode & stat.S_IROTH:
         report.row("notice", f"{path} can be read by every user of this machine; chmod o-rwx {path}")
+    elif os.name == "posix" and opens_the_relay and mode & stat.S_IRWXG:
+        report.row(
+            "notice", f"{path} is open to its group; chmod go-rwx {path}, unless the relay reads it by that group"
+        )
