@@ -246,10 +246,11 @@ class Guard:
             return self.claimed(ticket, ambient=True)
         cookie = read_cookie(request, self.session_cookie(request))
         session = self.signer.verify("session", cookie, self.now()) if cookie is not None else None
-        if session is not None:
+        proxied = self._proxy.find(request) if self._proxy is not None else None
+        if session is not None and (proxied is None or not session.credential.startswith(PROXY)):
             return self.claimed(session, ambient=True)
-        if self._proxy is not None and (access := self._proxy.find(request)) is not None:
-            return access
+        if proxied is not None:
+            return proxied  # the user of now, whose session may be one of the user before
         if cookie is not None:
             # A browser presents what has expired as well, and is no attempt to guess anything.
             raise unauthorized("this session has ended; sign in again", "invalid_token", ambient=True)

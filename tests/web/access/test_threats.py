@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from relay import Relay
+from relay.config.access_settings import ProxySettings
 from relay.secret import Secret
 from relay.testing import ManualClock
+from tests.web.access.house import PROXY_SECRET
 from tests.web.access.keys import ANN, BOB, SETTINGS, bearer
 from tests.web.access.test_access import FOLLOW, Served, served
 from tests.web.raw import door, request
@@ -155,6 +157,26 @@ async def test_an_odd_credential_is_401_and_never_a_fault(fields: list[str]) -> 
 
     assert answer is not None
     assert (answer.status, answer.headers["www-authenticate"][:6]) == (401, "Bearer")
+
+
+async def test_whoever_logs_in_next_at_a_proxy_is_not_the_one_before(relay: Served) -> None:
+    proxy = ProxySettings(networks=("127.0.0.0/8",), secret=Secret(PROXY_SECRET))
+    relay.app[GUARD].reload(replace(SETTINGS, proxy=proxy))
+    of_the_proxy = {"X-Relay-Proxy": PROXY_SECRET}
+    sent = await relay.client.post("/v1/session", headers=of_the_proxy | {"X-Forwarded-User": "ann"})
+    of_ann = sent.headers["Set-Cookie"].split(";")[0]
+    of_a_key = await signed_in(relay)
+
+    subjects = []
+    for headers in (
+        of_the_proxy | {"X-Forwarded-User": "bob", "Cookie": of_ann},
+        of_the_proxy | {"X-Forwarded-User": "bob", "Cookie": of_a_key},
+        {"Cookie": of_ann},
+    ):
+        answer = await relay.get("/v1/session", **headers)
+        subjects.append((await answer.json())["subject"])
+
+    assert subjects == ["proxy:bob", "key:ann", "proxy:ann"]
 
 
 # What is guessed
