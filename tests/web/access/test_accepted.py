@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import ClientResponse
 from msgspec.structs import replace
 
 from relay import Relay
@@ -114,13 +115,26 @@ async def test_without_a_signing_key_a_restart_ends_sessions_and_links() -> None
         assert (await restarted.get("/v1/jobs", Cookie=cookie)).status == 401
 
 
-async def test_accepted_a_copy_of_a_session_outlives_the_logout_of_its_browser(relay: Served) -> None:
+async def test_accepted_a_logout_ends_no_stream_and_a_restart_forgets_it(relay: Served) -> None:
     cookie = await signed_in(relay)
+    stream = await relay.get("/v1/events", Cookie=cookie, Accept="text/event-stream")
+    await stream.content.readline()
 
     logout = await relay.client.delete("/v1/session", headers={"Cookie": cookie})
 
     assert (logout.status, "Max-Age=0" in logout.headers["Set-Cookie"]) == (204, True)
-    assert (await relay.get("/v1/jobs", Cookie=cookie)).status == 200
+    assert (await relay.get("/v1/jobs", Cookie=cookie)).status == 401
+    job = await relay.follow(ANN)
+    assert f'"job":"{job}"'.encode() in await _data(stream)
+    async with served() as restarted:
+        assert (await restarted.get("/v1/jobs", Cookie=cookie)).status == 200
+
+
+async def _data(stream: ClientResponse) -> bytes:
+    """The next line of data of an open stream."""
+    while not (line := await stream.content.readline()).startswith(b"data:"):
+        assert line, "the stream has ended"
+    return line
 
 
 async def test_accepted_ids_are_positions_of_the_whole_relay_and_count_its_records(relay: Served) -> None:
