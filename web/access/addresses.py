@@ -1,6 +1,7 @@
 """The address of a request's client, also behind a proxy that is believed."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
@@ -18,6 +19,9 @@ UNIX: Final = ""
 FORWARDED_LIMIT: Final = 32
 """How many addresses of `X-Forwarded-For` are read, from the right: a chain of proxies has two or three."""
 
+KNOWN: Final = 1_024
+"""How many addresses are remembered as clients: to read one costs as much as to find an API key."""
+
 _PREFIX: Final = 64
 """[spec] RFC 4291, 2.5.1: the network of one IPv6 client, whose addresses it can change at will."""
 
@@ -31,6 +35,7 @@ def client_of(request: Request) -> str:
     return access.subject if access is not None and access.subject else plain_address(request.remote)
 
 
+@lru_cache(KNOWN)
 def plain_address(remote: str | None) -> str:
     """*remote* as one client: an IPv4 address, an IPv6 network, or the text as it is if it is no address."""
     try:

@@ -28,6 +28,11 @@ class Way(NamedTuple):
     kept: bool = False
 
 
+class _Verified(NamedTuple):
+    access: Access
+    way: Way
+
+
 class BearerTokens:
     """Finds the access of a token with the first of *ways* that knows it. *now* is in seconds since 1970.
 
@@ -38,26 +43,27 @@ class BearerTokens:
         self._ways = ways
         self._attempts = attempts
         self._now = now
-        self._verified: VerifiedTokens[tuple[Access, Way]] = VerifiedTokens()
+        self._verified: VerifiedTokens[_Verified] = VerifiedTokens()
 
-    async def find(self, request: Request, address: str) -> Access | None:
+    async def find(self, request: Request, address_of: Callable[[Request], str]) -> Access | None:
         """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid."""
         token = _token_in(request)
         if token is None:
             return None
-        access, way = self._verified.find(token, self._now()) or (None, None)
-        if access is not None and way is not None and way.kept:
-            return access
-        if way is None and self._attempts.wait(address):
+        known = self._verified.find(token, self._now())
+        if known is not None and known.way.kept:
+            return known.access
+        if known is None and self._attempts.wait(address := address_of(request)):
             raise DeniedError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too many tokens of this address were not valid; wait before the next one",
                 headers=self._attempts.fields(address),
             )
-        for way in self._ways:
+        # The way that knew it is tried first: others compare it with all their keys.
+        for way in self._ways if known is None else (known.way, *self._ways):
             if (access := await way.find(token)) is not None:
                 until = math.inf if access.expires is None else access.expires
-                self._verified.keep(token, (access, way), until)
+                self._verified.keep(token, _Verified(access, way), until)
                 return access
         raise unauthorized("this token is not valid here, or has expired", "invalid_token", failed=True)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp.web import AppKey, Request, RequestKey
 
-from relay import Relay, UsageError
+from relay import Relay
 from relay.clock import Clock
 from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
@@ -19,11 +19,12 @@ from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
 from web.access.denied import DeniedError, unauthorized
-from web.access.keys import ApiKeys, jobs_of
+from web.access.keys import ApiKeys
 from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
+from web.access.session_cookies import Sessions
 from web.access.signing import Claims, Signer
-from web.access.tickets import Tickets
+from web.access.tickets import Tickets, access_in
 from web.access.watch import access_of_link
 from web.access.withdrawals import EndsAccess, Withdrawals
 
@@ -73,7 +74,7 @@ class Guard:
         self.on_withdrawn: Callable[[EndsAccess], object] = bool
         """Called once an access may have ended: the streams of those that have are to end."""
         self._withdrawals = Withdrawals()
-        self._ended_sessions = Revocations(self.now)
+        self._sessions = Sessions(self.signer, self.now)
         self._revocations = Revocations(self.now)
         self._jwt: JwtVerifier | None = None
         self._changed: dict[str, float] = {}
@@ -100,12 +101,11 @@ class Guard:
         request[_FOUND_AT] = self._withdrawals.count
         if self.open:
             return ANYBODY
-        address = self.address(request)
         try:
-            return await self._find(request, address, stream=stream)
+            return await self._find(request, stream=stream)
         except DeniedError as denied:
             if denied.failed:
-                self.attempts.failed(address)
+                self.attempts.failed(self.address(request))
             raise
 
     def has_ended(self, request: Request, access: Access) -> bool:
@@ -177,27 +177,12 @@ class Guard:
 
     def end_session(self, request: Request) -> None:
         """Accept the session of *request* no more, if it has one; its streams go on until it would have ended."""
-        cookie = read_cookie(request, self.session_cookie(request))
-        session = self.signer.verify("session", cookie, self.now()) if cookie else None
-        if session is not None:
-            self._ended_sessions.revoke(credential=session.nonce)
+        self._sessions.end(read_cookie(request, self.session_cookie(request)))
 
-    def claimed(self, claims: Claims, *, ambient: bool) -> Access:
-        """The access that was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""
-        try:
-            access = Access(
-                subject=claims.subject,
-                scopes=frozenset(claims.scopes),
-                jobs=jobs_of(claims.jobs),
-                expires=float(claims.expires),
-                renew=claims.renew,
-                credential=claims.credential,
-            )
-        except UsageError:
-            raise unauthorized("this access was made by another version; sign in again", ambient=ambient) from None
-        ended = not self._ended_sessions.holds("", claims.nonce, None)
-        if ended or not self._still_holds(access, claims.issued):
-            raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=ambient)
+    def _accepted(self, claims: Claims, access: Access) -> Access:
+        """*access*, which was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""
+        if not self._still_holds(access, claims.issued):
+            raise unauthorized("this access was withdrawn; sign in again", "invalid_token", ambient=True)
         return access
 
     def _still_holds(self, access: Access, issued: float) -> bool:
@@ -233,22 +218,22 @@ class Guard:
         if changed:
             self._withdraw(lambda access: access.credential in changed)
 
-    async def _find(self, request: Request, address: str, *, stream: bool) -> Access:
+    async def _find(self, request: Request, *, stream: bool) -> Access:
         if self._authorize is not None:
             access = await decided(self._authorize, request, self.now())
             if access is not None:
                 return access
-        if (access := await self._bearer.find(request, address)) is not None:
+        if (access := await self._bearer.find(request, self.address)) is not None:
             return access
         path = self.path(request.rel_url.raw_path)
         ticket = self.tickets.find(request, secure=self.is_secure(request), path=path) if stream else None
         if ticket is not None:
-            return self.claimed(ticket, ambient=True)
+            return self._accepted(ticket, access_in(ticket))
         cookie = read_cookie(request, self.session_cookie(request))
-        session = self.signer.verify("session", cookie, self.now()) if cookie is not None else None
+        session = self._sessions.find(cookie)
         proxied = self._proxy.find(request) if self._proxy is not None else None
-        if session is not None and (proxied is None or not session.credential.startswith(PROXY)):
-            return self.claimed(session, ambient=True)
+        if session is not None and (proxied is None or not _is_of(PROXY, session.access)):
+            return self._accepted(*session)
         if proxied is not None:
             return proxied  # the user of now, whose session may be one of the user before
         if cookie is not None:

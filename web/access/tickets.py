@@ -17,12 +17,14 @@ from typing import Final, NamedTuple
 
 from aiohttp.web import Request
 
+from relay import UsageError
 from web.access.access import Access
 from web.access.cookies import expire_cookie, read_cookies, set_cookie
 from web.access.denied import DeniedError, unauthorized
+from web.access.keys import jobs_of
 from web.access.signing import SIGNED_LIMIT, Claims, Signer
 
-__all__ = ["FIRST_WITHIN", "MOST_OF_A_SUBJECT", "MOST_TICKETS", "Tickets"]
+__all__ = ["FIRST_WITHIN", "MOST_OF_A_SUBJECT", "MOST_TICKETS", "Tickets", "access_in", "claims_of"]
 
 FIRST_WITHIN: Final = 30
 """Seconds in which a ticket opens its stream."""
@@ -155,3 +157,18 @@ def claims_of(access: Access, expires: float, now: float, *, nonce: str = "") ->
         renew=access.renew,
         nonce=nonce,
     )
+
+
+def access_in(claims: Claims) -> Access:
+    """The access that was signed as *claims*. Raises DeniedError if another version of the relay has signed it."""
+    try:
+        return Access(
+            subject=claims.subject,
+            scopes=frozenset(claims.scopes),
+            jobs=jobs_of(claims.jobs),
+            expires=float(claims.expires),
+            renew=claims.renew,
+            credential=claims.credential,
+        )
+    except UsageError:
+        raise unauthorized("this access was made by another version; sign in again", ambient=True) from None
