@@ -194,6 +194,8 @@ class Relay:
         where = self._upstream(upstream)
         if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
             raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
+        if self.redactor.has_token(task):
+            raise UsageError("this task id holds a token that opens the relay; name the task alone")
         if (known := self.followed(upstream, task, owner)) is not None:
             return known
         job = self._accept(Accepted(upstream=where.name, task=task), owner)

@@ -101,7 +101,7 @@ def read_text(reference: str, environ: Mapping[str, str], folder: Path) -> Secre
         file = folder / name
         came, value = f"the file {file}", _from_file(file)
     else:
-        raise ConfigError('is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here')
+        raise ConfigError('is a secret; keep it out of the file, and write "env:NAME" or "file:PATH" here')
     if not value:
         raise ConfigError(f"comes from {reference}, which is empty")
     return Secret(value, file, source=came)

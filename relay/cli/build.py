@@ -234,7 +234,7 @@ def _with_keys(made: Any, target: str, level: Level, options: Mapping[str, Any])
 
 
 def _no_reference(_: str) -> Secret:
-    raise ConfigError('is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here')
+    raise ConfigError('is a secret; keep it out of the file, and write "env:NAME" or "file:PATH" here')
 
 
 def _revealed(value: object) -> Any:

@@ -88,7 +88,7 @@ def _plain(name: str, secret: Secret) -> Callable[[], tuple[str, str]]:
 def _secret(option: str, reference: str) -> Secret:
     if not is_reference(reference):
         raise click.UsageError(
-            f"{option} is a secret: keep it out of the command line, and write env:NAME or file:PATH in its place"
+            f"{option} is a secret; keep it out of the command line, and write env:NAME or file:PATH in its place"
         )
     try:
         return read_secret(reference, os.environ, Path())

@@ -55,10 +55,25 @@ _TOKEN: Final = re.compile(
 )
 """What opens the relay itself, also where it is cut: an API key, and what is signed (`web.access.signing`)."""
 
-_UNNAMED: Final = (_CALLBACK, _TOKEN, _QUERY, _SCHEME, _USER)
+_JWT: Final = re.compile(r"eyJ(?P<value>[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)")
+"""[spec] RFC 7515, 7.1: a header, which is a JSON object in base64, the claims, and the signature."""
+
+_UNNAMED: Final = (_CALLBACK, _TOKEN, _JWT, _QUERY, _SCHEME, _USER)
 _PATTERNS: Final = (*_UNNAMED, _QUOTED_NAME, _BARE_NAME, _HEADER)
 
-_TELLTALES: Final = ("=", ":", '"', "%", "cb_", *(f"rl{kind}_" for kind in "kstbc"), "earer", "EARER", "asic", "ASIC")
+_TELLTALES: Final = (
+    "=",
+    ":",
+    '"',
+    "%",
+    "cb_",
+    *(f"rl{kind}_" for kind in "kstbc"),
+    "eyJ",
+    "earer",
+    "EARER",
+    "asic",
+    "ASIC",
+)
 """What every pattern above has in it, and most words that an upstream sends have not."""
 
 _STEMS: Final = ("pass", "pwd", "secret", "key", "token", "auth", "credential", "cookie", "jwt", "signature", "session")
@@ -147,9 +162,13 @@ class Redactor:
 
     def task(self, id: str) -> str:
         """*id*, which an upstream gave a task. Raises UpstreamError (malformed) where it repeats a secret."""
-        if id in self._known or self._hidden(id, short=False) != id or _TOKEN.search(id):
+        if id in self._known or self._hidden(id, short=False) != id or self.has_token(id):
             raise UpstreamError("malformed", "the task may have been created, but its id repeats a secret of ours")
         return id
+
+    def has_token(self, text: str) -> bool:
+        """Whether *text* holds a token that opens the relay, of this relay or of another."""
+        return _TOKEN.search(text) is not None
 
     def _field(self, name: str, item: Any) -> Any:
         return MASK if isinstance(item, str | int | float) and is_secret_name(name) else self.value(item)

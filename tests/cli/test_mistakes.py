@@ -28,7 +28,7 @@ NO_HOST = (
 NO_SPEED = "is not a number from 0.01 to 1000; see relay demo --help"
 NO_UPSTREAM = "no upstream is configured; add [[upstreams]] to relay.toml, or name the file with --config"
 NO_FILE = "cannot read none.toml: No such file or directory; name the right file with --config"
-COMMANDS = "demo, serve, follow, tail, replay, audit, fake, doctor, sinks, webhook, upstreams, schema"
+COMMANDS = "demo, serve, follow, tail, replay, audit, fake, token, access, doctor, sinks, webhook, upstreams, schema"
 NO_COMMAND = f"there are {COMMANDS}; see relay --help"
 SORA = '[[upstreams]]\nkind = "sora"\nbase_url = "http://127.0.0.1:9"\n'
 
@@ -131,7 +131,7 @@ def test_what_is_not_understood_is_one_line_that_names_it(
         ),
         (
             f"{SORA}token = '{CANARY}'",
-            "relay.toml: [[upstreams]] token is a secret: keep it out of the file,"
+            "relay.toml: [[upstreams]] token is a secret; keep it out of the file,"
             ' and write "env:NAME" or "file:PATH" here',
         ),
         (

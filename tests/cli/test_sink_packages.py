@@ -86,7 +86,7 @@ def test_a_kind_with_settings_has_its_keys_checked_and_its_secrets_kept(site: Pa
     assert (one.sink.given.token.reveal(), one.sink.given.level, one.level) == ("secret", "error", "error")
     with pytest.raises(ConfigError, match="needs the key 'url'"):
         made(site, 'kind = "typed"')
-    with pytest.raises(ConfigError, match=r"token is a secret: keep it out of the file, and write .env:NAME. or"):
+    with pytest.raises(ConfigError, match=r"token is a secret; keep it out of the file, and write .env:NAME. or"):
         made(site, 'kind = "typed"\nurl = "x"\ntoken = "in the open"')
 
 

@@ -262,15 +262,15 @@ async def test_a_refusal_says_how_to_present_a_secret_and_no_redirect_is_followe
     [
         (
             ["--token", "canary"],
-            "--token is a secret: keep it out of the command line, and write env:NAME or file:PATH",
+            "--token is a secret; keep it out of the command line, and write env:NAME or file:PATH",
         ),
         (["--token", "env:NONE"], "--token comes from the environment variable NONE, which is not set"),
         (["--token", "env:TWO"], "--token comes from the environment variable TWO, which has a space at character 7"),
         (["--token", "env:BEARER"], "--token comes from the environment variable BEARER, which begins with the word"),
         (["--token", "file:none"], "--token comes from the file none, which cannot be read: No such file or directory"),
         (["--basic", "env:ONE"], "--basic comes from the environment variable ONE, which has no colon; it is written"),
-        (["--header", "X-Key"], "--header X-Key is a secret: keep it out of the command line"),
-        (["--header", "X-Key=canary"], "--header X-Key is a secret: keep it out of the command line"),
+        (["--header", "X-Key"], "--header X-Key is a secret; keep it out of the command line"),
+        (["--header", "X-Key=canary"], "--header X-Key is a secret; keep it out of the command line"),
         (["--header", "X-Key=env:LINES"], "--header X-Key comes from the environment variable LINES, which goes on in"),
         (["--header", "X-Key=env:UMLAUT"], "which has characters that are not ASCII; a header has none"),
         (["--header", "a b=env:ONE"], "--header is a name and where its value comes from, as in"),

@@ -406,7 +406,7 @@ class TestSecrets:
         line = refused(f'{SORA}token = "{CANARY}"')
         assert CANARY not in line
         assert line == (
-            "relay.toml: [[upstreams]] token is a secret: keep it out of the file,"
+            "relay.toml: [[upstreams]] token is a secret; keep it out of the file,"
             ' and write "env:NAME" or "file:PATH" here'
         )
 
@@ -548,7 +548,7 @@ class TestSecretsOfASink:
         [
             ('url = "env:NONE"', "url comes from the environment variable NONE, which is not set"),
             ('url = "env:EMPTY"', "url comes from env:EMPTY, which is empty"),
-            ('url = "env:"', 'url is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here'),
+            ('url = "env:"', 'url is a secret; keep it out of the file, and write "env:NAME" or "file:PATH" here'),
             (
                 'a = { b = [{}, { c = "file:none" }] }',
                 "a.b[1].c comes from the file none, which cannot be read: No such file or directory",

@@ -47,7 +47,7 @@ def test_a_token_is_a_minute_late_at_most_unless_that_is_said(tmp_path: Path) ->
         ('key = "env:KEY"\njwks = "file:a"', "needs either `key` or `jwks`, with which signatures are verified"),
         (
             'key = "the secret itself"',
-            'key is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here',
+            'key is a secret; keep it out of the file, and write "env:NAME" or "file:PATH" here',
         ),
         ('jwks = "file:a"\nleeway = "1h"', "leeway must be seconds from 0 to 300, not 3600.0"),
         ('jwks = "file:a"\nissuers = []', "has an unknown key 'issuers'; did you mean 'issuer'?"),

@@ -529,3 +529,10 @@ async def test_progress_is_sent_for_every_poll_even_when_nothing_changes(
     await ended(relay, relay.follow("scripted", "t"))
 
     assert sum(isinstance(record.event, Progress) for record in records) == 10
+
+
+async def test_a_task_id_that_holds_a_token_of_a_relay_is_refused_before_it_is_in_the_journal() -> None:
+    async with Relay([TwoStep(story({}))], clock=ManualClock()) as relay:
+        with pytest.raises(UsageError, match="holds a token that opens the relay; name the task alone"):
+            relay.follow("scripted", "rlk_0123456789abcdefghijklmnopqrstuvwxyz")
+        assert relay.jobs() == []

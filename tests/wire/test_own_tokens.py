@@ -4,6 +4,7 @@ import json
 from base64 import b64encode
 from urllib.parse import quote
 
+import jwt
 import pytest
 
 from relay import Done, Log, Redactor, UpstreamError
@@ -68,6 +69,16 @@ def test_events_links_and_values_hold_no_token(kind: str) -> None:
     assert redact_event(Log(line=f"a {token} b"), mask) == Log(line=f"a {token[:4]}*** b")
     with pytest.raises(UpstreamError, match="its id repeats a secret of ours"):
         mask.task(f"task-{token}")
+
+
+def test_a_json_web_token_is_masked_in_texts_and_left_in_links_that_it_signs() -> None:
+    token = jwt.encode({"sub": "ann"}, "a secret of 32 characters at least", "HS256")
+    for text in TEXTS:
+        assert token[-20:] not in mask(text.format(token))
+    assert mask(f"refused {token}, once") == "refused eyJ***, once"
+    link = f"https://cdn.example/{token}/v.mp4"
+    assert redact_event(Done(urls=(link,)), mask) == Done(urls=(link,))
+    assert mask("eyJ is how JSON begins, as eyJhbGciOi does") == "eyJ is how JSON begins, as eyJhbGciOi does"
 
 
 @pytest.mark.parametrize(

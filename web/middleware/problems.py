@@ -14,6 +14,7 @@ from relay import (
     BusyError,
     ConflictError,
     JournalError,
+    Redactor,
     RelayError,
     UnavailableError,
     UnknownJobError,
@@ -60,6 +61,11 @@ ERROR_FORMAT: Final = AppKey[ErrorFormat]("error_format")
 """How the errors of the application's routes are sent; some routes have clients that read another form."""
 
 
+_without_tokens: Final = Redactor()
+"""Masks a token that a client has put where it does not belong, and that a detail repeats. It knows no secret: whether
+it masks a text would say whether that is a part of one."""
+
+
 def problem_response(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """The response for a problem. [spec] RFC 9457, 3.1: without a `type`, the `title` is the status phrase."""
     body = {"title": HTTPStatus(status).phrase, "status": status, "detail": bounded(detail, DETAIL_LIMIT)}
@@ -78,11 +84,12 @@ async def problems(request: Request, handler: Handler) -> StreamResponse:
     try:
         return await handler(request)
     except RequestError as problem:
+        problem.detail = _without_tokens(problem.detail)
         return respond(problem)
     except HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return respond(RequestError(HTTPStatus(error.status), _detail(request, error), _kept(error)))
+        return respond(RequestError(HTTPStatus(error.status), _without_tokens(_detail(request, error)), _kept(error)))
     except RelayError as error:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
         detail = request.app[RELAY].redactor(str(error))

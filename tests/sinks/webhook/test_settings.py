@@ -66,7 +66,7 @@ def test_the_url_of_a_chat_may_be_a_secret(tmp_path: Path) -> None:
         ('url = "env:NONE"', "[[sinks]] url comes from the environment variable NONE, which is not set"),
         (
             f'url = "https://hooks.example/"\nsecret = "{KEY}"',
-            '[[sinks]] secret is a secret: keep it out of the file, and write "env:NAME" or "file:PATH" here',
+            '[[sinks]] secret is a secret; keep it out of the file, and write "env:NAME" or "file:PATH" here',
         ),
         (
             'url = "https://hooks.example/"\nheaders = { Authorization = "Bearer env:TOKEN" }',
