@@ -9,7 +9,7 @@ from aiohttp.web import Request
 
 from web.access.access import ACCESS
 
-__all__ = ["UNIX", "Network", "client_of", "forwarded_address", "is_within", "plain_address"]
+__all__ = ["UNIX", "Network", "client_of", "forwarded_address", "is_within", "plain_address", "remote_of"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -32,7 +32,17 @@ def client_of(request: Request) -> str:
     An address is an IPv4 address or an IPv6 network; behind a proxy that is not believed it is the proxy's.
     """
     access = request.get(ACCESS)
-    return access.subject if access is not None and access.subject else plain_address(request.remote)
+    return access.subject if access is not None and access.subject else plain_address(remote_of(request))
+
+
+def remote_of(request: Request) -> str | None:
+    """The address that the connection of *request* comes from, UNIX for every client of a unix socket.
+
+    Such a client can bind its own socket to any name, also to one that looks like an address, and `request.remote` is
+    that name then. None if the client has left before its address was read.
+    """
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return UNIX if isinstance(peer, str | bytes) else request.remote
 
 
 @lru_cache(KNOWN)

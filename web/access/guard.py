@@ -13,7 +13,7 @@ from relay.clock import Clock
 from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access
-from web.access.addresses import plain_address
+from web.access.addresses import plain_address, remote_of
 from web.access.attempts import FailedAttempts
 from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
@@ -115,7 +115,7 @@ class Guard:
     def address(self, request: Request) -> str:
         """The address of the client of *request*, also behind a proxy that is believed."""
         forwarded = self._proxy.client_address(request) if self._proxy is not None else None
-        return forwarded or plain_address(request.remote)
+        return forwarded or plain_address(remote_of(request))
 
     def is_secure(self, request: Request) -> bool:
         """Whether the client of *request* came by https, as far as the relay knows."""

@@ -9,7 +9,7 @@ from aiohttp.web import Request
 
 from relay.config.access_settings import ProxySettings
 from web.access.access import Access, Jobs
-from web.access.addresses import UNIX, forwarded_address, is_within
+from web.access.addresses import UNIX, forwarded_address, is_within, remote_of
 from web.access.keys import jobs_of, scopes_of
 
 __all__ = ["PROXY", "TrustedProxy"]
@@ -35,8 +35,9 @@ class TrustedProxy:
 
     def believes(self, request: Request) -> bool:
         """Whether *request* comes from the proxy, by where it comes from and by the secret that it has."""
-        from_unix = self._unix and request.remote == UNIX  # it is None, and no unix socket, once the client has left
-        if not from_unix and not is_within(request.remote, self._networks):
+        remote = remote_of(request)  # it may be None, and no unix socket, once the client has left
+        from_unix = self._unix and remote == UNIX
+        if not from_unix and not is_within(remote, self._networks):
             return False
         secret = self._settings.secret
         if secret is None:

@@ -1,14 +1,24 @@
 """Limits of one owner, and of one address that presents what is no credential."""
 
+import asyncio
 import json
+import socket
+from collections.abc import Mapping
+from contextlib import chdir
+from pathlib import Path
 from typing import Final
 
+from aiohttp.web import AppRunner, UnixSite
 from msgspec.structs import replace
 
+from relay import Relay
+from relay.config.access_settings import ProxySettings
+from relay.testing import ManualClock
 from tests.web.access.credentials import JSON, bearer
 from tests.web.access.house import ALL_WAYS, PROXY_SECRET, House, house
 from tests.web.access.keys import ANN, BOB, OPERATOR
-from tests.web.raw import Answer
+from tests.web.raw import Answer, read_answer, request
+from web import create_app
 from web.streaming.keys import STREAMS
 from web.streaming.registry import OpenStream
 
@@ -105,3 +115,40 @@ async def test_a_reload_sets_how_many_attempts_may_fail() -> None:
         found = [(await served.ask("GET /v1/jobs", WRONG)).status for _ in range(5)]
 
     assert found == [401] * 4 + [429]
+
+
+async def test_on_a_unix_socket_all_that_have_no_subject_are_one_address(tmp_path: Path) -> None:
+    """A client can bind its own socket to a name, even to one that looks like an address of the proxy."""
+    settings = replace(FEW, proxy=ProxySettings(networks=("unix",)))
+    app = create_app(Relay([], clock=ManualClock()), access=settings)
+    runner = AppRunner(app, access_log=None)
+    await runner.setup()
+    await UnixSite(runner, str(tmp_path / "relay.sock")).start()
+    try:
+        statuses = []
+        for name, fields in (
+            ("", {"X-Forwarded-User": "ann"}),
+            ("named", {"X-Forwarded-User": "ann"}),
+            ("10.0.0.1", {"X-Forwarded-User": "ann"}),
+            ("one", {"Authorization": "Bearer rlk_x"}),
+            ("10.0.0.2", {"Authorization": "Bearer rlk_x"}),
+            ("", {"Authorization": f"Bearer {ANN}"}),
+        ):
+            statuses.append(await _over_unix(tmp_path, name, fields))
+        assert statuses == [200, 200, 200, 401, 401, 429]
+    finally:
+        await runner.cleanup()
+
+
+async def _over_unix(folder: Path, name: str, fields: Mapping[str, str]) -> int:
+    """The status for a client whose own socket is bound to *name*; with an empty one to none."""
+    with socket.socket(socket.AF_UNIX) as client, chdir(folder):
+        client.setblocking(False)
+        if name:
+            client.bind(name)
+        client.connect("relay.sock")
+        reader, writer = await asyncio.open_connection(sock=client)
+        writer.write(request("GET /v1/session HTTP/1.1", *[f"{field}: {value}" for field, value in fields.items()]))
+        answered = await read_answer(reader)
+        writer.close()
+    return answered.status if answered is not None else 0
