@@ -17,7 +17,7 @@ from tests.web.access.key_server import serve_keys
 
 Capture = pytest.CaptureFixture[str]
 
-OTHER = new_key()
+OTHER = "rlk_0A1b2C3d4E5f6G7h8I9j0K1l2M3n4O0Ok4LV"
 SERVER = '[journal]\nurl = "memory:"\n[server]\nport = 0\n'
 
 
