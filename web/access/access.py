@@ -17,6 +17,8 @@ Jobs: TypeAlias = Literal["own", "*"] | frozenset[str]
 
 SUBJECT_LIMIT: Final = 256
 
+_SCOPES: Final = frozenset(SCOPES)
+
 
 def is_subject(text: str) -> bool:
     """Whether *text* can name a subject: 1 to SUBJECT_LIMIT characters that print."""
@@ -44,8 +46,8 @@ class Access(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not (is_subject(self.subject) or (self.subject == "" and self.jobs == "*")):
             raise UsageError(f"a subject is 1 to {SUBJECT_LIMIT} characters that print")
-        if unknown := sorted(self.scopes - set(SCOPES)):
-            raise UsageError(f"there is no scope {unknown[0]!r}; scopes are {', '.join(SCOPES)}")
+        if not self.scopes <= _SCOPES:
+            raise UsageError(f"there is no scope {min(self.scopes - _SCOPES)!r}; scopes are {', '.join(SCOPES)}")
 
     @property
     def sees_all(self) -> bool:

@@ -17,8 +17,10 @@ __all__ = ["TOKEN_LIMIT", "BearerTokens", "FindAccess", "Way"]
 TOKEN_LIMIT: Final = 8_000
 """Characters of a token; aiohttp reads lines of a head of up to 8,190."""
 
-FindAccess = Callable[[str], Awaitable[Access | None]]
-"""The access of a token, or None; it never raises for what a client sends."""
+FindAccess = Callable[[str, Access | None], Awaitable[Access | None]]
+"""The access of a token, or None; it never raises for what a client sends. The other argument is the access that it has
+found for this token before, which is to be returned if it still holds.
+"""
 
 
 class Way(NamedTuple):
@@ -60,8 +62,10 @@ class BearerTokens:
                 headers=self._attempts.fields(address),
             )
         # The way that knew it is tried first: others compare it with all their keys.
-        for way in self._ways if known is None else (known.way, *self._ways):
-            if (access := await way.find(token)) is not None:
+        if known is not None and (access := await known.way.find(token, known.access)) is not None:
+            return access
+        for way in self._ways:
+            if (access := await way.find(token, None)) is not None:
                 until = math.inf if access.expires is None else access.expires
                 self._verified.keep(token, _Verified(access, way), until)
                 return access

@@ -225,10 +225,11 @@ class Guard:
                 return access
         if (access := await self._bearer.find(request, self.address)) is not None:
             return access
-        path = self.path(request.rel_url.raw_path)
-        ticket = self.tickets.find(request, secure=self.is_secure(request), path=path) if stream else None
-        if ticket is not None:
-            return self._accepted(ticket, access_in(ticket))
+        if stream and "ticket=" in request.rel_url.raw_query_string:
+            path = self.path(request.rel_url.raw_path)
+            ticket = self.tickets.find(request, secure=self.is_secure(request), path=path)
+            if ticket is not None:
+                return self._accepted(ticket, access_in(ticket))
         cookie = read_cookie(request, self.session_cookie(request))
         session = self._sessions.find(cookie)
         proxied = self._proxy.find(request) if self._proxy is not None else None
@@ -241,25 +242,23 @@ class Guard:
             raise unauthorized("this session has ended; sign in again", "invalid_token", ambient=True)
         raise unauthorized(_NO_CREDENTIAL)
 
-    async def _key(self, token: str) -> Access | None:
+    async def _key(self, token: str, _: Access | None) -> Access | None:
         return self._keys.find(token)
 
-    async def _of_jwt(self, verifier: "JwtVerifier", token: str) -> Access | None:
+    async def _of_jwt(self, verifier: "JwtVerifier", token: str, before: Access | None) -> Access | None:
         claims = await verifier.verify(token)
         if claims is None:
             return None
-        subject, credential = f"{JWT}{claims.subject}", f"{JWT}{claims.id}"
-        if not self._revocations.holds(subject, credential, claims.issued):
-            return None
-        return Access(
-            subject=subject,
+        access = before or Access(
+            subject=f"{JWT}{claims.subject}",
             scopes=claims.scopes,
             jobs=claims.jobs,
             expires=claims.expires,
-            credential=credential,
+            credential=f"{JWT}{claims.id}",
         )
+        return access if self._revocations.holds(access.subject, access.credential, claims.issued) else None
 
-    async def _watch(self, token: str) -> Access | None:
+    async def _watch(self, token: str, _: Access | None) -> Access | None:
         access = access_of_link(self.signer, token, self.now())
         if access is None or not self._revocations.holds(access.subject, access.credential, None):
             return None
