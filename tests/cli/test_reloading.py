@@ -17,6 +17,7 @@ from relay.secret import Secret, read_secret
 from relay.testing import ManualClock
 from tests.cli.asking import answer
 from tests.cli.running import Running, relay
+from tests.cli.test_signals import in_a_window
 from tests.web.access.keys import ANN, BOB, OPERATOR, SIGNING_KEY, bearer
 from tests.web.serving import serve_app
 from web import GUARD, create_app
@@ -193,3 +194,10 @@ def test_an_address_of_other_machines_needs_access_also_on_the_command_line(tmp_
     with relay("serve", "--host", "0.0.0.0", "--port", "0", folder=tmp_path) as serve:
         assert serve.ends() == 2
     assert "will not serve on '0.0.0.0' to other machines while [access] is not configured" in serve.said[0]
+
+
+def test_serve_with_access_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    configure(tmp_path, key("ann"))
+    with in_a_window("serve", folder=tmp_path, ANN=ANN, SIGNING=SIGNING_KEY) as window:
+        window.shows(b"no upstream is configured")
+        assert window.close() == 0

@@ -92,7 +92,9 @@ async def problems(request: Request, handler: Handler) -> StreamResponse:
         return respond(RequestError(HTTPStatus(error.status), _without_tokens(_detail(request, error)), _kept(error)))
     except RelayError as error:
         status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        detail = request.app[RELAY].redactor(str(error))
+        # The text about an unknown job is the client's own.
+        redact = _without_tokens if isinstance(error, UnknownJobError) else request.app[RELAY].redactor
+        detail = redact(str(error))
         return respond(RequestError(status, detail, _retry_after(error, status)))
     except BaseException as error:
         if interrupts(error, asyncio.current_task()):
