@@ -308,7 +308,7 @@ async def test_a_state_that_is_none_is_an_error(state: str) -> None:
             await told(stub, since=NOW)
 
 
-@pytest.mark.parametrize("name", ["gap", "snapshot", "skipped", "bye", "busy", "exchange"])
+@pytest.mark.parametrize("name", ["gap", "snapshot", "skipped", "bye", "busy", "exchange", "expiring"])
 @pytest.mark.parametrize("data", ["", "null", "[1]", '{"jobs":[1,{}],"missed":"x","reason":7}', "{", "[" * 9_999])
 async def test_a_notice_may_say_anything(name: str, data: str) -> None:
     odd = f"event: {name}\ndata: {data}\nid: \x1b\n\n".encode()

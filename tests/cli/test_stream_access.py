@@ -114,6 +114,18 @@ async def test_an_access_that_was_withdrawn_is_gone_on_with_by_another_secret() 
     assert (presented(stub), waits) == (["old", "new"], [0.5])
 
 
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [("", "denied"), ("[1]", "denied"), ('{"reason": 7}', "denied"), ('{"reason": "%s"}' % ("x" * 9_999), "denied: x")],
+)
+async def test_a_denial_may_say_anything_and_ends_in_one_bounded_line(data: str, why: str) -> None:
+    async with Stub(stream(f"event: denied\ndata: {data}\nid: e-1\n\n".encode())) as stub:
+        said, _ = await told(stub, Tokens("old"))
+    assert len(said) == 1
+    assert said[0].startswith(f"<URL has ended this stream ({why}")
+    assert len(said[0]) < 400
+
+
 async def test_a_relay_that_denies_each_new_secret_is_asked_more_and_more_rarely() -> None:
     tokens = Tokens(*map(str, range(9)))
 
