@@ -187,8 +187,9 @@ class Guard:
 
     def _still_holds(self, access: Access, issued: float) -> bool:
         """Whether *access*, which was signed at the time *issued*, is still accepted from the way that proved it."""
-        for way, configured in ((JWT, self._jwt is not None), (PROXY, self._proxy is not None)):
-            if _is_of(way, access) and not (configured and issued > self._changed.get(way, -1.0)):
+        if access.credential.startswith((JWT, PROXY)):
+            way, configured = (JWT, self._jwt) if _is_of(JWT, access) else (PROXY, self._proxy)
+            if configured is None or issued <= self._changed.get(way, -1.0):
                 return False
         return self._keys.knows(access) and self._revocations.holds(access.subject, access.credential, issued)
 
