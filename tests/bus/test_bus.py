@@ -396,7 +396,7 @@ async def test_a_lone_batch_is_told_at_once_and_those_close_behind_it_share_a_co
 
 async def test_what_waits_for_others_waits_no_longer_than_the_journal_asks() -> None:
     journal = Resting(commit_delay=0.001)
-    bus, job, ear = Bus(journal), Job("a"), Ear()
+    bus, job, ear = Bus(journal, clock=ManualClock()), Job("a"), Ear()  # no time passes between the batches
     told = asyncio.Event()
     bus.subscribe(ear)
     bus.subscribe(lambda record: told.set() if record.seq == 3 else None)
