@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp.web import Request
 from msgspec.structs import replace
 
 from web.access.access import Access
-from web.access.denied import DeniedError
+from web.access.denied import unavailable
 
 __all__ = ["AUTHORIZE_WITHIN", "RENEW", "Authorize", "decided"]
 
@@ -32,11 +31,7 @@ async def decided(authorize: Authorize, request: Request, now: float) -> Access 
         async with asyncio.timeout(AUTHORIZE_WITHIN):
             access = await authorize(request)
     except TimeoutError:
-        raise DeniedError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the application did not say in time who this is; try again later",
-            headers={"Retry-After": "10"},
-        ) from None
+        raise unavailable("the application did not say in time who this is; try again later", 10) from None
     if access is None or (access.expires is not None and access.expires <= now):
         return None
     return replace(access, renew=RENEW) if access.expires is None and access.renew is None else access

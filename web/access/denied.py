@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Literal, TypeAlias
 
-__all__ = ["DeniedError", "Reason", "insufficient", "unauthorized"]
+__all__ = ["DeniedError", "Reason", "insufficient", "unauthorized", "unavailable"]
 
 Reason: TypeAlias = Literal["", "invalid_token", "invalid_request", "insufficient_scope"]
 """[spec] RFC 6750, 3.1; empty where no credential was presented."""
@@ -46,6 +46,11 @@ def unauthorized(detail: str, reason: Reason = "", *, ambient: bool = False, fai
         failed=failed,
         headers={"WWW-Authenticate": challenge},
     )
+
+
+def unavailable(detail: str, seconds: int) -> DeniedError:
+    """A 503: the same request may be allowed in *seconds*."""
+    return DeniedError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(seconds)})
 
 
 def insufficient(scope: str) -> DeniedError:

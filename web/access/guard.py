@@ -18,7 +18,7 @@ from web.access.attempts import FailedAttempts
 from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
-from web.access.denied import DeniedError, unauthorized
+from web.access.denied import DeniedError, unauthorized, unavailable
 from web.access.keys import ApiKeys
 from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
@@ -35,6 +35,9 @@ __all__ = ["GUARD", "Guard"]
 
 FORMER: Final = 8
 """Verifiers of former settings that are closed at the end; a fetch of theirs ends by itself within seconds."""
+
+KEYS_AGAIN: Final = 5
+"""Seconds after which a key set that could not be fetched is fetched again."""
 
 JWT: Final = "jwt:"
 """What the subject and the credential of a JWT begin with."""
@@ -249,6 +252,8 @@ class Guard:
     async def _of_jwt(self, verifier: "JwtVerifier", token: str, before: Access | None) -> Access | None:
         claims = await verifier.verify(token)
         if claims is None:
+            if not verifier.ready:
+                raise unavailable("the keys of the issuer cannot be had at present; try again later", KEYS_AGAIN)
             return None
         access = before or Access(
             subject=f"{JWT}{claims.subject}",

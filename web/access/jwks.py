@@ -51,6 +51,11 @@ ReadKeys: TypeAlias = Callable[[bytes], KeyRing]
 class KeySource(Protocol):
     """The keys of one issuer. The ring stays the same object until the keys change."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether there has been any key: until then, no token can be verified."""
+        ...
+
     async def ring(self, kid: str | None, /) -> KeyRing:
         """The keys as they are now, for a token that names *kid*: they are fetched again if it is not among them."""
         ...
@@ -85,6 +90,10 @@ class LocalKeys:
             problem = _words(error)
         if problem is not None:
             raise ConfigError(f"{what} {problem}")
+
+    @property
+    def ready(self) -> bool:
+        return True
 
     async def ring(self, _: str | None, /) -> KeyRing:
         try:
@@ -149,6 +158,10 @@ class FetchedKeys:
         self._fetched = 0.0
         self._failing = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._body is not None
 
     async def ring(self, kid: str | None, /) -> KeyRing:
         known = self._ring.knows(kid)

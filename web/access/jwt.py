@@ -60,6 +60,11 @@ class JwtVerifier:
         """End a fetch that is under way."""
         await self._keys.close()
 
+    @property
+    def ready(self) -> bool:
+        """Whether there has been any key: until then, a token that is refused may be valid."""
+        return self._keys.ready
+
     def forget(self) -> None:
         """Verify every token again when it comes next."""
         self._verified.clear()

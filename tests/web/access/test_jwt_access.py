@@ -179,7 +179,10 @@ async def test_a_relay_starts_while_its_issuer_is_away() -> None:
         url = keys.url
     async with served(settings(jwks=url)) as relay:
         assert (await relay.client.get("/healthz")).status == 200
-        assert await relay.status(mint(scope=USER)) == 401
+        answer = await relay.get("/v1/jobs", mint(scope=USER))
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        many = [await relay.status(mint(scope=USER, jti=str(number))) for number in range(12)]
+        assert set(many) == {503}, "nobody has failed to prove anything"
 
 
 async def test_another_issuer_ends_the_streams_of_the_former_one(relay: Served) -> None:
