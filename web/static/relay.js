@@ -34,7 +34,9 @@ function connect() {
 // The tab that holds the lock serves all; when it closes, the next one gets the lock.
 function elect() {
   const name = `relay ${PROTOCOL} ${BASE}`;
-  const work = async (port) => (await import("./relay-worker.js")).serve(port);
+  // Loaded now: the relay may be away when the turn of this tab comes.
+  const loaded = import("./relay-worker.js");
+  const work = async (port) => (await loaded).serve(port);
   if (!navigator.locks) {
     const { port1, port2 } = new MessageChannel();
     work(port2);
