@@ -208,6 +208,8 @@ async def test_the_tabs_of_one_user_share_a_connection_and_another_tab_is_asked_
             await tab.heard(len(lines(here.house.relay)))
         assert await only(here.house.server, 1) == 1
         before = len(asked[1])
+        # The turn of the other one comes while the relay is away, so that nothing more can be loaded.
+        await second.page.route("**/relay-worker.js", lambda route: route.abort())
         await first.page.close()
         await here.house.server.stop()
         await here.house.server.start()

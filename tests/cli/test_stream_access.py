@@ -58,7 +58,7 @@ def presented(stub: Stub) -> list[str]:
 
 
 async def told(stub: Stub, tokens: Tokens) -> tuple[list[str], list[float]]:
-    """What is told in words, what is said of it in brackets, and an error in angle brackets; and the waits between."""
+    """The lines: records in words, remarks in brackets, an error in angle brackets; and the waits between."""
     clock, said = Waits(), list[str]()
     try:
         async for one in RelayStream(stub.url, ["a"], clock=clock, credentials=tokens).read():

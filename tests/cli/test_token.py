@@ -124,7 +124,7 @@ def test_a_checksum_is_the_crc32_of_the_random_part_in_base62() -> None:
 def test_no_variable_of_the_environment_is_a_setting_of_access(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may do what stands in the file alone; a variable of such a name may hold what `env:` refers to."""
+    """The file alone has the rights; a variable of such a name may hold a secret that `env:` refers to."""
     configure("", ACCESS.replace("env:SIGNING", "env:RELAY_ACCESS_KEYS"))
     monkeypatch.setenv("RELAY_ACCESS_KEYS", SIGNING_KEY)
     monkeypatch.setenv("RELAY_ACCESS_SIGNING_KEY", json.dumps("another-0123456789-0123456789-0123456789"))

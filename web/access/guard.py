@@ -36,9 +36,6 @@ __all__ = ["GUARD", "Guard"]
 FORMER: Final = 8
 """Verifiers of former settings that are closed at the end; a fetch of theirs ends by itself within seconds."""
 
-KEYS_AGAIN: Final = 5
-"""Seconds after which a key set that could not be fetched is fetched again."""
-
 JWT: Final = "jwt:"
 """What the subject and the credential of a JWT begin with."""
 
@@ -253,7 +250,7 @@ class Guard:
         claims = await verifier.verify(token)
         if claims is None:
             if not verifier.ready:
-                raise unavailable("the keys of the issuer cannot be had at present; try again later", KEYS_AGAIN)
+                raise unavailable("the keys of the issuer cannot be had at present; try again later", verifier.again)
             return None
         access = before or Access(
             subject=f"{JWT}{claims.subject}",

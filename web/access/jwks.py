@@ -18,7 +18,17 @@ from relay.upstreams.http.status import error_kind_for_status
 from relay.upstreams.http.transport import Transport
 from web.access.jwt_keys import KeyRing
 
-__all__ = ["SET_LIMIT", "Fetch", "FetchedKeys", "KeyFile", "KeySource", "LocalKeys", "check_url", "fetch_key_set"]
+__all__ = [
+    "FIRST_AGAIN",
+    "SET_LIMIT",
+    "Fetch",
+    "FetchedKeys",
+    "KeyFile",
+    "KeySource",
+    "LocalKeys",
+    "check_url",
+    "fetch_key_set",
+]
 
 SET_LIMIT: Final = 256 * 1024
 """The most bytes of a key set."""

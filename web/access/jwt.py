@@ -1,5 +1,6 @@
 """JSON Web Tokens of one issuer as a way in: verified once, refused cheaply, and never an error of the relay."""
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from relay import ConfigError
 from relay.clock import Clock, SystemClock
 from relay.config.access_settings import JwtSettings
 from relay.notices import Notify, notice
-from web.access.jwks import Fetch, FetchedKeys, KeyFile, KeySource, LocalKeys, check_url, fetch_key_set
+from web.access.jwks import FIRST_AGAIN, Fetch, FetchedKeys, KeyFile, KeySource, LocalKeys, check_url, fetch_key_set
 from web.access.jws import TOKEN_LIMIT, Reason, RefusedError, Signed, read_signed
 from web.access.jwt_claims import Claims, read_claims
 from web.access.jwt_keys import KeyRing, kind_of, read_key, read_key_set
@@ -45,6 +46,8 @@ class JwtVerifier:
         self._keys = _source(settings, fetch, self._clock, notify)
         self._ring: KeyRing | None = None
         self._verified: VerifiedTokens[Claims] = VerifiedTokens()
+        self.again: int = math.ceil(FIRST_AGAIN)
+        """Seconds after which a client may try again while there has been no key."""
         self._refusals = Refusals(notify, self._clock.monotonic)
 
     @property

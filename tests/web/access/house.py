@@ -70,7 +70,7 @@ class House(Struct, frozen=True):
         return self.relay.follow("scripted", task, owner)
 
     async def ask(self, line: str, *fields: str, body: bytes = b"") -> Answer:
-        """What is answered to one request; of a stream, the head alone."""
+        """The answer to one request; of a stream, the head alone."""
         answered = await self.door.ask(request(f"{line} HTTP/1.1", "Connection: close", *fields, body=body))
         assert answered is not None, line
         return answered

@@ -243,7 +243,7 @@ async def answered_to(served: House, probe: Probe, raw: bytes) -> bytes:
 
 
 async def play(everyone: Sequence[Sent]) -> bytes:
-    """What is answered to all of these, in turn."""
+    """The answers to all of these, in turn."""
     whole = b""
     async with house() as served:
         made = await made_for_ann(served)

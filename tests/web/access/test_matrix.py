@@ -61,7 +61,7 @@ def others(
 
 
 def allowed_by(*scopes: str) -> Callable[[Route], frozenset[int] | int]:
-    """What is answered to an access with these *scopes* about its own job."""
+    """The answer to an access with these *scopes* about its own job."""
     has = {*scopes, "any", "nothing", *(["jobs:read"] if "operate" in scopes else [])}
     return lambda route: route.allowed if route.needs in has else 403
 
