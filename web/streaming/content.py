@@ -12,7 +12,7 @@ from sinks.sse import Pages
 from web.state_snapshot import StateSnapshot
 from web.streaming.journal_cursor import JournalCursor
 from web.streaming.registry import StreamCounts
-from web.streaming.resume import Gap, StreamStart, start_stream
+from web.streaming.resume import Gap, StreamStart, has_all_of, start_stream
 from web.streaming.wire import Wire
 
 __all__ = ["StreamContent"]
@@ -76,8 +76,7 @@ class StreamContent:
         """
         if notice := next(self._notices, b""):
             return notice
-        # A client that received a job's end misses nothing if the journal drops the whole job.
-        if not self._journal.has_all_since(self._cursor.offset, self._cursor.awaiting_end):
+        if not self._has_the_next():
             # The client was so slow that the journal has dropped its next records: it continues from now.
             self._start(start_stream(self._relay.bus, self._selection, str(self.position)))
             return next(self._notices)
@@ -88,6 +87,14 @@ class StreamContent:
             # The notice goes first, or a client that is cut off in between has a hole without a notice.
             page = self._wire.notice("skipped", {"missed": self._cursor.skipped}, before) + page
         return page
+
+    def _has_the_next(self) -> bool:
+        """Whether the journal still keeps all that the client is to be sent."""
+        jobs, awaiting = self._selection.jobs, self._cursor.awaiting_end
+        if jobs is None or awaiting is None:
+            return self._journal.has_all_since(self._cursor.offset)
+        # A client that received a job's end misses nothing if the journal drops the whole job.
+        return has_all_of(self._journal, (job for job in jobs if job.id in awaiting), self._cursor.offset)
 
     def _start(self, start: StreamStart) -> None:
         """Place the cursor, and prepare the notices that replace records, with the state of the jobs at this moment."""

@@ -1,14 +1,15 @@
 """Where a stream starts: the position that the client names, and the records that the journal keeps. No I/O."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay import Bus, Journal, Position
+from relay import Bus, Job, Journal, Position
 from web.streaming.selection import Selection
 
-__all__ = ["UNKNOWN", "Gap", "StreamStart", "resume_stream", "start_kept", "start_stream"]
+__all__ = ["UNKNOWN", "Gap", "StreamStart", "has_all_of", "resume_stream", "start_kept", "start_stream"]
 
 UNKNOWN: Final = Position("unknown", 0)
 """The cursor of a client that named no position of this journal, until it has received the whole snapshot."""
@@ -104,8 +105,16 @@ def _has_all_since(journal: Journal, selection: Selection, offset: int) -> bool:
     """
     if selection.jobs is None:
         return journal.has_all_since(offset)
-    open_jobs = [job.id for job in selection.jobs if not (job.ended and 0 < job.state.offset <= offset)]
-    return journal.has_all_since(offset, open_jobs)
+    open_jobs = [job for job in selection.jobs if not (job.ended and 0 < job.state.offset <= offset)]
+    return has_all_of(journal, open_jobs, offset)
+
+
+def has_all_of(journal: Journal, jobs: Iterable[Job], offset: int) -> bool:
+    """Whether every record of *jobs* behind *offset* is kept.
+
+    A job whose first record waits for a journal that cannot be written is not known there, and lacks nothing.
+    """
+    return journal.has_all_since(offset, [job.id for job in jobs if job.state.seq])
 
 
 def _gap(journal: Journal, selection: Selection, claimed: Position | None, known: Position | None) -> Gap:

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
@@ -327,6 +328,19 @@ class SqliteDelivery(Delivery):
 
 def _id(job: Job) -> str:
     return job.id
+
+
+@pytest.mark.parametrize("machine", [Delivery, SqliteDelivery])
+def test_a_job_whose_first_record_waits_for_room_lacks_nothing_of_what_was_dropped_before(
+    machine: type[Delivery],
+) -> None:
+    state = machine()
+    state.first(bound=1)
+    state.no_more_room()
+    state.follow(count=1)
+    served = state.come(which=[3], level="debug")
+    state.read_all(served=served)
+    state.teardown()
 
 
 TestMemory = Delivery.TestCase
