@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from relay.events import Level, Record
 from relay.jobs.state import JobState
 
-__all__ = ["Journal", "Kept", "Retention", "StoredJob"]
+__all__ = ["Journal", "JournalReader", "Kept", "Retention", "StoredJob"]
 
 
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,11 +46,10 @@ class Kept(NamedTuple):
     bytes: int
 
 
-class Journal(Protocol):
-    """Every record, in the order of publication, numbered from 1: its *offset*.
+class JournalReader(Protocol):
+    """Every record, in the order of publication, numbered from 1: its *offset*. Readers need no more of a journal.
 
-    One bus writes, on one thread; many readers read by offset. A record is committed before any sink receives it, and
-    not read by anybody before, so no client ever sees a record that a restarted relay does not know.
+    All of it is synchronous, on one thread: it runs on the event loop, and reads what is in this process or close by.
     """
 
     @property
@@ -60,8 +59,37 @@ class Journal(Protocol):
 
     @property
     def head(self) -> int:
-        """The offset of the newest record committed, kept or not; 0 where there never was one."""
+        """The offset of the newest record committed, kept or not; 0 where there never was one.
+
+        It never goes back, also where a new epoch begins: offsets go on behind all that anybody can have read.
+        """
         ...
+
+    def read(
+        self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
+    ) -> Sequence[Record]:
+        """The oldest *limit* committed records behind offset *after*, of *jobs* or of all, in order.
+
+        Only those of *level* or above, and terminal ones. It costs what is returned, however many records of lower
+        levels lie between: this runs on the event loop.
+        """
+        ...
+
+    def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
+        """Whether every record since *offset* (without the one there), of *jobs* or of all, is still kept."""
+        ...
+
+    def keeps(self, job: str) -> bool:
+        """Whether any record of *job* is still kept."""
+        ...
+
+
+class Journal(JournalReader, Protocol):
+    """A journal of this process alone.
+
+    One bus writes, on one thread; many readers read by offset. A record is committed before any sink receives it, and
+    not read by anybody before, so no client ever sees a record that a restarted relay does not know.
+    """
 
     @property
     def commit_delay(self) -> float:
@@ -110,24 +138,6 @@ class Journal(Protocol):
 
     def recover(self) -> Sequence[StoredJob]:
         """The jobs of an earlier process, oldest first. Called once, before the first `append`."""
-        ...
-
-    def read(
-        self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
-    ) -> Sequence[Record]:
-        """The oldest *limit* committed records behind offset *after*, of *jobs* or of all, in order.
-
-        Only those of *level* or above, and terminal ones. It costs what is returned, however many records of lower
-        levels lie between: this runs on the event loop.
-        """
-        ...
-
-    def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
-        """Whether every record since *offset* (without the one there), of *jobs* or of all, is still kept."""
-        ...
-
-    def keeps(self, job: str) -> bool:
-        """Whether any record of *job* is still kept."""
         ...
 
     def close(self) -> None:
