@@ -15,7 +15,8 @@ from relay.errors import ConfigError
 from relay.events import LEVELS, Level, Position, Record
 from relay.queue import Counts, OnFull, Queued, Retries, RetryLater, Undeliverable
 from relay.secret import Secret
-from sinks._address import Address, secret_parts
+from relay.text import bounded, inert
+from relay.wire.addresses import Address, secret_parts
 
 __all__ = [
     "CLOSE_WITHIN",
@@ -34,6 +35,9 @@ C = TypeVar("C")
 
 CLOSE_WITHIN: Final = 1.0
 """Seconds that a connection has to close. One to a machine that stands still is left after that."""
+
+MESSAGE_LIMIT: Final = 200
+"""The most characters of a server's own words in a notice."""
 
 RETRIES: Final = Retries(within=math.inf, base=0.1, cap=10.0)
 """A batch waits for its server without a limit in time; the bound of the queue decides how much waits."""
@@ -191,7 +195,8 @@ class RemoteSink(Queued, ABC, Generic[C]):
             raise
         except Exception as error:
             # Neither a second error of this connection nor the first one, which may hold the URL, is to be seen.
-            reason = f"{self._address}: {self._address.without_secrets(self._reason(error))}"
+            words = self._address.masked(self._reason(error)).strip()
+            reason = f"{self._address}: {bounded(inert(words), MESSAGE_LIMIT)}"
             self._disconnect(broken=True)
             raise RetryLater(reason) from None
         except BaseException:

@@ -17,7 +17,7 @@ from relay.errors import ConfigError
 from relay.events import Record
 from relay.notices import describe
 from relay.secret import Secret
-from sinks._address import Address, read_address, secret_parts
+from relay.wire.addresses import Address, read_address, secret_parts
 from sinks._remote import (
     CLOSE_WITHIN,
     Duration,

@@ -18,7 +18,7 @@ from relay.errors import ConfigError
 from relay.events import Record
 from relay.notices import describe
 from relay.secret import Secret
-from sinks._address import Address, read_address
+from relay.wire.addresses import Address, read_address
 from sinks._remote import Duration, QueueOptions, Refused, RemoteSettings, RemoteSink, missing, options_of
 
 if TYPE_CHECKING:

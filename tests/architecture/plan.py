@@ -4,9 +4,10 @@
 
 A place is a package, with everything in it, or a module of a hall. The halls are `relay`, `web`, `relay.upstreams` and
 `relay.testing`: their modules are what the rooms beneath share, or what stands above those rooms, so each of them is a
-place by itself. The `__init__` of a hall is its front door, and a place as well. `relay.cli` and `sinks` are one room
-each, and `python -m relay` belongs to the former. A front door only hands names on, so an arrow from it is none of the
-house's own, and it takes no part in the count of arrows; a circle through it is a circle all the same.
+place by itself. The `__init__` of a hall is its front door, and a place as well. `relay.cli`, `relay.journal` and
+`sinks` are one room each, and `python -m relay` belongs to the first. A front door only hands names on, so an arrow
+from it is none of the house's own, and it takes no part in the count of arrows; a circle through it is a circle all
+the same.
 """
 
 import ast
@@ -22,7 +23,7 @@ __all__ = ["HALLS", "Plan", "describe", "draw", "imports", "modules", "storey"]
 ROOT = Path(__file__).parents[2]
 HALLS = ("relay", "web", "relay.upstreams", "relay.testing")
 PACKAGES = ("relay", "sinks", "web")
-_WHOLE = ("relay.cli", "sinks")
+_WHOLE = ("relay.cli", "relay.journal", "sinks")
 
 
 class Plan(NamedTuple):

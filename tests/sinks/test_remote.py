@@ -14,7 +14,6 @@ from relay.errors import ConfigError, UsageError
 from relay.queue import Counts, RetryLater
 from relay.testing import sample_records
 from sinks import NatsSink, PostgresSink, RedisSink
-from sinks._address import read_address, secret_parts
 from sinks.kinds import SINK_KINDS, make_sink, sink_class
 from sinks.postgres import SCHEMA
 
@@ -170,25 +169,6 @@ def test_a_subject_has_no_wildcard_and_no_empty_word(subject: str) -> None:
         NatsSink("nats://host", subject=subject)
 
 
-def test_secrets_are_masked_in_what_a_server_says() -> None:
-    address = read_address("redis://ann:p%40ss%0Aword@host", {"redis": 6379})
-
-    said = address.without_secrets("no p@ss\nword, no p%40ss%0Aword\x1b[2J\n")
-
-    assert said == r"no ***, no ***\x1b[2J"
-    assert read_address("nats://t0ken@host", {"nats": 1}, token=True).without_secrets("bad t0ken") == "bad ***"
-    assert read_address("postgres://u@host", {"postgres": 1}).without_secrets("TimeoutError") == "TimeoutError"
-
-
-def test_an_address_has_its_parts_decoded_and_a_default_port() -> None:
-    address = read_address(
-        "postgres://ann:p%2Fw@a,[::1]:7/x%20y?sslmode=require", {"postgres": 5432}, options=["sslmode"]
-    )
-
-    assert (address.user, address.password, address.path) == ("ann", "p/w", "/x y")
-    assert (address.hosts, dict(address.options)) == ((("a", 5432), ("::1", 7)), {"sslmode": "require"})
-
-
 PAGES = Path(__file__).parents[2] / "docs/reference/sinks"
 
 
@@ -206,16 +186,3 @@ def test_the_host_of_a_server_may_be_shown_and_its_password_may_not(kind: str, t
 
     assert hide("http://127.0.0.1:5443/ serves") == "http://127.0.0.1:5443/ serves"
     assert hide(f"at 127.0.0.1:5: {CANARY}%2Fx and {CANARY}/x") == "at 127.0.0.1:5: *** and ***"
-
-
-@pytest.mark.parametrize(
-    ("url", "token", "parts"),
-    [
-        ("nats://t0ken@a:1,nats://ann:p%40w@b", True, {"t0ken", "p%40w", "p@w"}),
-        ("postgresql://ann@a,b:1/x", False, set()),
-        ("redis://:p@w@a", False, {"p@w"}),
-        ("redis://ann:p/w@a", False, {"redis://ann:p/w@a"}),
-    ],
-)
-def test_the_secret_parts_of_an_address(url: str, token: bool, parts: set[str]) -> None:
-    assert secret_parts(url, token=token) == parts

@@ -8,12 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from msgspec import Struct
 
 from relay.errors import ConfigError
-from relay.text import bounded, inert
 
 __all__ = ["Address", "read_address", "secret_parts"]
-
-MESSAGE_LIMIT: Final = 200
-"""The most characters of a server's own words in a notice."""
 
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 
@@ -39,12 +35,12 @@ class Address(Struct, frozen=True, repr_omit_defaults=True):
     def __repr__(self) -> str:
         return f"Address({self})"
 
-    def without_secrets(self, words: object) -> str:
-        """*words* of a client or a server as one bounded line that only prints, with the secrets of the URL masked."""
+    def masked(self, words: object) -> str:
+        """*words* of a client or a server with the secrets of the URL masked; they may be long, and not only print."""
         text = str(words)
         for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
-        return bounded(inert(text.strip()), MESSAGE_LIMIT)
+        return text
 
 
 def read_address(
@@ -87,18 +83,22 @@ def read_address(
 
 
 def secret_parts(url: str, *, token: bool = False) -> frozenset[str]:
-    """The parts of *url* that are secret, as written and decoded: the password, or a user that is a *token*.
+    """The parts of *url* that are secret, as written and decoded: passwords, also those behind '?'.
 
-    Where a password has a character that ends it, the whole URL is secret.
+    With *token*, a user without a password is one as well, and *url* may be a list. Where a password has a character
+    that ends it, the whole URL is secret.
     """
     parts: set[str] = set()
-    for one in url.split(","):
+    for one in url.split(",") if token else [url]:
         place, _, behind = one.partition("://")[2].partition("/")
         userinfo = place.rpartition("@")[0]
         user, colon, password = userinfo.partition(":")
-        written = password if colon else (user if token else "")
-        parts |= {written, unquote(written), url if "@" in behind else ""}
-    return frozenset(filter(None, parts))
+        parts.add(password if colon else (user if token else ""))
+        path, _, query = behind.partition("?")
+        for key, _, value in (option.partition("=") for option in query.split("&")):
+            parts.add(value if key.endswith("password") else "")
+        parts.add(url if "@" in path else "")
+    return frozenset(filter(None, parts | {unquote(part) for part in parts}))
 
 
 def _hosts(names: Iterable[str], default: int) -> Iterable[tuple[str, int]]:
