@@ -169,7 +169,9 @@ def _about_jobs(settings: Settings, place: _Place, access: Access, has: str) -> 
 
 def _owner(settings: Settings, job: str) -> str | None:
     if settings.journal.scheme != "sqlite":
-        raise UsageError("the journal is in memory, so the running relay alone knows whose job that is; ask it")
+        raise UsageError(
+            f"{settings.journal.where} is not read here, so the running relay alone knows whose job that is; ask it"
+        )
     return stored_owner(Path(settings.journal.path), job)
 
 

@@ -200,6 +200,8 @@ def _called(configured: ConfiguredSink) -> str:
 def _build_journal(settings: JournalSettings) -> Journal:
     if settings.scheme == "memory":
         return MemoryJournal(settings.keep)
+    if settings.shared:
+        raise ConfigError('this version keeps no journal in Redis; write url = "sqlite:relay.db" under [journal]')
     try:
         from relay import SqliteJournal
     except ImportError:

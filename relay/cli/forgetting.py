@@ -20,7 +20,7 @@ def forget_sink(config: Path | None, name: str) -> int:
     """
     settings = settings_from(config, os.environ)
     if settings.journal.scheme != "sqlite":
-        raise UsageError("a journal in memory keeps no cursors; they are in one such as sqlite:relay.db")
+        raise UsageError(f"{settings.journal.where} keeps no cursors; they are in one such as sqlite:relay.db")
     if not Path(settings.journal.path).is_file():
         raise UsageError(f"there is no journal {settings.journal.path} yet, and so no cursor")
     with closing(SqliteJournal(settings.journal.path, settings.journal.keep, notify=say)) as journal:

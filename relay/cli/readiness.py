@@ -54,8 +54,9 @@ def examine(report: Report, settings: Settings) -> None:
 
 
 def _examine_journal(report: Report, journal: JournalSettings) -> None:
-    if journal.scheme != "sqlite":
+    if journal.scheme == "memory":
         report.row("journal", "in memory; a relay that ends forgets its jobs")
+    if journal.scheme != "sqlite":
         return
     path = Path(journal.path)
     problems = list(_problems_of_journal(path))

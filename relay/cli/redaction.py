@@ -6,8 +6,9 @@ from typing import Any, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay.config.settings import Settings
+from relay.config.settings import JournalSettings, Settings
 from relay.secret import NO_SECRET, Secret
+from relay.wire.addresses import secret_parts
 from relay.wire.redactor import Redactor
 
 __all__ = ["redactor_of", "secrets_in"]
@@ -20,7 +21,8 @@ def redactor_of(settings: Settings) -> Redactor:
 
 def _hidden_in(settings: Settings) -> Iterator[str]:
     """The texts that nothing may show. Settings of a sink may have a method `hidden`, which names them for it."""
-    whole: list[object] = [replace(settings, sinks=())]
+    yield from secret_parts(settings.journal.reveal())
+    whole: list[object] = [replace(settings, sinks=(), journal=JournalSettings())]
     for sink in settings.sinks:
         if callable(hidden := getattr(sink.settings, "hidden", None)):
             yield from cast("Iterable[str]", hidden())

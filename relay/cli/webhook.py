@@ -43,7 +43,7 @@ def replay(config: Path | None, names: tuple[str, ...], jobs: tuple[str, ...], *
     """
     settings = settings_from(config, os.environ)
     if settings.journal.scheme != "sqlite":
-        raise UsageError("a journal in memory keeps no dead letters; they are in one such as sqlite:relay.db")
+        raise UsageError(f"{settings.journal.where} keeps no dead letters; they are in one such as sqlite:relay.db")
     sinks = _webhooks(settings, names)
     if only_list:
         return _list(Path(settings.journal.path), sinks, jobs)

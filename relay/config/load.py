@@ -14,9 +14,11 @@ from msgspec.structs import replace
 from relay.config.access import read_access
 from relay.config.access_settings import AccessSettings
 from relay.config.environment import injected, overridden
+from relay.config.journal import check_shared, read_cluster, read_journal
 from relay.config.server import check_host, read_server
 from relay.config.settings import (
     AttachSettings,
+    ClusterSettings,
     ConfiguredSink,
     CustomSinkSettings,
     GatewayModel,
@@ -34,21 +36,17 @@ from relay.secret import Secret, is_reference, problem_of_token, read_secret, re
 from relay.upstreams.registry import UPSTREAM_KINDS
 from relay.upstreams.settings import UpstreamSettings
 
-__all__ = ["JOURNALS", "load", "load_access", "passed_over"]
+__all__ = ["load", "load_access", "passed_over"]
 
 CONFIG_LIMIT: Final = 1024 * 1024
 """The most bytes a configuration has."""
-
-JOURNALS: Final = ("memory", "sqlite")
-"""The schemes of journal URLs that this version keeps records in."""
-
-_LATER_JOURNALS: Final = ("redis", "rediss")
 
 _MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 
 _FROM_ENVIRONMENT: Final[Mapping[str, type[Struct]]] = {
     "server": ServerSettings,
     "journal": JournalSettings,
+    "cluster": ClusterSettings,
     "gateway": GatewaySettings,
 }
 """The sections whose keys the environment may say."""
@@ -164,8 +162,9 @@ def _settings(
         for section, kind in _FROM_ENVIRONMENT.items()
     }
     server = read_server(tables["server"], f"{at}[server]", secret, secret.folder)
-    journal = read_table(JournalSettings, tables["journal"], f"{at}[journal]", secret)
-    _check_journal(journal)
+    journal = read_journal(tables["journal"], f"{at}[journal]", secret)
+    clustered = "cluster" in document or bool(tables["cluster"])
+    cluster = read_cluster(tables["cluster"] if clustered else None, f"{at}[cluster]", secret, journal)
     upstreams = tuple(_upstream(table, where, secret) for where, table in _tables(document, "upstreams", at))
     _check_names(upstreams, at)
     gateway = _gateway(tables["gateway"], f"{at}[gateway]", secret, upstreams)
@@ -173,36 +172,17 @@ def _settings(
     access = _access(document, at, secret)
     check_host(server.host, access=access is not None)
     sinks = tuple(_sink(table, where, secret, sink_kinds) for where, table in _tables(document, "sinks", at))
-    if journal.scheme == "memory" and any(sink.attached.durable for sink in sinks):
-        raise ConfigError(
-            f"{at}[[sinks]] durable needs a journal that outlives the relay; under [journal] write url ="
-            ' "sqlite:relay.db"'
-        )
+    check_shared(at, journal, access, durable=any(sink.attached.durable for sink in sinks))
     return Settings(
         server=server,
         journal=journal,
+        cluster=cluster,
         gateway=gateway,
         redact=redact,
         access=access,
         upstreams=upstreams,
         sinks=sinks,
     )
-
-
-def _check_journal(journal: JournalSettings) -> None:
-    """Refuse what is no journal here, naming no more than the scheme: the rest of the URL may hold a password."""
-    if journal.scheme not in JOURNALS:
-        where = journal.scheme if journal.scheme in _LATER_JOURNALS else "such a place"
-        raise ConfigError(
-            f'[journal] url: this version keeps no journal in {where}; write url = "sqlite:relay.db" or "memory:"'
-        )
-    if journal.scheme == "sqlite":
-        if journal.path == ":memory:":
-            raise ConfigError('[journal] url: a journal that need not outlive the relay is url = "memory:"')
-        if not journal.path or journal.path.startswith(("//", "file:")):
-            raise ConfigError(
-                '[journal] url needs a path behind "sqlite:", as it is: "sqlite:relay.db" or "sqlite:/var/lib/relay.db"'
-            )
 
 
 def _tables(document: Mapping[str, object], section: str, at: str) -> list[tuple[str, dict[str, object]]]:

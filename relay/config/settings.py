@@ -1,17 +1,21 @@
 """The configuration as frozen data. `relay.config` reads it from `relay.toml` and the environment."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
 from relay.config.access_settings import AccessSettings
+from relay.config.tables import TextOrSecret
 from relay.events import LEVELS, Level
 from relay.journal.base import Retention
-from relay.upstreams.settings import Flag, HttpUrl, Name, Seconds, UpstreamSettings
+from relay.secret import Secret
+from relay.upstreams.settings import DURATION, Flag, HttpUrl, Name, Seconds, UpstreamSettings
 
 __all__ = [
+    "SHARED_JOURNALS",
     "AttachSettings",
+    "ClusterSettings",
     "ConfiguredSink",
     "CustomSinkSettings",
     "GatewayModel",
@@ -63,21 +67,63 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     tls: TlsSettings | None = None
 
 
-class JournalSettings(Struct, frozen=True, kw_only=True):
-    """Where records are kept, and how many. A path in *url* is relative to the current directory."""
+SHARED_JOURNALS: Final = (
+    *("redis", "rediss", "valkey", "valkeys"),
+    *("redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"),
+    *("unix", "redis+unix", "valkey+unix"),
+)
+"""The schemes of journal URLs that lead to a server of Redis or Valkey, where several relays share one journal."""
 
-    url: Annotated[str, Meta(description='"sqlite:PATH" or "memory:"')] = "sqlite:relay.db"
+
+class JournalSettings(Struct, frozen=True, kw_only=True):
+    """Where records are kept, and how many. A path in *url* is relative to the current directory.
+
+    The address of a server is a `Secret`, since it may hold a password.
+    """
+
+    url: Annotated[TextOrSecret, Meta(description='"sqlite:PATH", "memory:" or the address of a server of Redis')] = (
+        "sqlite:relay.db"
+    )
     keep: Retention = Retention()
 
     @property
     def scheme(self) -> str:
         """The part of *url* before the colon: one of JOURNALS."""
-        return self.url.partition(":")[0]
+        return self.reveal().partition(":")[0]
 
     @property
     def path(self) -> str:
-        """The part of *url* after the colon: for `sqlite`, the file."""
-        return self.url.partition(":")[2]
+        """The file of a `sqlite` journal; empty for any other."""
+        scheme, _, path = self.reveal().partition(":")
+        return path if scheme == "sqlite" else ""
+
+    @property
+    def shared(self) -> bool:
+        """Whether several relays may use this journal at the same time."""
+        return self.scheme in SHARED_JOURNALS
+
+    @property
+    def where(self) -> str:
+        """The journal as messages begin to speak of one that is no file: "a journal in memory"."""
+        return {"memory": "a journal in memory", "sqlite": "a journal in a file"}.get(self.scheme, "a journal in Redis")
+
+    def reveal(self) -> str:
+        """*url* itself. For a server it may hold a password: hand it straight to what connects."""
+        return self.url.reveal() if isinstance(self.url, Secret) else self.url
+
+
+class ClusterSettings(Struct, frozen=True, kw_only=True):
+    """What relays that share a journal agree on: all but *node* is the same for each of them.
+
+    *lease*: the seconds after which the jobs of a node that has stopped go to another. *shards*: the parts in which
+    jobs are shared out. *name* begins the keys in the server, so that several clusters may use one. *node* begins the
+    name of this node.
+    """
+
+    lease: Annotated[float, Meta(ge=0.5, le=600, description=f"{DURATION}, from 0.5 s to 10 minutes")] = 10.0
+    shards: Annotated[int, Meta(ge=1, le=1024, description="a number of shards from 1 to 1024")] = 64
+    name: Name = "relay"
+    node: Name | None = None
 
 
 class LevelSettings(Struct, frozen=True, kw_only=True):
@@ -187,6 +233,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     journal: JournalSettings = JournalSettings()
+    cluster: ClusterSettings = ClusterSettings()
     gateway: GatewaySettings = GatewaySettings()
     redact: RedactSettings = RedactSettings()
     access: AccessSettings | None = None

@@ -55,7 +55,8 @@ def test_a_relay_that_runs_keeps_its_cursors(here: Path, capsys: Capture) -> Non
 def test_without_a_journal_there_is_no_cursor(here: Path, capsys: Capture) -> None:
     assert said(capsys, "--forget", "billing", status=2) == "there is no journal relay.db yet, and so no cursor"
     assert not (here / "relay.db").exists()
-    (here / "relay.toml").write_text('[journal]\nurl = "memory:"\n')
-    assert said(capsys, "--forget", "billing", status=2) == (
-        "a journal in memory keeps no cursors; they are in one such as sqlite:relay.db"
-    )
+    for url, place in (("memory:", "memory"), ("redis://127.0.0.1", "Redis")):
+        (here / "relay.toml").write_text(f'[journal]\nurl = "{url}"\n')
+        assert said(capsys, "--forget", "billing", status=2) == (
+            f"a journal in {place} keeps no cursors; they are in one such as sqlite:relay.db"
+        )

@@ -118,8 +118,9 @@ def test_what_is_not_understood_is_one_line_that_names_it(
         ),
         ("[server]\nhost = '0.0.0.0'", NO_HOST),
         (
-            "[journal]\nurl = 'redis://localhost'",
-            '[journal] url: this version keeps no journal in redis; write url = "sqlite:relay.db" or "memory:"',
+            "[journal]\nurl = 'postgres://localhost'",
+            '[journal] url: this version keeps no journal in such a place; write "sqlite:relay.db", "memory:", or the'
+            ' address of a server of Redis, such as "redis://127.0.0.1"',
         ),
         (
             "[journal]\nurl = 'sqlite:relay.toml'",

@@ -178,6 +178,7 @@ def test_while_a_relay_runs_nothing_is_replayed(path: Path, capfd: Capture) -> N
             "no durable webhook is called 'hok'",
         ),
         ('[journal]\nurl = "memory:"', (), "a journal in memory keeps no dead letters"),
+        ('[journal]\nurl = "redis://127.0.0.1"', (), "a journal in Redis keeps no dead letters"),
         (TABLE.format(name="hook", url="https://hooks.example/"), ("--list",), "there is no journal relay.db"),
     ],
 )

@@ -24,6 +24,7 @@ from relay.cli import _relay
 from relay.config.access_settings import AccessSettings, JwtSettings, KeySettings, ProxySettings
 from relay.config.settings import (
     AttachSettings,
+    ClusterSettings,
     GatewayModel,
     GatewaySettings,
     JournalSettings,
@@ -187,6 +188,7 @@ def keys_of_a_sink(kind: str) -> tuple[str, str]:
 TABLES: list[tuple[str, str, type[Any]]] = [
     ("configuration", "## [server]", ServerSettings),
     ("configuration", "## [journal]", JournalSettings),
+    ("configuration", "## [cluster]", ClusterSettings),
     ("configuration", "## [gateway]", GatewaySettings),
     ("configuration", "## [gateway.models]", GatewayModel),
     ("configuration", "## [redact]", RedactSettings),
