@@ -25,6 +25,7 @@ LAW: Final = {
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),
+    "relay.cluster": frozenset({"relay.clock", "relay.errors", "relay.journal", "relay.notices"}),
     "relay.durable": frozenset(
         {
             "relay.clock",

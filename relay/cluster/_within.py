@@ -1,0 +1,31 @@
+"""An await with a bound, on a clock that is handed in."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from relay.clock import Clock
+
+__all__ = ["within"]
+
+T = TypeVar("T")
+
+
+async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Await *work*, for *seconds* at most; then it is cancelled, and TimeoutError is raised."""
+    task = asyncio.create_task(work)
+    timer = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait((task, timer), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise TimeoutError(f"not done within {seconds:g} s")
+        return task.result()
+    finally:
+        timer.cancel()
+        task.cancel()
+        task.add_done_callback(_forget)
+
+
+def _forget(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()  # or asyncio logs that it was never retrieved

@@ -1,0 +1,283 @@
+"""A node among others: it shows that it lives, claims shards, renews its leases, and hands shards over."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from functools import partial
+from math import inf
+from typing import Any, Final, TypeVar
+
+from relay.clock import Clock
+from relay.cluster._counts import ClusterCounts
+from relay.cluster._within import within
+from relay.cluster.leases import LOOK_EVERY, POLL_FOR, RENEW_EVERY, Leases
+from relay.cluster.shards import Shards
+from relay.errors import JournalError
+from relay.journal.shared import Claimed, Fence, Lease, LeaseStore
+from relay.notices import Notify, apart, describe, guarded, notice
+
+__all__ = ["Membership"]
+
+ANSWER_WITHIN: Final = 1 / 6
+"""For how long, in leases, a request to the engine may take: two of them fit between a renewal and the end of polls."""
+
+HAND_OVER_WITHIN: Final = 1.0
+"""For how long, in leases, a hand-over may take to settle; the shard is released then in any case."""
+
+T = TypeVar("T")
+
+
+class Membership:
+    """The part of this *node* in the cluster: which shards it owns, and until when it may poll and append for them.
+
+    *lease* is in seconds. Run `run` as a supervised task, and `leave` before it is cancelled. Callbacks run on the
+    loop's thread, and one that raises is a notice. *on_owned*: the node owns a shard from now on; all that its previous
+    owner has appended is up to the head of the claim. *on_handover*: stop polling the jobs of a shard, and settle what
+    waits to be appended; the lease holds meanwhile, and may end before. *on_lost*: the node does not own a shard any
+    more, after a hand-over or without one. Each `on_owned` is followed by one `on_lost`, unless the process ends.
+    """
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        shards: Shards,
+        *,
+        node: str,
+        lease: float,
+        clock: Clock,
+        on_owned: Callable[[int, Claimed], object],
+        on_lost: Callable[[int], object],
+        on_handover: Callable[[int], Awaitable[object]],
+        notify: Notify = notice,
+    ) -> None:
+        self.node: str = node
+        self.shards: Shards = shards
+        self.counts: ClusterCounts = ClusterCounts()
+        self.looked: asyncio.Event = asyncio.Event()
+        """Set once this node has looked at the leases, and has claimed what was free for it."""
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._on_owned = on_owned
+        self._on_lost = on_lost
+        self._on_handover = on_handover
+        self._notify = guarded(notify)
+        self._leases = Leases(node, shards.count, lease)
+        self._began = clock.monotonic()
+        self._renewed_at = -inf
+        self._renew_at = self._look_at = -inf
+        self._to_release: dict[int, int] = {}
+        self._releasing = asyncio.Lock()
+        self._round = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._hand_overs: set[asyncio.Task[None]] = set()
+        self._leaving = self._left = False
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """The shards of this node, without those that it is about to hand over: new jobs may go there."""
+        return self._leases.owned
+
+    @property
+    def nodes(self) -> Set[str]:
+        """The names of the nodes that were alive when this one last looked, and its own."""
+        return self._leases.sightings.alive
+
+    @property
+    def since_renewal(self) -> float:
+        """Seconds since the start of the last successful renewal, or since this node began."""
+        return self._clock.monotonic() - max(self._renewed_at, self._began)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this node polls nothing at present, in a sentence; None while it may."""
+        if self._left or self.since_renewal < POLL_FOR * self._lease:
+            return None
+        return (
+            f"the leases of this node were not renewed for {self.since_renewal:.1f} s, so it polls nothing: "
+            "look at the engine that [journal] url names, and at the way to it"
+        )
+
+    def fence(self, job: str, upstream: str) -> Fence | None:
+        """The right to append for *job*, which is on *upstream*, and to poll it.
+
+        None if another node owns its shard, or if the last renewal began two thirds of a lease ago.
+        """
+        return self._leases.fence(self.shards.of(job, upstream), self._clock.monotonic())
+
+    def owner_of(self, shard: int) -> str:
+        """The node that owns *shard* as this one last saw it, alive or not; "" if none does."""
+        return self._leases.owner_of(shard)
+
+    def lost(self, shard: int) -> None:
+        """The engine has refused an append for *shard* because of its fence: let go of it at once."""
+        if self._let_go(shard):
+            self.counts.fences += 1
+            self.wake()
+
+    def wake(self) -> None:
+        """Look at the leases at once, since something has changed there."""
+        self._look_at = -inf
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Take part until `leave`, or until this is cancelled. No failure of the engine ends it."""
+        try:
+            while not self._left:
+                self._woken.clear()
+                async with self._round:
+                    await self._act()
+                await self._rest()
+        finally:
+            for task in self._hand_overs:
+                task.cancel()
+
+    async def leave(self) -> None:
+        """Hand over all shards at once, claim no other, and leave the cluster.
+
+        It takes a lease at most for the hand-overs, and as long for the engine. What the engine does not confirm in
+        that time ends as every lease of a node that stopped.
+        """
+        self._leaving = True
+        async with self._round:  # or a claim that is under way would bring one more shard
+            for shard in sorted(self.owned):
+                self._start_hand_over(shard)
+        if self._hand_overs:
+            await asyncio.wait(set(self._hand_overs))
+        end = self._clock.monotonic() + self._lease
+        while self._to_release and self._clock.monotonic() < end:
+            await self._clock.sleep(LOOK_EVERY * self._lease)
+            await self._release()
+        self._left = True
+        self._woken.set()
+        async with self._round:  # or a renewal that is under way would bring the node back
+            await self._asked(self._store.leave())
+
+    async def _act(self) -> None:
+        await self._renew_if_due()
+        if self._to_release:
+            await self._release()
+        if self._clock.monotonic() >= self._look_at and not self._left and await self._look() and not self._leaving:
+            await self._claim_and_give()
+
+    async def _claim_and_give(self) -> None:
+        expired: dict[str, list[float]] = {}
+        for shard, seen in self._leases.to_claim():
+            silence = self._leases.sightings.silence(shard, self._clock.monotonic())
+            if self._leaving or not await self._claim(shard, seen):
+                continue
+            if seen is not None and seen.owner not in ("", self.node):
+                expired.setdefault(seen.owner, []).append(silence)
+            await self._renew_if_due()
+        for owner, silences in expired.items():
+            self.counts.took_over(silences)
+            self._notify(
+                f"node {self.node} took over {len(silences)} shards of {owner}, "
+                f"{max(silences):.1f} s after the last renewal that it saw"
+            )
+        self._to_release.update(self._leases.to_release())
+        self.looked.set()
+        if not self._leaving:
+            for shard in self._leases.to_hand_over():
+                self._start_hand_over(shard)
+
+    async def _renew_if_due(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._renew_at or self._left:
+            return
+        held = self._leases.held
+        lost = await self._asked(self._store.beat(held))
+        if lost is None:
+            self._renew_at = now + LOOK_EVERY * self._lease
+            return
+        self._renewed_at = now
+        self._renew_at = now + RENEW_EVERY * self._lease
+        self._leases.renewed({shard: token for shard, token in held.items() if shard not in lost}, now)
+        self._lose({shard: held[shard] for shard in lost})
+
+    async def _look(self) -> bool:
+        asked = self._clock.monotonic()
+        self._look_at = asked + LOOK_EVERY * self._lease
+        held = self._leases.held
+        view = await self._asked(self._store.view())
+        if view is None:
+            return False
+        gone = self._leases.look(view, asked, self._clock.monotonic())
+        self._lose({shard: held[shard] for shard in gone if shard in held})
+        return True
+
+    async def _claim(self, shard: int, seen: Lease | None) -> bool:
+        asked = self._clock.monotonic()
+        claimed = await self._asked(self._store.claim(shard, seen))
+        if claimed is None:
+            return False
+        self._leases.claimed(shard, claimed, seen, asked)
+        self.counts.claims += 1
+        apart(lambda: self._on_owned(shard, claimed), f"taking up shard {shard}", self._notify)
+        return True
+
+    def _lose(self, lost: Mapping[int, int]) -> None:
+        """Let go of the shards in *lost* that are still held with the tokens there."""
+        held = self._leases.held
+        gone = [shard for shard, token in sorted(lost.items()) if held.get(shard) == token and self._let_go(shard)]
+        if gone:
+            self._notify(f"node {self.node} lost the leases of {len(gone)} shards: another node has them, or nobody")
+
+    def _let_go(self, shard: int) -> bool:
+        if not self._leases.let_go(shard):
+            return False
+        self.counts.losses += 1
+        apart(lambda: self._on_lost(shard), f"letting go of shard {shard}", self._notify)
+        return True
+
+    def _start_hand_over(self, shard: int) -> None:
+        token = self._leases.hand_over(shard)
+        task = asyncio.create_task(self._hand_over(shard, token), name=f"hand-over of shard {shard}")
+        self._hand_overs.add(task)
+        task.add_done_callback(self._hand_overs.discard)
+
+    async def _hand_over(self, shard: int, token: int) -> None:
+        try:
+            await within(self._clock, HAND_OVER_WITHIN * self._lease, _awaited(partial(self._on_handover, shard)))
+        except Exception as error:
+            self._notify(f"shard {shard} was handed over before it had settled: {describe(error)}")
+        if self._leases.handed_over(shard, token):
+            self.counts.hand_overs += 1
+            apart(lambda: self._on_lost(shard), f"letting go of shard {shard}", self._notify)
+            self._to_release[shard] = token
+            await self._release()
+
+    async def _release(self) -> None:
+        """Release what waits for it, in one request; later ones meanwhile share the next."""
+        async with self._releasing:
+            if batch := self._to_release:
+                self._to_release = {}
+                if await self._asked(_true(self._store.release(batch))) is None:
+                    self._to_release = batch | self._to_release
+
+    async def _asked(self, request: Coroutine[Any, Any, T]) -> T | None:
+        """The answer of the engine; None if the outcome of *request* is unknown. The journal reports why."""
+        try:
+            return await within(self._clock, ANSWER_WITHIN * self._lease, request)
+        except (JournalError, TimeoutError):
+            self.counts.unanswered += 1
+            return None
+
+    async def _rest(self) -> None:
+        """Wait until something is due, or `wake`."""
+        until = min(self._renew_at, self._look_at) - self._clock.monotonic()
+        slept = asyncio.ensure_future(self._clock.sleep(max(0.0, until)))
+        woken = asyncio.create_task(self._woken.wait())
+        try:
+            await asyncio.wait((slept, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            slept.cancel()
+            woken.cancel()
+
+
+async def _awaited(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
+
+
+async def _true(request: Awaitable[object]) -> bool:
+    await request
+    return True
