@@ -16,28 +16,23 @@ from relay.attachments.options import check_options
 from relay.bus.bus import Bus
 from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
-from relay.errors import ConflictError, UnavailableError, UsageError
-from relay.events import Accepted, Exchange, Failed, Level, Record
+from relay.errors import UsageError
+from relay.events import Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
 from relay.jobs.state import Job, elapsed
 from relay.journal import Journal, MemoryJournal, StoredJob
 from relay.notices import Notify, guarded, notice, redacted
 from relay.pace import Pace
-from relay.polling.cancellation import Cancellations, shutting_down
 from relay.polling.poller import Poller
-from relay.polling.submission import INTERRUPTED, checked_key, input_digest, submit_once
+from relay.polling.requests import Requests, at_once
+from relay.polling.submission import INTERRUPTED, checked_key
 from relay.supervision.lifetimes import ENTER_WITHIN, LEAVE_WITHIN, Lifetimes
 from relay.supervision.supervisor import Supervisor, Work, stop
-from relay.text import bounded
-from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Submits, Upstream
+from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Upstream
 from relay.webhooks import Webhooks
 from relay.wire.redactor import Redactor
 
 __all__ = ["Redactor", "Relay"]
-
-MAX_TASK_ID: Final = 256
-MAX_NAME: Final = 64
-"""How much of a name that nobody knows is repeated."""
 
 SUBMIT_GRACE: Final = 1.0
 
@@ -100,9 +95,16 @@ class Relay:
         )
         self._pollers: dict[str, Poller] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._submissions: set[asyncio.Task[None]] = set()
-        self._cancellations = Cancellations(self.bus, notify)
-        self._quiesced = False
+        self.requests: Requests = Requests(
+            self.bus,
+            self.registry,
+            self.upstreams,
+            self._pollers,
+            notify,
+            forget=lambda job: self.journal.remember(job.id, None, b""),
+            address=self._callback,
+            is_secret=self.redactor.has_token,
+        )
         self._stack: AsyncExitStack | None = None
 
     @property
@@ -150,7 +152,6 @@ class Relay:
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
-        self._quiesced = False
         async with AsyncExitStack() as stack:
             stack.callback(self._upkeep.close)
             upstreams = self._lifetimes()
@@ -174,7 +175,10 @@ class Relay:
                 self._keep(f"the poller of {name}", self._pollers[name].run)
             self._keep("the task that writes the journal again", self._upkeep.write_again)
             self._keep("the task that looks after the journal", self._upkeep.look_after)
-            self._resume(self.journal.recover())
+            for job in map(self._learn, self.journal.recover()):
+                if not job.ended:
+                    self.take_up(job)
+            self.requests.open()
             self._stack = stack.pop_all()
         return self
 
@@ -182,6 +186,7 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
+        self.requests.running = False
         if stack is not None:
             await stack.__aexit__(kind, error, trace)
 
@@ -191,17 +196,7 @@ class Relay:
         Raises UsageError for an upstream that is not configured, what cannot be a task id or an owner, BusyError at the
         limit, UnavailableError while the journal cannot be written.
         """
-        where = self._upstream(upstream)
-        if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
-            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
-        if self.redactor.has_token(task):
-            raise UsageError("this task id holds a token that opens the relay; name the task alone")
-        if (known := self.followed(upstream, task, owner)) is not None:
-            return known
-        job = self._accept(Accepted(upstream=where.name, task=task), owner)
-        self.registry.bind_task(job, upstream, task)
-        self._pollers[upstream].watch(job)
-        return job
+        return at_once(self.requests.follow(upstream, task, owner))
 
     def followed(self, upstream: str, task: str, owner: str = "") -> Job | None:
         """The job of *owner* that follows *task* already, if there is one."""
@@ -213,7 +208,7 @@ class Relay:
 
     def check_input(self, upstream: str, input: Mapping[str, Any]) -> None:
         """Raises UsageError if *upstream* is known to refuse *input*, as far as its adapter knows without a request."""
-        where = self._upstream(upstream)
+        where = self.requests.upstream(upstream)
         if isinstance(where, ChecksInput):
             where.check_input(input)
 
@@ -225,24 +220,11 @@ class Relay:
         ConflictError where *key* came with another input, UnavailableError while the journal cannot be written: nothing
         was submitted then.
         """
-        where = self._upstream(upstream)
-        if not isinstance(where, Submits):
-            raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
-        key = None if key is None else checked_key(key)
-        digest = input_digest(upstream, input)
-        if key is not None and (known := self.registry.submitted_again(key, digest, owner)) is not None:
-            return known
-        job = self._accept(Accepted(upstream=upstream), owner, key=key, digest=digest)
-        if key is not None:
-            self.registry.bind_key(job, key, digest)
-        _start(self._submissions, self._hand_in(where, job, input), f"submit {job.id}")
-        return job
+        return at_once(self.requests.submit(upstream, input, key=key, owner=owner))
 
     def release(self, key: str, owner: str = "") -> None:
         """Forget which job *owner* has submitted with *key*, with the next commit: the next one with it is new."""
-        job = self.registry.release_key(key, owner)
-        if job is not None:
-            self.journal.remember(job.id, None, b"")
+        self.requests.release(key, owner)
 
     def cancel(self, job_id: str) -> Coroutine[Any, Any, Job]:
         """Call a job off: at the upstream where that is possible, and here in any case. An ended job stays as it is.
@@ -252,15 +234,7 @@ class Relay:
         finished and published also if the caller is cancelled; another for the same job joins it. A job of another
         owner that follows the same task goes on, until a poll finds that the task has ended.
         """
-        job = self.job(job_id)
-        state = self.bus.pending(job)
-        if state.ended:
-            return _at_once(job)
-        if state.task is None:
-            raise ConflictError(f"{job_id} is still being submitted; cancel it once it has a task")
-        if self._quiesced:
-            raise shutting_down("nothing was cancelled")
-        return self._cancellations.cancel(job, state.task, self.upstreams[state.upstream])
+        return self.requests.cancel(job_id)
 
     def pace(self, upstream: str) -> Pace | None:
         """How often *upstream* is polled; None if it is not configured, or the relay is not running."""
@@ -276,10 +250,7 @@ class Relay:
 
         However often this is called, a job is polled five times a second at most, and not while its polls fail.
         """
-        jobs = [job for job in self.registry.of_task(upstream, task) if not self.bus.pending(job).ended]
-        for job in jobs:
-            self._pollers[upstream].wake(job)
-        return bool(jobs)
+        return at_once(self.requests.wake(upstream, task))
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises UnknownJobError."""
@@ -300,18 +271,11 @@ class Relay:
         finally:
             self._attachments = None
 
-    def _resume(self, earlier: Iterable[StoredJob]) -> None:
-        """Go on with the jobs of an earlier process: poll those that run, and submit nothing again."""
-        for stored in earlier:
-            job = self.registry.add(Job(stored.id, stored.state, stored.owner))
-            if stored.key is not None:
-                self.registry.bind_key(job, stored.key, stored.digest)
-            if job.state.task is not None:
-                self.registry.bind_task(job, job.state.upstream, job.state.task)
-            if not job.ended:
-                self._take_up(job)
+    def take_up(self, job: Job) -> None:
+        """Go on with *job*, which runs: poll it, and submit nothing again.
 
-    def _take_up(self, job: Job) -> None:
+        A job without a task is lost, and one whose upstream is no longer configured has failed: that is published.
+        """
         state = job.state
         if state.task is None:
             self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
@@ -321,20 +285,17 @@ class Relay:
         else:
             self._pollers[state.upstream].watch(job, elapsed=elapsed(state, self.clock.now()))
 
-    async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
-        name = job.state.upstream
-        url = self.webhooks.url(name, job.id) if self.webhooks is not None else None
-        try:
-            task = await submit_once(upstream, name, input, url, self._notify)
-        except asyncio.CancelledError:
-            self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
-            raise
-        if isinstance(task, Failed):
-            self.bus.publish(job, task)
-        else:
-            self.registry.bind_task(job, name, task)
-            self.bus.publish(job, Accepted(upstream=name, task=task))
-            self._pollers[name].watch(job, submitted=True)
+    def let_go(self, job: Job) -> None:
+        """Poll *job* no longer: nothing more is published for it, also by a poll that is under way."""
+        if (poller := self._pollers.get(job.state.upstream)) is not None:
+            poller.drop(job)
+
+    def _learn(self, stored: StoredJob) -> Job:
+        return self.registry.learn(Job(stored.id, stored.state, stored.owner), key=stored.key, digest=stored.digest)
+
+    def _callback(self, upstream: str, job: str) -> str | None:
+        """The address that *upstream* calls with news of *job*, if the relay has any."""
+        return None if self.webhooks is None else self.webhooks.url(upstream, job)
 
     def _listen(self, wanted: bool) -> None:
         """Let adapters make raw exchanges, whose redaction costs more than a poll, only while they have listeners."""
@@ -346,43 +307,18 @@ class Relay:
         jobs = [job.id for task in exchange.jobs for job in self.registry.of_task(exchange.upstream, task)]
         self.bus.publish_exchange(msgspec.structs.replace(exchange, jobs=tuple(jobs)))
 
-    def _upstream(self, name: str) -> Upstream:
-        if self._stack is None:
-            raise UsageError("the relay is not running; enter it first: `async with relay:`")
-        try:
-            return self.upstreams[name]
-        except KeyError:
-            known = ", ".join(sorted(self.upstreams)) or "none"
-            raise UsageError(f"no upstream is called {bounded(name, MAX_NAME)!r}; configured: {known}") from None
-
-    def _accept(self, accepted: Accepted, owner: str, *, key: str | None = None, digest: bytes = b"") -> Job:
-        """A new job of *owner*, whose acceptance is committed: a restart finds it before any request is made for it."""
-        if self._quiesced:
-            raise shutting_down("no new work is accepted")
-        job = self.registry.admit(owner)
-        try:
-            self.bus.publish_first(job, accepted, key=key, digest=digest)
-        except (UnavailableError, UsageError):
-            self.registry.withdraw(job)
-            raise
-        return job
-
     async def quiesce(self) -> None:
         """Stop asking upstreams: after this, no job's story goes on. Leaving the relay does it too.
 
         Submissions and cancels under way are given a moment, since what they cost is spent. Call it before streams are
         closed, so that whatever the console says last, they say too.
         """
-        self._quiesced = True
-        if begun := self._submissions | self._cancellations.tasks:
+        self.requests.quiesce()
+        if begun := self.requests.under_way:
             await asyncio.wait(begun, timeout=self._submit_grace)
-        for name in await stop(self._tasks | self._submissions | self._cancellations.tasks, self._leave_within):
+        for name in await stop(self._tasks | self.requests.under_way, self._leave_within):
             self._notify(f"{name} did not end within {self._leave_within:g} s, and is left as it is")
         await self._upkeep.settle()
-
-
-async def _at_once(job: Job) -> Job:
-    return job
 
 
 def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:
@@ -392,9 +328,3 @@ def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:
             raise UsageError(f"two upstreams are called {upstream.name!r}; give each a name of its own")
         named[upstream.name] = upstream
     return named
-
-
-def _start(group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], name: str) -> None:
-    task = asyncio.create_task(work, name=name)
-    group.add(task)
-    task.add_done_callback(group.discard)

@@ -37,30 +37,25 @@ async def create_job(request: Request) -> Response:
     Where access is configured, the answer has `watch` as well: a link that opens the page for this job alone.
     """
     relay, owner = request.app[RELAY], request[ACCESS].subject
-    limits, client = request.app[LIMITS], client_of(request)
     new = await read_json(request, NewJob)
     if (new.task is None) == (new.input is None):
         raise RequestError(
             HTTPStatus.BAD_REQUEST, "give either `task`, which is followed, or `input`, which is submitted"
         )
     key = _key(request)
-    if new.task is not None:
-        known = relay.followed(new.upstream, new.task, owner)
-        if key is not None and relay.submitted(key, owner) not in (None, known):
-            raise ConflictError(f"the key {key!r} was used to submit another job; following a task needs no key")
-        if known is None:
-            limits.check(client)
-        job = relay.follow(new.upstream, new.task, owner)
-    else:
-        known = relay.submitted(key, owner) if key is not None else None
-        if known is None:
-            limits.check(client)
-        job = relay.submit(new.upstream, new.input or {}, key=key, owner=owner)
-    if known is None:
-        limits.record_start(client, job.id)
+    with request.app[LIMITS].start(client_of(request)) as start:
+        if new.task is not None:
+            known = relay.followed(new.upstream, new.task, owner)
+            if key is not None and relay.submitted(key, owner) not in (None, known):
+                raise ConflictError(f"the key {key!r} was used to submit another job; following a task needs no key")
+            job = await relay.requests.follow(new.upstream, new.task, owner, admit=start)
+        else:
+            job = await relay.requests.submit(new.upstream, new.input or {}, key=key, owner=owner, admit=start)
+        began = start.kept(job.id)
+    if began:
         did = "submitted" if new.task is None else "follows"
         request.app[USE_LOG].used(request, f"{did} {job.id} at {new.upstream}")
-    status = HTTPStatus.CREATED if known is None else HTTPStatus.OK
+    status = HTTPStatus.CREATED if began else HTTPStatus.OK
     body = {**msgspec.to_builtins(job.snapshot()), **_watch(request, job)}
     return _json(body, status, {"Location": _location(request, job)})
 
@@ -92,7 +87,7 @@ async def show_job(request: Request) -> Response:
 async def cancel_job(request: Request) -> Response:
     """`POST /v1/jobs/{job}/cancel`: 202 and a snapshot, also if the job has already ended."""
     relay = request.app[RELAY]
-    job = await relay.cancel(job_named(request, request.match_info["job"]).id)
+    job = await relay.requests.cancel(job_named(request, request.match_info["job"]).id)
     request.app[USE_LOG].used(request, f"cancelled {job.id}")
     return _json(job.snapshot(), HTTPStatus.ACCEPTED)
 

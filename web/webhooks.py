@@ -35,5 +35,5 @@ async def receive_webhook(request: Request) -> Response:
     if (echoed := challenge(body)) is not None:
         return json_response({"challenge": echoed})
     if state.task is not None:
-        relay.wake(state.upstream, state.task)
+        await relay.requests.wake(state.upstream, state.task)
     return Response(status=HTTPStatus.NO_CONTENT)

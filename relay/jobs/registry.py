@@ -108,6 +108,21 @@ class JobRegistry:
         self._of_owner.setdefault(job.owner, {})[job.id] = job
         return job
 
+    def learn(self, job: Job, *, key: str | None = None, digest: bytes = b"") -> Job:
+        """Register *job*, which exists already, with its task and its *key*; return the job that has its id then.
+
+        One that is registered already stays, and only its task is new: its key may have been released meanwhile.
+        """
+        known = self._jobs.get(job.id)
+        if known is None:
+            self.add(job)
+            if key is not None:
+                self.bind_key(job, key, digest)
+        job = known or job
+        if job.state.task is not None and job not in self.of_task(job.state.upstream, job.state.task):
+            self.bind_task(job, job.state.upstream, job.state.task)
+        return job
+
     def withdraw(self, job: Job) -> None:
         """Remove a job that was admitted and could not begin."""
         del self._jobs[job.id]

@@ -27,7 +27,7 @@ class DueQueue(Generic[T]):
         # Entries that are no item's turn any more stay in the heap until they are first in it.
         self._heap: list[tuple[float, int, T]] = []
         self._numbers = count()
-        self._newcomers: list[T] = []
+        self._newcomers: dict[T, None] = {}
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -53,16 +53,17 @@ class DueQueue(Generic[T]):
         heappush(self._heap, (*turn, item))
 
     def discard(self, item: T) -> None:
-        """Take the turn of *item* away, if it has one."""
+        """Take the turn of *item* away, if it has one; a newcomer gets none."""
         self._turns.pop(item, None)
+        self._newcomers.pop(item, None)
 
     def join(self, item: T) -> None:
         """Add *item* to the newcomers, which get their first turns with the next `welcome`."""
-        self._newcomers.append(item)
+        self._newcomers[item] = None
 
     def welcome(self, start: float, over: float) -> None:
         """Spread the first turns of the newcomers over *over* seconds from *start* on; a lone one is at *start*."""
-        newcomers, self._newcomers = self._newcomers, []
+        newcomers, self._newcomers = self._newcomers, {}
         for number, item in enumerate(newcomers):
             self.put(item, start + over * number / len(newcomers))
 

@@ -37,6 +37,9 @@ class PerAccountPolling:
         self._watches.add(job, elapsed)
         self._arrived.set()
 
+    def drop(self, job: Job) -> None:
+        self._watches.drop(job)
+
     def wake(self, job: Job) -> None:
         if self._watches.of(job) is not None:
             self._news.set()
@@ -104,9 +107,12 @@ class PerAccountPolling:
         polled = self._chosen(running)
         await self._watches.for_each(polled, self._watches.publish_checking)
         try:
-            answer, seconds = await self._watches.request(self._upstream.observe, polled)
+            answered = await self._watches.request(self._upstream.observe, polled)
         except UpstreamError as error:
             return await self._back_off(polled, error)
+        if answered is None:
+            return None
+        answer, seconds = answered
         self._paused = self._failing = self._limited = False
         self._failures = 0
         may_fetch = self._began >= self._fetch_at
@@ -122,9 +128,12 @@ class PerAccountPolling:
     async def _fetch(self, upstream: FetchesResults, fetching: list[Watch]) -> None:
         """Send one request for the results of *fetching*."""
         try:
-            answer, _ = await self._watches.request(upstream.fetch_result, fetching)
+            answered = await self._watches.request(upstream.fetch_result, fetching)
         except UpstreamError as error:
             return await self._hold_fetches(fetching, error)
+        if answered is None:
+            return None
+        answer, _ = answered
         self._failed_fetches = 0
         reading = _Reading(lambda watch: self._watches.publish_result(watch, answer))
         await self._watches.for_each(fetching, reading)

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import deque
+from itertools import islice
 from typing import Final, NamedTuple
 
 from relay.errors import ErrorKind, UpstreamError
@@ -27,10 +28,10 @@ Of 5,000 jobs at 2.5 s, forty then share one timer and one commit.
 
 
 class PollOutcome(NamedTuple):
-    """The answer to one request and the seconds it took, or its error."""
+    """The answer to one request and the seconds it took, or its error; None if no request was made any more."""
 
     watch: Watch
-    answer: tuple[Answer, float] | UpstreamError
+    answer: tuple[Answer, float] | UpstreamError | None
     is_result: bool
 
 
@@ -64,6 +65,20 @@ class PerTaskPolling:
     def watch(self, job: Job, elapsed: float) -> None:
         self._queue.join(self._watches.add(job, elapsed))
         self._hurry()
+
+    def drop(self, job: Job) -> None:
+        """A request under way goes on: its answer says how the account is, and its place is free once it is over."""
+        watch = self._watches.drop(job)
+        if watch is None:
+            return
+        self._queue.discard(watch)
+        if watch in self._fetching:
+            self._fetching.remove(watch)
+            self._under_way.discard(watch)
+            self._breaker.abandon()
+            self._alarm.ring()
+        self._refusals.discard(watch)
+        self._keep_looking_at_token()
 
     def wake(self, job: Job) -> None:
         watch = self._watches.of(job)
@@ -175,7 +190,7 @@ class PerTaskPolling:
 
     def _goes_on(self, watch: Watch) -> bool:
         """Whether the job is still to be polled; one that has ended loses its turn."""
-        if not self._watches.release_if_ended(watch):
+        if not self._watches.release_if_over(watch):
             return True
         self._queue.discard(watch)
         return False
@@ -204,6 +219,11 @@ class PerTaskPolling:
             self._breaker.try_now(now)
             self._spread(now)
 
+    def _keep_looking_at_token(self) -> None:
+        """While the account's token is refused, one job at least stands for that: another one if it was dropped."""
+        if self._denied and not self._refusals:
+            self._refusals.update(islice(self._watches, 1))
+
     def _may_poll(self, watch: Watch, now: float) -> bool:
         """Whether the job may be polled now; only overdue jobs are while the account's token is refused."""
         allowed = self._breaker.allows(now) or (self._denied and watch.last_poll_at(self._watches.pace) <= now)
@@ -221,7 +241,7 @@ class PerTaskPolling:
         request.add_done_callback(self._requests.discard)
 
     async def _await_answer(self, watch: Watch, call: Call, *, is_result: bool) -> None:
-        answer: tuple[Answer, float] | UpstreamError = UpstreamError("internal", "the request was cancelled")
+        answer: tuple[Answer, float] | UpstreamError | None = UpstreamError("internal", "the request was cancelled")
         try:
             answer = await self._watches.request(call, [watch])
         except UpstreamError as error:
@@ -252,6 +272,9 @@ class PerTaskPolling:
     def _publish_outcome(self, outcome: PollOutcome) -> UpstreamError | None:
         """Publish what one request has brought; return the error for which the account is to be held off, if any."""
         watch, watches = outcome.watch, self._watches
+        if outcome.answer is None:
+            self._breaker.abandon()
+            return None
         try:
             if isinstance(outcome.answer, UpstreamError):
                 raise outcome.answer
@@ -272,7 +295,7 @@ class PerTaskPolling:
             return self._failed(watch, UpstreamError("internal", f"the answer cannot be published: {error}"))
         self._breaker.close()
         watches.end_if_overdue(watch)
-        if not watches.release_if_ended(watch):
+        if not watches.release_if_over(watch):
             self._queue.put(watch, watch.began + watches.delay(watch, watches.chance()))
         return None
 
@@ -295,8 +318,11 @@ class PerTaskPolling:
         if opens:
             self._held_for = error.kind
             self._breaker.open(due, limited=error.retry_after is not None)
+        if watch.dropped:
+            self._refusals.discard(watch)
+            self._keep_looking_at_token()
         self._watches.publish_failure(watch, error, round(due - now, 3), own=True)
-        if not self._watches.release_if_ended(watch):
+        if not self._watches.release_if_over(watch):
             self._queue.put(watch, due)
         return error if opens else None
 

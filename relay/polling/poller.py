@@ -54,6 +54,13 @@ class Poller:
         if submitted:
             self._polls.recovered()
 
+    def drop(self, job: Job) -> None:
+        """Poll *job* no longer. An answer that is under way leads to no event of it, and counts for the account alone.
+
+        `watch` begins anew with it, whatever was under way.
+        """
+        self._polls.drop(job)
+
     def wake(self, job: Job) -> None:
         """Poll *job* as soon as may be: its upstream says that there is news.
 

@@ -14,7 +14,8 @@ class Watch:
     *added* is when the watch began, *began* when the last poll did. *deadline* is when the whole job is overdue,
     *status_deadline* when it is if it keeps its present status. *held_until* is the earliest time at which the
     upstream, in its last answer, wants to be polled again; *answered* is when that answer came. *spent* is whether its
-    last answer, which came when the job was overdue, says that the job is still at work.
+    last answer, which came when the job was overdue, says that the job is still at work. Nothing is published for a job
+    by a watch that was *dropped*.
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class Watch:
         "began",
         "complete",
         "deadline",
+        "dropped",
         "eta",
         "failures",
         "final",
@@ -51,6 +53,7 @@ class Watch:
         self.answered: float | None = None
         self.news: bool = False
         self.spent: bool = False
+        self.dropped: bool = False
 
     @property
     def overdue_at(self) -> float:

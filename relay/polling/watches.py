@@ -110,14 +110,23 @@ class Watches:
         """The watch of *job*, while it is watched."""
         return self._watches.get(job)
 
+    def drop(self, job: Job) -> Watch | None:
+        """Watch *job* no longer, and publish nothing more through its watch, which this returns if there was one."""
+        watch = self._watches.pop(job, None)
+        if watch is not None:
+            watch.dropped = True
+        return watch
+
     def running(self) -> list[Watch]:
         """The jobs still to be polled. Those that have ended are watched no longer."""
         for watch in [watch for watch in self if self.bus.pending(watch.job).ended]:
             del self._watches[watch.job]
         return list(self)
 
-    def release_if_ended(self, watch: Watch) -> bool:
-        """Stop watching a job that has ended; return whether it has."""
+    def release_if_over(self, watch: Watch) -> bool:
+        """Stop watching a job that has ended; return whether it has, or was dropped."""
+        if watch.dropped:
+            return True
         if ended := self.bus.pending(watch.job).ended:
             self._watches.pop(watch.job, None)
         return ended
@@ -128,13 +137,17 @@ class Watches:
         attempt = self.bus.pending(watch.job).attempt + 1
         self.publish(watch, Checking(attempt=attempt, of=max(self._polls, attempt)))
 
-    async def request(self, call: Call, watches: Sequence[Watch]) -> tuple[Answer, float]:
+    async def request(self, call: Call, watches: Sequence[Watch]) -> tuple[Answer, float] | None:
         """The answer of the adapter about *watches*, and the seconds it took. Raises UpstreamError, and nothing else.
 
         A task that several jobs follow, each of another owner, is named once, and the answer is for all of them.
-        No request is made while too many records wait for a journal that cannot be written.
+        No request is made while too many records wait for a journal that cannot be written, and none, which is None,
+        if all jobs were dropped meanwhile.
         """
         await self.bus.room.wait()
+        watches = [watch for watch in watches if not watch.dropped]
+        if not watches:
+            return None
         began = self.clock.monotonic()
         followed = (self.bus.pending(watch.job).task for watch in watches)
         tasks = [task for task in dict.fromkeys(followed) if task is not None]
@@ -158,6 +171,8 @@ class Watches:
         Raises UpstreamError where the answer holds one about this job, which is not published yet, or holds something
         that cannot be published. With *may_fetch* false no result is fetched for now.
         """
+        if watch.dropped:
+            return False
         self.publish(watch, Received(listed=answer.listed, seconds=seconds), answered=watch.answered)
         state = self.bus.pending(watch.job)
         with self._careful():
@@ -189,6 +204,8 @@ class Watches:
 
     def publish_result(self, watch: Watch, answer: Answer) -> None:
         """Publish what follows from *answer*, a look for the job's result. Raises as `publish_answer` does."""
+        if watch.dropped:
+            return
         state = self.bus.pending(watch.job)
         with self._careful():
             found = _read(answer, state)
@@ -264,13 +281,13 @@ class Watches:
             return shown(error)
 
     def publish(self, watch: Watch, *events: Event, answered: float | None = None) -> None:
-        """Publish *events* unless the job has ended meanwhile: it may have been cancelled during a poll.
+        """Publish *events* unless the job was dropped or has ended meanwhile: it may be cancelled during a poll.
 
         An end that cannot be kept as a record is published as a failure that says why. Raises UpstreamError (malformed)
         for any other event that cannot be.
         """
         for event in events:
-            if not self.bus.pending(watch.job).ended:
+            if not (watch.dropped or self.bus.pending(watch.job).ended):
                 self._publish(watch.job, event, answered)
 
     def _publish(self, job: Job, event: Event, answered: float | None) -> None:

@@ -117,7 +117,6 @@ LAW: Final = {
             "relay.pace",
             "relay.polling",
             "relay.supervision",
-            "relay.text",
             "relay.upstreams.base",
             "relay.webhooks",
             "relay.wire",

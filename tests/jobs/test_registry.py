@@ -49,6 +49,29 @@ def test_a_key_that_comes_again_with_another_input_is_a_conflict() -> None:
         jobs.submitted_again("k", b"two")
 
 
+def test_a_job_that_exists_already_is_learned_once_and_its_task_whenever_it_has_one() -> None:
+    jobs = registry()
+    known = jobs.learn(Job("job_9", JobState(seq=1), "ann"), key="k", digest=b"one")
+    jobs.release_key("k", "ann")
+    known.state = JobState(upstream="sora", task="task_1", seq=2)
+    again = [jobs.learn(Job("job_9", JobState(), "ann"), key="k", digest=b"one") for _ in range(2)]
+    newer = jobs.learn(Job("job_10", JobState(upstream="sora", task="task_1"), "ann"), key="k", digest=b"two")
+
+    assert (again, list(jobs), jobs.of("ann")) == ([known, known], [known, newer], [known, newer])
+    assert jobs.of_task("sora", "task_1") == [known, newer]
+    assert (jobs.by_task("sora", "task_1", "ann"), jobs.by_key("k", "ann")) == (newer, newer)
+
+
+def test_a_key_that_was_released_is_not_learned_again() -> None:
+    jobs = registry()
+    jobs.learn(Job("job_9"), key="k", digest=b"one")
+    before = jobs.by_key("k")
+    jobs.release_key("k")
+    jobs.learn(Job("job_9"), key="k", digest=b"one")
+
+    assert (before is not None, jobs.by_key("k")) == (True, None)
+
+
 def test_a_job_that_could_not_begin_leaves_nothing_behind() -> None:
     jobs = registry()
     job = jobs.admit("ann")

@@ -36,11 +36,12 @@ class Turns(RuleBasedStateMachine):
     def discard(self, item: str) -> None:
         self.queue.discard(item)
         self.turns = [(at, other) for at, other in self.turns if other != item]
+        self.newcomers = [other for other in self.newcomers if other != item]
 
     @rule(item=items)
     def join(self, item: str) -> None:
         self.queue.join(item)
-        self.newcomers.append(item)
+        self.newcomers = list(dict.fromkeys([*self.newcomers, item]))
 
     @rule(start=times)
     def welcome(self, start: float) -> None:
@@ -65,6 +66,7 @@ class Turns(RuleBasedStateMachine):
             self.queue.discard(item)
             taken.append(item)
         self.turns = [(due, item) for due, item in self.turns if due > now]
+        self.newcomers = [item for item in self.newcomers if item not in taken]
         assert taken == expected
 
     @invariant()

@@ -58,6 +58,31 @@ async def test_a_client_begins_so_many_jobs_a_minute_and_is_told_when_it_may_aga
         assert refused.headers["Retry-After"] == "15"
 
 
+async def test_a_start_is_counted_in_the_step_that_checks_it_and_not_if_nothing_began() -> None:
+    clock = ManualClock()
+    relay = a_relay(clock)
+    limits = ClientLimits(relay, running=1, a_minute=3, now=clock.monotonic)
+    async with relay:
+        job = relay.follow("scripted", "task_0")
+        with limits.start("ann") as first, limits.start("ann") as second:
+            first(job.id)
+            with pytest.raises(RequestError, match="1 jobs of this client"):
+                second("job_2")
+            assert (first.kept(job.id), second.kept(job.id)) == (True, False)
+        relay.bus.publish(job, Done(urls=("https://a/b",)))
+        with limits.start("ann") as joined:
+            joined("job_3")
+            assert not joined.kept(job.id), "another request has begun it"
+        with limits.start("ann") as failed:
+            failed("job_4")
+        for number in range(2):
+            with limits.start("ann") as later:
+                later(f"job_{number}")
+                later.kept(f"job_{number}")
+        with pytest.raises(RequestError, match="3 jobs within a minute"):
+            limits.check("ann")
+
+
 async def test_what_is_refused_for_another_reason_costs_a_client_nothing() -> None:
     async with serve(a_relay(ManualClock()), new_jobs_per_minute=1) as client:
         for body in (

@@ -84,7 +84,7 @@ async def create_chat_completion(request: Request) -> StreamResponse:
     input, level = model.input_for(prompt_of(asked.messages)), requested_level(request, gateway.settings.level)
     refuse_new_work(request)
     key = requested_key(request, asked.user, asked.metadata)
-    job, attempt = gateway.submissions.submit(request, ROUTE, model.upstream, input, key)
+    job, attempt = await gateway.submissions.submit(request, ROUTE, model.upstream, input, key)
     chat = _Chat(asked, model, job, attempt, level)
     return await (_stream if asked.stream else _complete)(request, chat)
 

@@ -45,7 +45,7 @@ class Departures:
         if job.id not in self._clients:
             # A refusal of the upstream leaves the job running; its records say so.
             with suppress(RelayError):
-                await self._relay.cancel(job.id)
+                await self._relay.requests.cancel(job.id)
 
     async def _submitted(self, job: Job) -> None:
         changed = asyncio.Event()

@@ -82,7 +82,7 @@ async def create_response(request: Request) -> StreamResponse:
     level = requested_level(request, gateway.settings.level)
     refuse_new_work(request)
     key = requested_key(request, asked.user, asked.metadata)
-    job, attempt = gateway.submissions.submit(request, ROUTE, model.upstream, input, key)
+    job, attempt = await gateway.submissions.submit(request, ROUTE, model.upstream, input, key)
     view = _view(job, asked.model, level)
     if asked.stream:
         start = start_stream(request.app[RELAY].bus, Selection([job]), None)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 from aiohttp.web import Request
@@ -74,8 +75,9 @@ class Submissions:
         self._limits = limits
         self._attempts: deque[Attempt] = deque(maxlen=KEPT)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def submit(
+    async def submit(
         self, request: Request, route: str, upstream: str, input: Mapping[str, Any], key: str | None
     ) -> tuple[Job, Attempt | None]:
         """The job of *input*, and the attempt whose fate is to be reported if the request has no *key*.
@@ -83,21 +85,23 @@ class Submissions:
         The same *key* on the same *route* gives the same job. Without one, the same input of the same client joins the
         job of an earlier request whose connection is gone, and whose answer was not received, or broke off a moment
         ago. Two requests that are both open are two jobs. Raises GatewayError for a key that came with another input,
-        and whatever `Relay.submit` raises.
+        and whatever `Requests.submit` raises.
         """
         if key is not None:
             self._relay.submitted(key, request[ACCESS].subject)  # raises UsageError for what cannot be a key
-            return self._submit(request, upstream, input, _scoped(route, key)), None
+            return await self._submit(request, upstream, input, _scoped(route, key)), None
         canonical = msgspec.json.encode([client_of(request), route, upstream, input], order="sorted")
         digest = hashlib.sha256(canonical).hexdigest()
         repeated = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
         owner = request[ACCESS].subject
-        job = self._earlier(digest, owner, repeated=repeated)
-        if job is None:
-            self._relay.release(_automatic(digest), owner)
-            job = self._submit(request, upstream, input, _automatic(digest))
-        attempt = Attempt(digest, job, request.transport, self._relay.clock.monotonic())
-        self._attempts.append(attempt)
+        # The submission is awaited: another of these requests is to find its attempt, and not to look before that.
+        async with self._turns.setdefault(digest, asyncio.Lock()):
+            job = self._earlier(digest, owner, repeated=repeated)
+            if job is None:
+                self._relay.release(_automatic(digest), owner)
+                job = await self._submit(request, upstream, input, _automatic(digest))
+            attempt = Attempt(digest, job, request.transport, self._relay.clock.monotonic())
+            self._attempts.append(attempt)
         return job, attempt
 
     def begin_answer(self, attempt: Attempt | None) -> None:
@@ -165,22 +169,21 @@ class Submissions:
         except UsageError as error:
             raise GatewayError(HTTPStatus.BAD_REQUEST, str(error), code="invalid_input") from None
 
-    def _submit(self, request: Request, upstream: str, input: Mapping[str, Any], key: str) -> Job:
+    async def _submit(self, request: Request, upstream: str, input: Mapping[str, Any], key: str) -> Job:
         client, owner = client_of(request), request[ACCESS].subject
-        known = self._relay.submitted(key, owner)
-        if known is None:
+        if self._relay.submitted(key, owner) is None:
             self._check(upstream, input)
-            self._limits.check(client)
-        try:
-            job = self._relay.submit(upstream, input, key=key, owner=owner)
-        except ConflictError:
-            raise GatewayError(
-                HTTPStatus.BAD_REQUEST,
-                "this Idempotency-Key came with another request; use a new key for a new request",
-                code="idempotency_conflict",
-            ) from None
-        if known is None:
-            self._limits.record_start(client, job.id)
+        with self._limits.start(client) as start:
+            try:
+                job = await self._relay.requests.submit(upstream, input, key=key, owner=owner, admit=start)
+            except ConflictError:
+                raise GatewayError(
+                    HTTPStatus.BAD_REQUEST,
+                    "this Idempotency-Key came with another request; use a new key for a new request",
+                    code="idempotency_conflict",
+                ) from None
+            began = start.kept(job.id)
+        if began:
             request.app[USE_LOG].used(request, f"submitted {job.id} at {upstream}")
         return job
 

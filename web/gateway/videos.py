@@ -45,7 +45,7 @@ async def submit_video(
     wanted = await read_video_request(request, image)
     model = gateway.models.get(wanted.model) if wanted.model is not None else gateway.models.only()
     input = model.input_for(wanted.prompt, wanted.more, images_at=image)
-    job, attempt = gateway.submissions.submit(request, route, model.upstream, input, requested_key(request))
+    job, attempt = await gateway.submissions.submit(request, route, model.upstream, input, requested_key(request))
     gateway.videos[job] = VideoDetails(model=model.name, seconds=wanted.seconds, size=wanted.size)
     response, whole = shown(request, job), False
     try:

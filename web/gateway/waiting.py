@@ -74,5 +74,5 @@ async def cancel_submitted(request: Request, job: Job) -> None:
     if not job.ended and not await request.app[GATEWAY].wait_for_task(job, SUBMITTED_WITHIN):
         message = "the job is still being submitted, and can be cancelled after that"
         raise after_acceptance(job, message, code="still_submitting")
-    await request.app[RELAY].cancel(job.id)
+    await request.app[RELAY].requests.cancel(job.id)
     request.app[USE_LOG].used(request, f"cancelled {job.id}")

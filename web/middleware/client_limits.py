@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from aiohttp.web import AppKey
 
@@ -21,6 +22,40 @@ RETRY_AFTER: Final = 30
 SWEEP_FROM: Final = 1_024
 
 
+class Start:
+    """A request of *client*, which may start a job: called with its id, it checks and counts it in one step.
+
+    A context manager: a start that is left without `kept` was none, and costs the client nothing.
+    """
+
+    def __init__(self, limits: "ClientLimits", client: str) -> None:
+        self._limits = limits
+        self._client = client
+        self._job: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, job: str) -> None:
+        """Raises RequestError (429) if the client may not start *job*."""
+        self._limits.check(self._client)
+        self._limits.record_start(self._client, job)
+        self._job = job
+
+    def kept(self, job: str) -> bool:
+        """The request has led to *job*; return whether that is the one that was started here."""
+        started, self._job = self._job, None
+        if started is not None and started != job:
+            self._limits.take_back(self._client, started)
+        return started == job
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._job is not None:
+            self._limits.take_back(self._client, self._job)
+
+
 class ClientLimits:
     """Limits the running jobs of each client, and the jobs that it starts in a minute; 0 for no limit."""
 
@@ -32,6 +67,10 @@ class ClientLimits:
         self._jobs: dict[str, set[str]] = {}
         self._sweep_at = SWEEP_FROM
         self._left: dict[str, tuple[float, float]] = {}
+
+    def start(self, client: str) -> Start:
+        """For a request of *client* that may start a job, which others of that client may do meanwhile."""
+        return Start(self, client)
 
     def check(self, client: str) -> None:
         """Raises RequestError (429) if *client* may not start another job now."""
@@ -60,6 +99,13 @@ class ClientLimits:
             if len(self._left) >= KNOWN_CLIENTS:
                 del self._left[next(iter(self._left))]
             self._left[client] = (left - 1.0, self._now())
+
+    def take_back(self, client: str, job: str) -> None:
+        """Count *job*, which *client* was about to start, no longer."""
+        self._jobs.get(client, set()).discard(job)
+        if client in self._left:
+            left, at = self._left[client]
+            self._left[client] = (left + 1.0, at)
 
     def _tokens(self, client: str) -> float:
         """How many jobs *client* may start at once: at most those of one minute."""

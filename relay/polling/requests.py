@@ -1,0 +1,212 @@
+"""What callers request of a relay: to follow a task, to submit one, to cancel a job, to forget a key, to poll soon."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+from relay.bus.bus import Bus
+from relay.errors import ConflictError, UsageError
+from relay.events import Accepted, Failed
+from relay.jobs.registry import JobRegistry
+from relay.jobs.state import Job
+from relay.notices import Notify
+from relay.polling.cancellation import Cancellations, shutting_down
+from relay.polling.poller import Poller
+from relay.polling.submission import INTERRUPTED, checked_key, input_digest, submit_once
+from relay.text import bounded
+from relay.upstreams.base import Submits, Upstream
+
+__all__ = ["Admit", "Requests", "at_once"]
+
+T = TypeVar("T")
+
+Admit: TypeAlias = Callable[[str], object]
+"""Called with the id of a new job, in the same step in which it is admitted; an exception of it refuses the job."""
+
+MAX_TASK_ID: Final = 256
+MAX_NAME: Final = 64
+"""How much of a name that nobody knows is repeated."""
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that does not suspend. Raises UsageError if it does; it is closed then."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    raise UsageError("this has to be awaited: use the method of `relay.requests` with the same name")
+
+
+class Requests:
+    """Follow, submit, cancel, release and wake, as `Relay` describes them: this is what it does with each.
+
+    The acceptance of a job is awaited, as its journal may be across a network. With a journal of this process nothing
+    here suspends, except the outcome of a cancel. With any journal, requests for one task, or with one key, take turns:
+    several that come at once are one job.
+
+    *forget* is called with a job whose key is released; *address* makes the address that an upstream calls with news of
+    a job, if there are any; *is_secret* is whether a task id holds what no record may.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        registry: JobRegistry,
+        upstreams: Mapping[str, Upstream],
+        pollers: Mapping[str, Poller],
+        notify: Notify,
+        *,
+        forget: Callable[[Job], object],
+        address: Callable[[str, str], str | None],
+        is_secret: Callable[[str], bool],
+    ) -> None:
+        self.running: bool = False
+        """Whether the relay is entered; without that all requests are refused."""
+        self._bus = bus
+        self._registry = registry
+        self._upstreams = upstreams
+        self._pollers = pollers
+        self._notify = notify
+        self._forget = forget
+        self._address = address
+        self._is_secret = is_secret
+        self._quiesced = False
+        self._submissions: set[asyncio.Task[None]] = set()
+        self._cancellations = Cancellations(bus, notify)
+        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def under_way(self) -> "set[asyncio.Task[None]]":
+        """The submissions and cancels that have begun and are not over."""
+        return self._submissions | self._cancellations.tasks
+
+    def open(self) -> None:
+        """Accept requests from now on."""
+        self.running, self._quiesced = True, False
+
+    def quiesce(self) -> None:
+        """Begin nothing from now on; submissions and cancels under way go on."""
+        self._quiesced = True
+
+    async def follow(self, upstream: str, task: str, owner: str = "", *, admit: Admit = str) -> Job:
+        """As `Relay.follow`; *admit* may refuse a new job, and none is begun then."""
+        where = self.upstream(upstream)
+        if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
+            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
+        if self._is_secret(task):
+            raise UsageError("this task id holds a token that opens the relay; name the task alone")
+        async with self._turn("task", upstream, task, owner):
+            if (known := self._registry.by_task(upstream, task, owner)) is not None:
+                return known
+            job = await self._accept(Accepted(upstream=where.name, task=task), owner, admit)
+            self._registry.bind_task(job, upstream, task)
+            self._pollers[upstream].watch(job)
+        return job
+
+    async def submit(
+        self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "", admit: Admit = str
+    ) -> Job:
+        """As `Relay.submit`; *admit* may refuse a new job, and nothing is submitted then."""
+        where = self.upstream(upstream)
+        if not isinstance(where, Submits):
+            raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
+        digest = input_digest(upstream, input)
+        if key is None:
+            return await self._submit(where, upstream, input, None, digest, owner, admit)
+        async with self._turn("key", checked_key(key), owner):
+            if (known := self._registry.submitted_again(key, digest, owner)) is not None:
+                return known
+            return await self._submit(where, upstream, input, key, digest, owner, admit)
+
+    def release(self, key: str, owner: str = "") -> None:
+        """As `Relay.release`."""
+        if (job := self._registry.release_key(key, owner)) is not None:
+            self._forget(job)
+
+    def cancel(self, job_id: str) -> Coroutine[Any, Any, Job]:
+        """As `Relay.cancel`: it begins with this call."""
+        job = self._registry.get(job_id)
+        state = self._bus.pending(job)
+        if state.ended:
+            return _done(job)
+        if state.task is None:
+            raise ConflictError(f"{job_id} is still being submitted; cancel it once it has a task")
+        if self._quiesced:
+            raise shutting_down("nothing was cancelled")
+        return self._cancellations.cancel(job, state.task, self._upstreams[state.upstream])
+
+    async def wake(self, upstream: str, task: str) -> bool:
+        """As `Relay.wake`."""
+        jobs = [job for job in self._registry.of_task(upstream, task) if not self._bus.pending(job).ended]
+        for job in jobs:
+            self._pollers[upstream].wake(job)
+        return bool(jobs)
+
+    def upstream(self, name: str) -> Upstream:
+        """The upstream of this *name*. Raises UsageError if there is none, and while the relay is not running."""
+        if not self.running:
+            raise UsageError("the relay is not running; enter it first: `async with relay:`")
+        try:
+            return self._upstreams[name]
+        except KeyError:
+            known = ", ".join(sorted(self._upstreams)) or "none"
+            raise UsageError(f"no upstream is called {bounded(name, MAX_NAME)!r}; configured: {known}") from None
+
+    def _turn(self, *what: str) -> asyncio.Lock:
+        """A lock of all requests for the same; it is free at once unless one of them awaits the journal."""
+        return self._turns.setdefault(what, asyncio.Lock())
+
+    async def _accept(
+        self, accepted: Accepted, owner: str, admit: Admit, *, key: str | None = None, digest: bytes = b""
+    ) -> Job:
+        """A new job of *owner*, whose acceptance is committed: a restart finds it before any request is made for it."""
+        if self._quiesced:
+            raise shutting_down("no new work is accepted")
+        job = self._registry.admit(owner)
+        try:
+            admit(job.id)
+            self._bus.publish_first(job, accepted, key=key, digest=digest)
+        except BaseException:
+            if not job.state.seq:
+                self._registry.withdraw(job)
+            raise
+        return job
+
+    async def _submit(
+        self,
+        where: Submits,
+        upstream: str,
+        input: Mapping[str, Any],
+        key: str | None,
+        digest: bytes,
+        owner: str,
+        admit: Admit,
+    ) -> Job:
+        job = await self._accept(Accepted(upstream=upstream), owner, admit, key=key, digest=digest)
+        if key is not None:
+            self._registry.bind_key(job, key, digest)
+        task = asyncio.create_task(self._hand_in(where, job, input), name=f"submit {job.id}")
+        self._submissions.add(task)
+        task.add_done_callback(self._submissions.discard)
+        return job
+
+    async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
+        name = job.state.upstream
+        try:
+            task = await submit_once(upstream, name, input, self._address(name, job.id), self._notify)
+        except asyncio.CancelledError:
+            self._bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
+            raise
+        if isinstance(task, Failed):
+            self._bus.publish(job, task)
+        else:
+            self._registry.bind_task(job, name, task)
+            self._bus.publish(job, Accepted(upstream=name, task=task))
+            self._pollers[name].watch(job, submitted=True)
+
+
+async def _done(job: Job) -> Job:
+    return job
