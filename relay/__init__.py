@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from relay.jobs.state import JobState as JobState
     from relay.jobs.state import Snapshot as Snapshot
     from relay.journal import Journal as Journal
+    from relay.journal import JournalReader as JournalReader
     from relay.journal import MemoryJournal as MemoryJournal
     from relay.journal import Retention as Retention
     from relay.journal import SqliteJournal as SqliteJournal
@@ -86,7 +87,7 @@ else:
                 "Terminal",
             ],
             "relay.jobs.state": ["Job", "JobState", "Snapshot"],
-            "relay.journal": ["Journal", "MemoryJournal", "Retention", "SqliteJournal"],
+            "relay.journal": ["Journal", "JournalReader", "MemoryJournal", "Retention", "SqliteJournal"],
             "relay.pace": ["Pace"],
             "relay.relay": ["Redactor", "Relay"],
         },

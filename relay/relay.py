@@ -78,7 +78,7 @@ class Relay:
             behind=self.registry.behind,
             redactor=self.redactor,
         )
-        self._upkeep = Upkeep(self.bus, self.clock, notify)
+        self._upkeep = Upkeep(self.bus, self.clock)
         self.upstreams: dict[str, Upstream] = _by_name(upstreams)
         self.webhooks = webhooks
         self._paces = dict(paces or {})
@@ -153,7 +153,7 @@ class Relay:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
         async with AsyncExitStack() as stack:
-            stack.callback(self._upkeep.close)
+            stack.push_async_callback(self._upkeep.close)
             upstreams = self._lifetimes()
             sinks = Attachments(self.bus, self.clock, self._notify, self._lifetimes(), self.supervisor.start, self.job)
             stack.push_async_callback(self._detach, sinks)

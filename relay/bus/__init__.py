@@ -1,5 +1,6 @@
 """The bus: events become records, which are committed, and sent once to every subscriber in the same order."""
 
-from relay.bus.bus import REPLAY_SLICE, Bus
+from relay.bus.bus import Bus
+from relay.bus.distributor import REPLAY_SLICE
 
 __all__ = ["REPLAY_SLICE", "Bus"]

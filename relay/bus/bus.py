@@ -1,36 +1,32 @@
 """The bus: each event is stamped, stored and sent once, and every sink receives every record in the same order."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
 
-from relay.bus.callables import never_awaited, refuse_no_sink
 from relay.bus.commits import CommitScheduler
+from relay.bus.distributor import Distributor, reraise
 from relay.bus.histogram import Histogram
-from relay.bus.hold_watch import HoldWatch
-from relay.bus.ordered_signal import OrderedSignal
+from relay.bus.local_side import LocalSide
 from relay.bus.pending import PendingRecord
-from relay.bus.subscription import Sink, Subscription, name_of
-from relay.bus.topics import Selection, Topics
-from relay.bus.writer import JournalWriter, unavailable
+from relay.bus.shared_side import SharedSide
+from relay.bus.shared_writer import SharedWriter
+from relay.bus.sharing import Sharing
+from relay.bus.writer import JournalWriter
 from relay.clock import Clock, SystemClock
 from relay.errors import UsageError
 from relay.events import Event, Exchange, Record
 from relay.jobs.state import Job, JobState
 from relay.journal.base import Journal
-from relay.notices import INTERRUPTIONS, Notify, describe, guarded, notice
+from relay.journal.shared import SharedJournal
+from relay.notices import Notify, guarded, notice
 from relay.wire.event_redaction import redact_event, redact_exchange
 from relay.wire.redactor import Redactor
 
-__all__ = ["REPLAY_SLICE", "Bus"]
-
-REPLAY_SLICE: Final = 128
-"""How many records a sink is replayed before others have their turn: about 5 ms of a console that renders each."""
+__all__ = ["Bus"]
 
 
-class Bus:
+class Bus(Distributor):
     """One signal for all jobs. *listening* is called with whether anybody receives raw exchanges, when that may change.
 
     *knows* says whether a job may be published for: on the bus of a relay, if it is in the registry. A bus without
@@ -40,11 +36,15 @@ class Bus:
 
     Used on one thread: the first one that publishes or subscribes. Everything is synchronous, so nothing comes between
     reading the journal and connecting to the signal: a sink that asks for the past gets it without hole or repetition.
+
+    With a journal of this process alone, a record is committed and sent when `publish` returns, or its batch is left.
+    With a SharedJournal, and *sharing*, it is appended by `run`, and sent when the tail of the journal brings it, as
+    are the records of all other nodes: in the same order on every node.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Journal | SharedJournal,
         *,
         clock: Clock | None = None,
         notify: Notify = notice,
@@ -52,24 +52,28 @@ class Bus:
         knows: Callable[[Job], bool] | None = None,
         behind: Callable[[int, str], Collection[str]] | None = None,
         redactor: Redactor | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        self.journal = journal
-        self._clock = clock or SystemClock()
-        self._notify = guarded(notify)
+        clock, notify = clock or SystemClock(), guarded(notify)
+        super().__init__(journal, clock, notify, listening=listening, behind=behind)
         self._knows = knows
-        self._behind = behind
         self._redactor = redactor
-        self._listening = listening
-        self._records = OrderedSignal()
-        self._exchanges = OrderedSignal()
-        self._topics = Topics()
-        self._records.connect(self._hand_out, weak=False)
-        self._thread: int | None = None
-        self._sending = False
-        self.answered: float | None = None
-        """When the upstream's answer came that the record being sent follows from, on the monotonic clock, if any."""
-        self._writer = JournalWriter(journal, self._clock, self._notify, self._send_records)
-        self._commits = CommitScheduler(self._writer, self._clock)
+        self.own: bool = True
+        """Whether this node has appended the record that is being sent; on a journal of one process it always has."""
+        # What each record needs is at hand, and not behind another name.
+        self._side: LocalSide | SharedSide
+        self._writer: JournalWriter | SharedWriter
+        self._commits: CommitScheduler | SharedSide
+        if isinstance(journal, SharedJournal):
+            if sharing is None:
+                raise UsageError(
+                    "a journal that several nodes share needs `sharing`, which connects the bus to its node"
+                )
+            self._side = shared = SharedSide(journal, sharing, clock, notify, self._send_arrived)
+            self._writer, self._commits = shared.writer, shared
+        else:
+            self._side = local = LocalSide(journal, clock, notify, self._send_records)
+            self._writer, self._commits = local.writer, local.commits
 
     @property
     def write_blocked(self) -> asyncio.Event:
@@ -93,17 +97,24 @@ class Bus:
 
     def check(self) -> None:
         """Check, now and then, that a restart will find what is committed."""
-        self._writer.check()
+        self._side.check()
 
     async def drained(self) -> None:
-        """Return when what has waited is written, or cannot be: a few records at each turn of the loop."""
-        await self._commits.at_rest.wait()
+        """Return when what has waited is written, or cannot be: a few records at each turn of the loop.
+
+        On a shared journal that takes 5 s at most, and 1 s while it has a problem.
+        """
+        await self._side.drained()
+
+    async def close(self) -> None:
+        """Close the journal, and notify the operator of records that it could never store. Nothing is sent any more."""
+        await self._side.close()
 
     def problems(self) -> list[str]:
         """The present problems of the journal, a sentence each."""
-        if (problem := self._writer.problem) is None:
-            return []
-        return [problem] if self.room.is_set() else [problem, "polling pauses, since too many records wait"]
+        problem = self._side.problem
+        full = [] if self.room.is_set() else ["polling pauses, since too many records wait"]
+        return full if problem is None else [problem, *full]
 
     def batch(self, *, deferrable: bool = False) -> AbstractContextManager[None]:
         """Commit all that is published within this batch as one, and send each record in order.
@@ -140,15 +151,42 @@ class Bus:
         """
         self._check_publisher()
         self._check_known(job)
-        if self._writer.problem is not None:
-            raise unavailable()
-        record = self._writer.append(job, self._redacted(event), key=None if key is None else (key, digest), first=True)
-        self._commits.flush()
-        if self._writer.pending.withdraw(job):
-            raise unavailable()
-        if not job.state.seq:
-            raise UsageError("this job cannot be stored; the operator's log says why")
-        return record
+        if isinstance(self._side, SharedSide):
+            raise UsageError("a journal that several nodes share is awaited: `await bus.accept(...)`")
+        return self._side.publish_first(job, self._redacted(event), None if key is None else (key, digest))
+
+    async def accept(
+        self, job: Job, event: Event, *, key: str | None = None, digest: bytes = b"", unique: str = ""
+    ) -> Record:
+        """As `publish_first`, on any journal: return once the first record of *job* is kept, and was sent here.
+
+        On a shared journal *unique* is what no other job of any node may have; TakenError names the job that has it.
+        Raises UnavailableError while the journal has a problem, and where it is not known within 5 s whether it has the
+        record. If it turns up later, the job ends as `failed` (lost). A caller that is cancelled stops waiting, and
+        the job is accepted nevertheless.
+        """
+        self._check_publisher()
+        self._check_known(job)
+        return await self._side.accept(job, self._redacted(event), None if key is None else (key, digest), unique)
+
+    async def settled(self, job: Job) -> None:
+        """Return once nothing of *job* waits: it was sent here, or refused and dropped. *job* says how it stands."""
+        await self._side.settled(job)
+
+    def withdraw(self, job: Job) -> None:
+        """Drop the waiting records of *job*, which this node has let go. Those under way may still be appended."""
+        self._side.withdraw(job)
+
+    async def run(self) -> None:
+        """On a shared journal, append and receive until this is cancelled; then it may be run again.
+
+        On another one, return at once.
+        """
+        await self._side.run()
+
+    def when_begun_anew(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Call *listener* whenever the journal has begun a new epoch, until the returned function is called."""
+        return self._side.when_begun_anew(listener)
 
     def pending(self, job: Job) -> JobState:
         """The state of *job* once every record that waits for a commit is published: the next event follows on it.
@@ -163,146 +201,14 @@ class Bus:
         self._check_thread()
         if self._redactor is not None:
             exchange = redact_exchange(exchange, self._redactor)
-        _reraise(self._send(self._exchanges, None, exchange=exchange))
+        reraise(self._send(self._exchanges, None, exchange=exchange))
 
-    def subscribe(
-        self,
-        sink: Sink,
-        jobs: Iterable[Job] | None = None,
-        *,
-        owner: str | None = None,
-        after: int | None = None,
-        name: str | None = None,
-        wanted: Callable[[Record], bool] | None = None,
-        watch: HoldWatch | None = None,
-    ) -> Subscription:
-        """Send *sink* the records of *jobs*, of all jobs of *owner*, or of all, until the subscription is closed.
-
-        Jobs of *owner* that are admitted later belong to them, and "" is the owner of what is nobody's. Each record
-        reaches the subscriptions of all jobs first, then those of its job's owner, and then those of its job.
-
-        With *after*, the kept records behind that offset come first, all of them before this returns: where they may be
-        many, use `replay`. *name* is what notices and figures call the sink; it receives those records alone that are
-        *wanted*, and *watch* notes how long it takes. Close the subscription on every path: it is a context manager.
-        Raises UsageError for what is no sink (`relay.Sink`), and for both *jobs* and an *owner*.
-        """
-        subscription, chosen = self._subscription(sink, jobs, owner, after, name, wanted, watch)
-        if after is not None:
-            while self._replay_slice(subscription, chosen, REPLAY_SLICE):
-                pass
-        return self._connect(subscription, chosen)
-
-    async def replay(
-        self,
-        sink: Sink,
-        jobs: Iterable[Job] | None = None,
-        *,
-        owner: str | None = None,
-        after: int,
-        name: str | None = None,
-        wanted: Callable[[Record], bool] | None = None,
-        watch: HoldWatch | None = None,
-    ) -> Subscription:
-        """As `subscribe`, for a past of any length: others have their turn between slices of REPLAY_SLICE records.
-
-        Records that are published meanwhile come behind those that were there before. The last slice and the connection
-        are one step: the sink misses nothing and gets nothing twice. If this is cancelled, the sink is not subscribed.
-        """
-        subscription, chosen = self._subscription(sink, jobs, owner, after, name, wanted, watch)
-        while self._replay_slice(subscription, chosen, REPLAY_SLICE):  # noqa: ASYNC110 - it is work, no waiting
-            await asyncio.sleep(0)
-        return self._connect(subscription, chosen)
-
-    def subscribe_exchanges(self, listener: Callable[[Exchange], object]) -> Callable[[], None]:
-        """Send *listener* raw exchanges, until the returned function is called. Its exceptions affect nobody else.
-
-        Raises UsageError for a listener that would have to be awaited.
-        """
-        name = name_of(listener)
-        refuse_no_sink(listener, name)
-
-        def receive(_: object, *, exchange: Exchange) -> BaseException | None:
-            try:
-                if (result := listener(exchange)) is not None:
-                    never_awaited(result, name)
-            except INTERRUPTIONS as interruption:
-                return interruption
-            except BaseException as error:
-                self._notify(f"{name} failed on a raw exchange: {describe(error)}")
-            return None
-
-        def leave() -> None:
-            self._exchanges.disconnect(receive)
-            self._listening(bool(self._exchanges.receivers))
-
-        self._exchanges.connect(receive, weak=False)
-        self._listening(True)
-        return leave
-
-    def _send_records(self, records: Sequence[PendingRecord]) -> None:
-        _reraise(self._send(self._records, None, records=records))
-
-    def _send(self, signal: OrderedSignal, sender: object, **what: Any) -> BaseException | None:
-        """Send to all; return what a sink raised that must not be held back: Ctrl-C or an exit."""
-        outer, self._sending = self._sending, True
+    def _send_arrived(self, records: Sequence[PendingRecord], own: bool) -> None:
+        self.own = own
         try:
-            return next((raised for _, raised in signal.send(sender, **what) if raised is not None), None)
+            self._send_records(records)
         finally:
-            self._sending = outer
-
-    def _hand_out(self, _: object, *, records: Sequence[PendingRecord]) -> BaseException | None:
-        """Deliver each record to every subscription before the next one."""
-        interruption = None
-        for job, record, _, _, _, self.answered in records:  # quicker than by name, and this is once a record
-            raised = self._topics.send(job, record)
-            interruption = interruption or raised
-        self.answered = None
-        return interruption
-
-    def _subscription(
-        self,
-        sink: Sink,
-        jobs: Iterable[Job] | None,
-        owner: str | None,
-        after: int | None,
-        name: str | None,
-        wanted: Callable[[Record], bool] | None,
-        watch: HoldWatch | None,
-    ) -> tuple[Subscription, Selection]:
-        self._check_thread()
-        chosen = Selection(None if jobs is None else tuple(dict.fromkeys(jobs)), owner)
-        if chosen.jobs is not None and owner is not None:
-            raise UsageError("a subscription is for jobs or for an owner; name one of them")
-        if owner is not None and after is not None and self._behind is None:
-            raise UsageError("this bus does not know which jobs an owner has; subscribe without `after`")
-        subscription = Subscription(
-            sink,
-            after=self.journal.head if after is None else after,
-            leave=lambda left: self._topics.leave(left, chosen),
-            clock=self._clock,
-            notify=self._notify,
-            name=name,
-            wanted=wanted,
-            watch=watch,
-        )
-        return subscription, chosen
-
-    def _replay_slice(self, subscription: Subscription, chosen: Selection, most: int) -> bool:
-        """Send the sink up to *most* records of the past, and publish nothing; return whether there may be more."""
-        ids: Collection[str] | None = None if chosen.jobs is None else [job.id for job in chosen.jobs]
-        if chosen.owner is not None and self._behind is not None:
-            ids = self._behind(subscription.cursor, chosen.owner)  # anew for each slice: jobs are admitted meanwhile
-        records = self.journal.read(subscription.cursor, ids, limit=most)
-        outer, self._sending = self._sending, True
-        try:
-            _reraise(*[subscription.deliver(record) for record in records])
-        finally:
-            self._sending = outer
-        return len(records) == most
-
-    def _connect(self, subscription: Subscription, chosen: Selection) -> Subscription:
-        self._topics.join(subscription, chosen)
-        return subscription
+            self.own = True
 
     def _redacted(self, event: Event) -> Event:
         return event if self._redactor is None else redact_event(event, self._redactor)
@@ -315,13 +221,6 @@ class Bus:
     def _check_known(self, job: Job) -> None:
         if self._knows is not None and not self._knows(job):
             raise UsageError(f"{job.id} is no job of this relay: take one from relay.follow, relay.submit or relay.job")
-
-    def _check_thread(self) -> None:
-        here = threading.get_ident()
-        if self._thread is None:
-            self._thread = here
-        elif self._thread != here:
-            raise UsageError("the bus belongs to its event loop's thread; use loop.call_soon_threadsafe to reach it")
 
 
 class _Batch(AbstractContextManager[None]):
@@ -339,9 +238,3 @@ class _Batch(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._end(deferrable=self._deferrable)
-
-
-def _reraise(*raised: BaseException | None) -> None:
-    for interruption in raised:
-        if interruption is not None:
-            raise interruption

@@ -5,7 +5,6 @@ from typing import Final
 
 from relay.bus.bus import Bus
 from relay.clock import Clock
-from relay.notices import Notify
 
 __all__ = ["Upkeep"]
 
@@ -16,10 +15,9 @@ CHECK_EVERY: Final = 5.0
 class Upkeep:
     """Two endless tasks, and an end in order."""
 
-    def __init__(self, bus: Bus, clock: Clock, notify: Notify) -> None:
+    def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._notify = notify
 
     async def write_again(self) -> None:
         """Retry what the journal could not store, also while nothing new is published."""
@@ -39,11 +37,9 @@ class Upkeep:
         self._write()
         await self._bus.drained()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the journal, and notify the operator of records that it could never store."""
-        if self._bus.write_blocked.is_set():
-            self._notify("the journal still cannot be written; the records that waited for it are lost")
-        self._bus.journal.close()
+        await self._bus.close()
 
     def _write(self) -> None:
         with self._bus.batch():

@@ -8,7 +8,7 @@ from relay.durable.lanes import LaneReader
 from relay.durable.reader import DurableReader, Works
 from relay.durable.serial import SerialReader
 from relay.events import Record
-from relay.journal import Journal
+from relay.journal import JournalReader
 from relay.notices import Notify
 from relay.queue import ATTEMPT_TIMEOUT, Retries
 
@@ -21,7 +21,7 @@ THREE_DAYS: Final = Retries(within=72 * 3_600.0, base=5.0, cap=4 * 3_600.0)
 def durable_reader(
     name: str,
     sink: Any,
-    journal: Journal,
+    journal: JournalReader,
     *,
     clock: Clock,
     notify: Notify,

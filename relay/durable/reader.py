@@ -11,7 +11,7 @@ from relay.durable.seldom import Seldom
 from relay.durable.tail import Portion, Tail
 from relay.errors import JournalError, UsageError
 from relay.events import Record
-from relay.journal import Journal, KeepsCursors
+from relay.journal import JournalReader, KeepsCursors
 from relay.notices import Notify, describe
 from relay.queue import Counts, Retries, Work
 from relay.queue.counts import Breaker
@@ -51,7 +51,7 @@ class DurableReader(ABC):
         self,
         name: str,
         sink: Works,
-        journal: Journal,
+        journal: JournalReader,
         *,
         clock: Clock,
         notify: Notify,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from relay.events import Record
-from relay.journal import Journal
+from relay.journal import JournalReader
 
 __all__ = ["SLICE", "Portion", "Tail"]
 
@@ -22,7 +22,7 @@ class Portion(NamedTuple):
 class Tail:
     """Reads *journal* behind the offset *after*. *wanted* says which records the sink wants; it does not raise."""
 
-    def __init__(self, journal: Journal, after: int, wanted: Callable[[Record], bool]) -> None:
+    def __init__(self, journal: JournalReader, after: int, wanted: Callable[[Record], bool]) -> None:
         self.after: int = after
         """The offset up to which all has been read."""
         self._journal = journal

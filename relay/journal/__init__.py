@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from relay.journal.base import Journal, Retention, StoredJob
+from relay.journal.base import Journal, JournalReader, Retention, StoredJob
 from relay.journal.cursors import Cursor, Cursors, KeepsCursors, Parked, Parking
 from relay.journal.memory import MemoryJournal
 
@@ -13,6 +13,7 @@ __all__ = [
     "Cursor",
     "Cursors",
     "Journal",
+    "JournalReader",
     "KeepsCursors",
     "MemoryJournal",
     "Parked",

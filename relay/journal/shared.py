@@ -5,7 +5,7 @@ Valkey are the first engines. Another one, PostgreSQL say, needs what is in this
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -173,6 +173,7 @@ class Receiver(Protocol):
         ...
 
 
+@runtime_checkable
 class SharedJournal(JournalReader, Protocol):
     """A journal that several nodes append to. To readers it is a copy, in this process, of the newest records.
 

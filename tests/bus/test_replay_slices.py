@@ -74,7 +74,7 @@ async def test_others_have_their_turn_and_what_is_said_meanwhile_comes_behind_on
     assert sink.most_at_once <= REPLAY_SLICE + 3
     assert said > 3 * LONG // REPLAY_SLICE - 3, "it gave way at each slice"
     assert subscription.name == "late"
-    bus.journal.close()
+    await bus.close()
 
 
 async def test_a_short_past_needs_no_turn_of_the_loop() -> None:
@@ -103,7 +103,7 @@ async def test_a_replay_of_some_jobs_is_of_these_alone(make: Callable[[Retention
     say(bus, jobs[0], 1)
 
     assert heard == [(name, seq) for seq in range(1, 302) for name in ("a", "b")]
-    bus.journal.close()
+    await bus.close()
 
 
 async def test_what_the_journal_forgets_meanwhile_is_passed_over(make: Callable[[Retention], Journal]) -> None:
@@ -119,7 +119,7 @@ async def test_what_the_journal_forgets_meanwhile_is_passed_over(make: Callable[
     assert seqs == sorted(set(seqs))
     assert (seqs[0], seqs[-1]) == (1, 5 * REPLAY_SLICE + 1)
     assert set(seqs) >= {record.seq for record in bus.journal.read(0)}
-    bus.journal.close()
+    await bus.close()
 
 
 async def test_a_replay_that_is_cancelled_leaves_the_sink_unsubscribed() -> None:

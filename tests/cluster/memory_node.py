@@ -171,6 +171,12 @@ class MemoryNode:
             carrying.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
+    async def acknowledged(self) -> None:
+        """Return when no call is under way, and those who called have their answers."""
+        while self._calls:
+            await asyncio.wait(list(self._calls))
+            await asyncio.sleep(0)
+
     def time_out(self) -> None:
         """Let every call under way fail; its request stays where it is, and may still be carried out."""
         for answer in self._calls.values():

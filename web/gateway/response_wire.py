@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from relay import Job, Journal, Position, Record
+from relay import Job, JournalReader, Position, Record
 from relay.events import Level
 from sinks.responses import STRIDE, ResponseEvents, summary_of
 from web.gateway.wire import SHUTTING_DOWN, SIGN_AFTER, missing, raw_exchange
@@ -29,7 +29,7 @@ class ResponseWire:
         self,
         job: Job,
         events: ResponseEvents,
-        journal: Journal,
+        journal: JournalReader,
         level: Level,
         *,
         after: int = -1,
@@ -107,12 +107,12 @@ class ResponseWire:
         return summary_so_far(self._job, self._journal, self._level) if record.terminal else ""
 
 
-def summary_so_far(job: Job, journal: Journal, level: Level) -> str:
+def summary_so_far(job: Job, journal: JournalReader, level: Level) -> str:
     """The lines of *job* at *level*, as far as an event holds them. It reads no more records than these."""
     return summary_of(job.id, _texts(job, journal, level), job.state.text)
 
 
-def _texts(job: Job, journal: Journal, level: Level) -> Iterator[str]:
+def _texts(job: Job, journal: JournalReader, level: Level) -> Iterator[str]:
     after = 0
     while records := journal.read(after, [job.id], limit=PAGE, level=level):
         for record in records:

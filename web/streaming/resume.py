@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay import Bus, Job, Journal, Position
+from relay import Bus, Job, JournalReader, Position
 from web.streaming.selection import Selection
 
 __all__ = ["UNKNOWN", "Gap", "StreamStart", "has_all_of", "resume_stream", "start_kept", "start_stream"]
@@ -93,11 +93,11 @@ def resume_stream(bus: Bus, selection: Selection, after: int) -> StreamStart:
     return StreamStart(selection=selection, after=after, known=known, awaiting_end=_awaiting_end(bus, selection, after))
 
 
-def _is_of(journal: Journal, position: Position) -> bool:
+def _is_of(journal: JournalReader, position: Position) -> bool:
     return position.epoch == journal.epoch and position.offset <= journal.head
 
 
-def _has_all_since(journal: Journal, selection: Selection, offset: int) -> bool:
+def _has_all_since(journal: JournalReader, selection: Selection, offset: int) -> bool:
     """Whether every record of *selection* behind *offset* is kept: of a job that ended up to there, there is none.
 
     For the jobs of an owner, as for all, no record at all may be missing: a job of which nothing is kept is not known
@@ -109,7 +109,7 @@ def _has_all_since(journal: Journal, selection: Selection, offset: int) -> bool:
     return has_all_of(journal, open_jobs, offset)
 
 
-def has_all_of(journal: Journal, jobs: Iterable[Job], offset: int) -> bool:
+def has_all_of(journal: JournalReader, jobs: Iterable[Job], offset: int) -> bool:
     """Whether every record of *jobs* behind *offset* is kept.
 
     A job whose first record waits for a journal that cannot be written is not known there, and lacks nothing.
@@ -117,7 +117,7 @@ def has_all_of(journal: Journal, jobs: Iterable[Job], offset: int) -> bool:
     return journal.has_all_since(offset, [job.id for job in jobs if job.state.seq])
 
 
-def _gap(journal: Journal, selection: Selection, claimed: Position | None, known: Position | None) -> Gap:
+def _gap(journal: JournalReader, selection: Selection, claimed: Position | None, known: Position | None) -> Gap:
     """[interface] `{"from", "to", "missed"}`; records of another epoch, or of some jobs among many, are not counted.
 
     Their number would report on jobs that the client may not see.
