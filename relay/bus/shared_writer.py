@@ -145,7 +145,8 @@ class SharedWriter:
         if self._batch is None:
             self._batch = self._next_batch()
         if self._batch is None:
-            return self._work.clear()
+            self._work.clear()
+            return self._recovered()
         batch, first_try, began = self._batch, not self._failures, self._clock.monotonic()
         answers = await self._journal.append(batch.number, batch.drafts)
         if self._batch is not batch:

@@ -28,6 +28,8 @@ class Node:
         self.carried_over: list[str] = []
         self.jobs: dict[str, Job] = {}
         self.held: Fence | None = None
+        self.fences: dict[str, Fence] = {}
+        """In place of `held`, for the jobs of these names."""
         self.records: list[tuple[bool, Record]] = []
         """Each record that was sent, and whether this node had appended it."""
         self.bus: Bus = Bus(
@@ -35,7 +37,7 @@ class Node:
             clock=self.clock,
             notify=self.notices.append,
             sharing=Sharing(
-                fence=lambda *_: self.held,
+                fence=lambda job, _: self.fences.get(job, self.held),
                 find=self.jobs.get,
                 learn=self._learn,
                 stored=lambda job: StoredJob(id=job.id, state=job.state, owner=job.owner),
@@ -94,11 +96,16 @@ class Node:
         return job
 
     async def _carry_over(self, epoch: str) -> None:
+        """Be the owner again if nobody is, and append the states of all jobs."""
         self.carried_over.append(epoch)
+        lease = (await self.journal.leases.view()).leases.get(0)
+        if self.held is None or (lease is not None and lease.owner not in ("", self.journal.node)):
+            self.held = None
+            return
         await self.claim()
-        assert self.held is not None
         jobs = [StoredJob(id=job.id, state=job.state, owner=job.owner) for job in self.jobs.values() if job.state.seq]
-        await self.journal.carry_over(self.held, jobs)
+        if not await self.journal.carry_over(self.held, jobs):
+            self.held = None
 
 
 @asynccontextmanager
