@@ -4,10 +4,11 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Generator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -15,7 +16,7 @@ from relay import UsageError
 from relay.config import check_host
 from relay.config.server import SYSTEMD, UNIX, is_loopback
 
-__all__ = ["Listeners", "listening"]
+__all__ = ["Listeners", "listening", "reserved"]
 
 _UNIX: Final[socket.AddressFamily | None] = getattr(socket, "AF_UNIX", None)
 """Windows has none."""
@@ -30,10 +31,14 @@ UMASK: Final = 0o117
 
 
 class Listeners(Struct, frozen=True):
-    """Sockets that listen. *exposed*: whether other machines reach one of them."""
+    """Sockets that listen. *exposed*: whether other machines reach one of them.
+
+    *reserves*: whether they only keep an address for processes that listen there with sockets of their own.
+    """
 
     sockets: list[socket.socket]
     exposed: bool
+    reserves: bool = False
 
     def address(self, scheme: str) -> str:
         """The address of the first: SCHEME://HOST:PORT, or `unix:PATH`."""
@@ -46,12 +51,19 @@ class Listeners(Struct, frozen=True):
 
 @contextmanager
 def listening(
-    host: str, port: int, *, access: bool = False, environ: MutableMapping[str, str] = os.environ
+    host: str,
+    port: int,
+    *,
+    access: bool = False,
+    environ: MutableMapping[str, str] = os.environ,
+    among_others: bool = False,
 ) -> Generator[Listeners]:
     """Listen on *host* and *port* while entered; see `relay.config.check_host` for the kinds of *host*.
 
     With `systemd`, the variables of the sockets are removed from *environ*, so that no child process takes them for its
-    own; a socket that other machines reach needs *access*. Raises UsageError, with the remedy, if there is no socket.
+    own; a socket that other machines reach needs *access*. With *among_others*, other processes of this user may listen
+    on the same address and port: the system shares connections out. Raises UsageError, with the remedy, if there is no
+    socket.
     """
     with ExitStack() as stack:
         if host == SYSTEMD:
@@ -62,24 +74,57 @@ def listening(
         elif host.startswith(UNIX):
             sockets = [stack.enter_context(_unix_socket(host.removeprefix(UNIX)))]
         else:
-            sockets = [stack.enter_context(_tcp_socket(host, port))]
+            sockets = [stack.enter_context(_tcp_socket(host, port, among_others=among_others))]
         yield Listeners(sockets, any(map(_is_exposed, sockets)))
+
+
+@contextmanager
+def reserved(host: str, port: int, *, access: bool = False) -> Generator[Listeners]:
+    """A place for several processes to listen at, while entered; raises UsageError as `listening` does.
+
+    On Linux an address is only kept, for sockets of their own: the system gives each new connection to one of them, in
+    equal shares. Where there is no such thing, and with a unix socket or systemd, these are sockets that listen: the
+    processes inherit them, and the first that is free accepts.
+    """
+    if sys.platform != "linux" or host == SYSTEMD or host.startswith(UNIX):
+        with listening(host, port, access=access) as listeners:
+            yield listeners
+        return
+    # A process of another program, or of another relay, is no reason to share the port with it.
+    with _tcp_socket(host, port) as alone:
+        port = alone.getsockname()[1]
+    with _tcp_socket(host, port, among_others=True, listens=False) as kept:
+        yield Listeners([kept], _is_exposed(kept), reserves=True)
 
 
 def _is_exposed(listener: socket.socket) -> bool:
     return listener.family != _UNIX and not is_loopback(str(listener.getsockname()[0]))
 
 
-def _tcp_socket(host: str, port: int) -> socket.socket:
+def _tcp_socket(host: str, port: int, *, among_others: bool = False, listens: bool = True) -> socket.socket:
     # One address, so that port 0 is one port; what `localhost` is elsewhere does not matter.
     name = "127.0.0.1" if host == "localhost" else host
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, address = found[0][0], found[0][4]
         both = name == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
+        if listens:
+            return socket.create_server(address[:2], family=family, dualstack_ipv6=both, reuse_port=among_others)
+        return _bound(family, address, both=both)
     except (OSError, UnicodeError) as error:
         raise UsageError(_no_port(error, host, port)) from None
+
+
+def _bound(family: socket.AddressFamily, address: Any, *, both: bool) -> socket.socket:
+    """A socket that has *address* for itself and for those that listen there, and accepts nothing."""
+    with ExitStack() as stack:
+        kept = stack.enter_context(socket.socket(family))
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            kept.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
+        kept.bind(address)
+        stack.pop_all()
+    return kept
 
 
 def _no_port(error: OSError | UnicodeError, host: str, port: int) -> str:
@@ -113,7 +158,7 @@ def _unix_socket(path: str) -> Generator[socket.socket]:
             finally:
                 os.umask(before)
             listener.listen()
-            bound = _identity(path)
+            bound, owner = _identity(path), os.getpid()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno is not None else str(error)
             raise UsageError(
@@ -124,7 +169,8 @@ def _unix_socket(path: str) -> Generator[socket.socket]:
             yield listener
         finally:
             with suppress(OSError):
-                if _identity(path) == bound:
+                # A worker inherits the socket, and its end is no end of the others'.
+                if os.getpid() == owner and _identity(path) == bound:
                     Path(path).unlink()
 
 

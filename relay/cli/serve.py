@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from relay.cli import say
 from relay.cli.access_lines import access_lines
 from relay.cli.build import build_relay, import_from_here
 from relay.cli.fd_limit import raise_fd_limit
-from relay.cli.listening import listening
+from relay.cli.listening import Listeners
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.names import own_names, own_origins
 from relay.cli.options import (
@@ -28,6 +30,7 @@ from relay.cli.options import (
 )
 from relay.cli.reloading import refreshing, reload_of
 from relay.cli.serving import reopening, run, serving_on
+from relay.cli.workers import Place, check_workers, ending_with, place_of_one, serve_in_workers
 from relay.config import check_host
 from relay.config.server import UNIX
 from relay.config.settings import ServerSettings, Settings
@@ -37,6 +40,8 @@ from web.tls import Certificate
 
 __all__ = ["say_where", "serve"]
 
+MOST_WORKERS: Final = 64
+
 
 @click.command
 @config_option
@@ -45,6 +50,14 @@ __all__ = ["say_where", "serve"]
 @log_format_option
 @level_option(None)
 @loop_option
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MOST_WORKERS),
+    default=1,
+    show_default=True,
+    metavar="NUMBER",
+    help="How many processes serve at this address; more than one need a journal in Redis.",
+)
 def serve(
     config: Path | None,
     host: str | None,
@@ -52,25 +65,44 @@ def serve(
     log_format: LogFormat | None,
     level: Level | None,
     loop: LoopName,
+    workers: int,
 ) -> int:
     """Follow jobs on the configured upstreams, and serve their progress."""
-    settings = settings_from(config, os.environ)
-    server = settings.server
-    server = replace(server, host=host or server.host, port=server.port if port is None else port)
-    check_host(server.host, access=settings.access is not None)
+
+    def read(notify: Callable[[str], None] = say) -> Settings:
+        settings = settings_from(config, os.environ, notify=notify)
+        server = settings.server
+        server = replace(server, host=host or server.host, port=server.port if port is None else port)
+        check_host(server.host, access=settings.access is not None)
+        return replace(settings, server=server)
+
+    def work(settings: Settings, place: Place) -> int:
+        return run(partial(_serve, settings, place, config_file(config), log_format, level), loop)
+
+    settings = read()
     import_from_here()
-    return run(partial(_serve, replace(settings, server=server), config_file(config), log_format, level), loop)
+    raise_fd_limit(settings.server.max_streams, len(settings.upstreams))
+    if workers == 1:
+        with place_of_one(settings) as place:
+            return work(settings, place)
+    check_workers(settings)
+    begun = partial(_announce, settings, workers=workers)
+    return serve_in_workers(workers, settings, work, begun=begun, reload=lambda: read(lambda _: None))
 
 
 async def _serve(
-    settings: Settings, config: Path | None, log_format: LogFormat | None, level: Level | None, stop: asyncio.Event
+    settings: Settings,
+    place: Place,
+    config: Path | None,
+    log_format: LogFormat | None,
+    level: Level | None,
+    stop: asyncio.Event,
 ) -> int:
     server, access = settings.server, settings.access is not None
     certificate = Certificate(Path(server.tls.cert), Path(server.tls.key), say) if server.tls is not None else None
-    raise_fd_limit(server.max_streams, len(settings.upstreams))
     relay = build_relay(settings, log_format, level)
-    # The relay closes its journal too, but it is not entered where the port cannot be had.
-    with closing(relay.journal):
+    # The relay closes its journal too, but it is not entered where the application cannot be made.
+    with closing(relay.journal), ending_with(place.worker, stop):
         app = create_app(
             relay,
             heartbeat=server.heartbeat,
@@ -90,25 +122,34 @@ async def _serve(
         )
         reload = reload_of(app[GUARD], relay, config, settings) if config is not None and access else None
         async with AsyncExitStack() as stack:
-            listeners = stack.enter_context(listening(server.host, server.port, access=access))
-            address = await stack.enter_async_context(serving_on(app, listeners, certificate))
-            stack.enter_context(reopening(lambda: (attached.sink for attached in relay.sinks), reload))
-            say_where(address, server, exposed=listeners.exposed)
-            if settings.access is not None:
+            await stack.enter_async_context(serving_on(app, place.listeners, certificate))
+            alone = place.worker is None
+            stack.enter_context(reopening(lambda: (attached.sink for attached in relay.sinks), reload, ends=alone))
+            if access:
                 await stack.enter_async_context(refreshing(app[GUARD], relay.clock))
-                for line in access_lines(settings.access):
-                    say(line)
-            if not settings.upstreams:
-                say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+            if place.worker is None:
+                _announce(settings, place.listeners)
+            else:
+                place.worker.ready()
             await stop.wait()
     return 0
 
 
-def say_where(address: str, server: ServerSettings, *, exposed: bool) -> None:
+def _announce(settings: Settings, listeners: Listeners, workers: int = 1) -> None:
+    """Say where the relay is, who may do what, and that there is nothing to do if no upstream is configured."""
+    address = listeners.address("https" if settings.server.tls is not None else "http")
+    say_where(address, settings.server, exposed=listeners.exposed, workers=workers)
+    for line in access_lines(settings.access) if settings.access is not None else ():
+        say(line)
+    if not settings.upstreams:
+        say("no upstream is configured, so there is nothing to follow; add [[upstreams]] to relay.toml")
+
+
+def say_where(address: str, server: ServerSettings, *, exposed: bool, workers: int = 1) -> None:
     """Say where the relay is, and whether anything protects what other machines send if it is *exposed* to them."""
     root = address if address.startswith(UNIX) else f"{address}/"
     public = f", for users {server.public_url}" if server.public_url is not None else ""
-    say(f"serving on {root}{public}; Ctrl-C ends this")
+    say(f"serving on {root}{public}{f' with {workers} workers' if workers > 1 else ''}; Ctrl-C ends this")
     if exposed and server.tls is None and not (server.public_url or "").startswith("https:"):
         say(
             "other machines reach this relay without TLS, so keys and records can be read on the way; configure"

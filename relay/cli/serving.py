@@ -19,6 +19,7 @@ from relay.cli import say
 from relay.cli.gc_tuning import tuned_gc
 from relay.cli.listening import Listeners, listening
 from relay.cli.loops import LoopName, loop_factory
+from relay.cli.terminal import has_terminal
 from relay.notices import apart
 from relay.supervision.supervisor import stop as stop_tasks
 from web.server import served
@@ -89,21 +90,24 @@ def _signals(stop: asyncio.Event) -> Generator[None]:
 
 
 @contextmanager
-def reopening(sinks: Callable[[], Iterable[object]], reload: Callable[[], object] | None = None) -> Generator[None]:
+def reopening(
+    sinks: Callable[[], Iterable[object]], reload: Callable[[], object] | None = None, *, ends: bool = True
+) -> Generator[None]:
     """Let SIGHUP call `reopen` of each of *sinks* that has it, as a rotation of log files by another program expects.
 
-    It calls *reload* too, which reads a configuration again. It is as before if there is neither, and if it is the
-    terminal of this process that was closed; a SIGHUP that was ignored at the start stays ignored.
+    It calls *reload* too, which reads a configuration again. It is as before if there is neither, unless it *ends*
+    nothing then, and if it is the terminal of this process that was closed; a SIGHUP that was ignored at the start
+    stays ignored.
     """
     before = signal.getsignal(_HANGUP) if _HANGUP is not None else None
     if _HANGUP is None or not callable(before):
         yield
         return
-    loop, in_a_terminal = asyncio.get_running_loop(), _has_terminal()
+    loop, in_a_terminal = asyncio.get_running_loop(), has_terminal()
 
     def reopen(number: int, frame: FrameType | None) -> None:
         reopens = [one for sink in sinks() if callable(one := getattr(sink, "reopen", None))]
-        if not (reopens or reload) or (in_a_terminal and not _has_terminal()):
+        if (ends and not (reopens or reload)) or (in_a_terminal and not has_terminal()):
             before(number, frame)
         for one in reopens:
             loop.call_soon_threadsafe(apart, one, "opening the file of a sink again")
@@ -116,15 +120,6 @@ def reopening(sinks: Callable[[], Iterable[object]], reload: Callable[[], object
     finally:
         if signal.getsignal(_HANGUP) is reopen:  # it is ignored once the command is ending
             signal.signal(_HANGUP, before)
-
-
-def _has_terminal() -> bool:
-    """Whether a terminal controls this process; it is gone by the time at which its end is signalled."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 async def first_of(*events: asyncio.Event) -> None:

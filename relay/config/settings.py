@@ -112,6 +112,12 @@ class JournalSettings(Struct, frozen=True, kw_only=True):
         return self.url.reveal() if isinstance(self.url, Secret) else self.url
 
 
+_ShortName = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$", description="a name of up to 48 letters, digits, '.', '_', '-'"),
+]
+
+
 class ClusterSettings(Struct, frozen=True, kw_only=True):
     """What relays that share a journal agree on: all but *node* is the same for each of them.
 
@@ -120,10 +126,10 @@ class ClusterSettings(Struct, frozen=True, kw_only=True):
     name of this node.
     """
 
-    lease: Annotated[float, Meta(ge=0.5, le=600, description=f"{DURATION}, from 0.5 s to 10 minutes")] = 10.0
+    lease: Annotated[float, Meta(ge=0.5, le=300, description=f"{DURATION}, from 0.5 s to 5 minutes")] = 10.0
     shards: Annotated[int, Meta(ge=1, le=1024, description="a number of shards from 1 to 1024")] = 64
-    name: Name = "relay"
-    node: Name | None = None
+    name: _ShortName = "relay"
+    node: _ShortName | None = None
 
 
 class LevelSettings(Struct, frozen=True, kw_only=True):

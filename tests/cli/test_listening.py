@@ -16,7 +16,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector
 
 from relay import Relay, UsageError
-from relay.cli.listening import Listeners, listening
+from relay.cli.listening import Listeners, listening, reserved
 from relay.cli.serve import say_where
 from relay.cli.serving import serving_on
 from relay.config.settings import ServerSettings, TlsSettings
@@ -345,3 +345,32 @@ def test_relay_doctor_examines_socket_and_certificate(folder: Path) -> None:
     assert "port a socket of systemd, which is there once systemd starts the relay" in [
         " ".join(line.split()) for line in doctor.printed
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes share one listener")
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6"))]
+)
+def test_an_address_that_is_kept_is_for_processes_that_listen_there_and_accepts_nothing_itself(host: str) -> None:
+    with reserved(host, 0) as kept:
+        port = kept.sockets[0].getsockname()[1]
+        assert kept.reserves
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port), 5)
+        with listening(host, port, among_others=True), listening(host, port, among_others=True):
+            socket.create_connection((host, port), 5).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes share one listener")
+def test_an_address_of_another_program_is_not_kept_even_if_that_one_would_share_it() -> None:
+    with listening("127.0.0.1", 0, among_others=True) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} on 127.0.0.1 is in use"), reserved("127.0.0.1", port):
+            pass
+
+
+def test_a_unix_socket_is_one_listener_for_all_processes(folder: Path) -> None:
+    path = folder / "relay.sock"
+    with reserved(f"unix:{path}", 0) as listeners:
+        assert (listeners.reserves, path.is_socket()) == (False, True)
+    assert not path.exists()

@@ -113,7 +113,7 @@ def test_the_cluster_has_defaults_and_the_environment_wins(tmp_path: Path) -> No
     [
         ("lease = 0.4", "lease must be a number of seconds, or text like"),
         ("shards = 0", "shards must be a number of shards from 1 to 1024, not 0"),
-        ('name = "a{b}"', "name must be a name of letters, digits"),
+        ('name = "a{b}"', "name must be a name of up to 48 letters, digits"),
         ("nodes = 3", "has an unknown key 'nodes'; did you mean 'node'?"),
     ],
 )
