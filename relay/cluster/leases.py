@@ -4,16 +4,12 @@ from collections.abc import Collection, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
+from relay.cluster._rhythm import POLL_FOR
 from relay.cluster.rendezvous import first_choice
 from relay.cluster.sightings import Sightings
 from relay.journal.shared import Claimed, ClusterView, Fence, Lease
 
-__all__ = ["LOOK_EVERY", "POLL_FOR", "RENEW_EVERY", "Leases"]
-
-LOOK_EVERY: Final = 1 / 10
-RENEW_EVERY: Final = 1 / 3
-POLL_FOR: Final = 2 / 3
-"""Parts of a lease. The last third is for requests that are under way when polling stops, and for clocks that drift."""
+__all__ = ["Leases"]
 
 SECOND_CHOICE: Final = 1 / 3
 """For how long, in leases, a free shard is left to the node that should own it."""
@@ -46,6 +42,7 @@ class Leases:
         self._handing: set[int] = set()
         self._given: dict[int, int] = {}
         self._kept_until: dict[int, float] = {}
+        self._let_go: dict[int, _Held] = {}
         self._looked_at = -inf
 
     @property
@@ -61,9 +58,7 @@ class Leases:
     def fence(self, shard: int, now: float) -> Fence | None:
         """The right to append, and to poll, for *shard*; None two thirds of a lease after the last renewal began."""
         held = self._held.get(shard)
-        if held is None or now >= held.renewed_at + POLL_FOR * self._lease:
-            return None
-        return Fence(shard, held.token)
+        return Fence(shard, held.token) if held is not None and self._lasts(held, now) else None
 
     def owner_of(self, shard: int) -> str:
         """The owner of *shard* as it was last seen; "" for none."""
@@ -73,8 +68,16 @@ class Leases:
         return lease.owner if lease is not None and lease.owner != self._node else ""
 
     def look(self, view: ClusterView, asked: float, replied: float) -> Collection[int]:
-        """Note a *view* that was requested at *asked*; return the shards whose lease is not this node's any more."""
+        """Note a *view* that was requested at *asked*; return the shards whose lease is not this node's any more.
+
+        If the engine has lost data, this node may claim at once for which it could poll up to now.
+        """
         self.sightings.look(view, asked, replied)
+        if self.sightings.rewound:
+            for shard, held in (self._let_go | self._held).items():
+                if self._lasts(held, replied):
+                    self.sightings.keep(shard)
+        self._let_go = {shard: held for shard, held in self._let_go.items() if self._lasts(held, replied)}
         self._looked_at = asked
         self._given = {shard: token for shard, token in self._given.items() if self._is_free(shard, token)}
         return [shard for shard, held in self._held.items() if not self._is_own(shard, held.token)]
@@ -100,6 +103,7 @@ class Leases:
             shard: lease.token
             for shard, lease in leases.items()
             if lease is not None and lease.owner == self._node and self._choice(shard) != self._node
+            if self.sightings.overdue(shard) >= 0
         }
 
     def to_hand_over(self) -> list[int]:
@@ -112,6 +116,7 @@ class Leases:
         """A request that began at *asked* has claimed *shard*, whose lease was as *seen*."""
         if self._given.pop(shard, None) is not None and seen is not None and not seen.owner:
             self._kept_until[shard] = asked + NOT_AGAIN_FOR * self._lease
+        self._let_go.pop(shard, None)
         self._held[shard] = _Held(claimed.token, asked)
 
     def hand_over(self, shard: int) -> int:
@@ -131,7 +136,13 @@ class Leases:
 
     def let_go(self, shard: int) -> bool:
         """Hold *shard* no longer; return whether this node did."""
-        return self._held.pop(shard, None) is not None
+        held = self._held.pop(shard, None)
+        if held is not None:
+            self._let_go[shard] = held
+        return held is not None
+
+    def _lasts(self, held: _Held, now: float) -> bool:
+        return now < held.renewed_at + POLL_FOR * self._lease
 
     def _is_free(self, shard: int, token: int) -> bool:
         lease = self.sightings.lease(shard)
@@ -145,7 +156,7 @@ class Leases:
         overdue = self.sightings.overdue(shard)
         if shard in self._held or shard in self._handing or overdue < 0:
             return False
-        if self._choice(shard) == self._node:
+        if self._choice(shard) == self._node or self.sightings.is_own(shard):
             return True
         lease = self.sightings.lease(shard)
         own = lease is not None and lease.owner == self._node

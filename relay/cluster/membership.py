@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from functools import partial
-from math import inf
 from typing import Any, Final, TypeVar
 
 from relay.clock import Clock
 from relay.cluster._counts import ClusterCounts
+from relay.cluster._rhythm import LOOK_EVERY, POLL_FOR, Rhythm
 from relay.cluster._within import within
-from relay.cluster.leases import LOOK_EVERY, POLL_FOR, RENEW_EVERY, Leases
+from relay.cluster.leases import Leases
 from relay.cluster.shards import Shards
 from relay.errors import JournalError
 from relay.journal.shared import Claimed, Fence, Lease, LeaseStore
@@ -62,9 +62,7 @@ class Membership:
         self._on_handover = on_handover
         self._notify = guarded(notify)
         self._leases = Leases(node, shards.count, lease)
-        self._began = clock.monotonic()
-        self._renewed_at = -inf
-        self._renew_at = self._look_at = -inf
+        self._rhythm = Rhythm(lease, clock.monotonic())
         self._to_release: dict[int, int] = {}
         self._releasing = asyncio.Lock()
         self._round = asyncio.Lock()
@@ -85,7 +83,7 @@ class Membership:
     @property
     def since_renewal(self) -> float:
         """Seconds since the start of the last successful renewal, or since this node began."""
-        return self._clock.monotonic() - max(self._renewed_at, self._began)
+        return self._rhythm.since_renewal(self._clock.monotonic())
 
     @property
     def problem(self) -> str | None:
@@ -116,7 +114,7 @@ class Membership:
 
     def wake(self) -> None:
         """Look at the leases at once, since something has changed there."""
-        self._look_at = -inf
+        self._rhythm.look_soon()
         self._woken.set()
 
     async def run(self) -> None:
@@ -156,7 +154,9 @@ class Membership:
         await self._renew_if_due()
         if self._to_release:
             await self._release()
-        if self._clock.monotonic() >= self._look_at and not self._left and await self._look() and not self._leaving:
+        if self._left or not self._rhythm.look_is_due(self._clock.monotonic()):
+            return
+        if await self._look() and not self._leaving:
             await self._claim_and_give()
 
     async def _claim_and_give(self) -> None:
@@ -181,27 +181,30 @@ class Membership:
                 self._start_hand_over(shard)
 
     async def _renew_if_due(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._renew_at or self._left:
+        asked = self._clock.monotonic()
+        if self._left or not self._rhythm.renewal_is_due(asked):
             return
         held = self._leases.held
         lost = await self._asked(self._store.beat(held))
         if lost is None:
-            self._renew_at = now + LOOK_EVERY * self._lease
-            return
-        self._renewed_at = now
-        self._renew_at = now + RENEW_EVERY * self._lease
-        self._leases.renewed({shard: token for shard, token in held.items() if shard not in lost}, now)
-        self._lose({shard: held[shard] for shard in lost})
+            return self._rhythm.renewal_failed(asked)
+        self._rhythm.renewed(asked)
+        self._leases.renewed({shard: token for shard, token in held.items() if shard not in lost}, asked)
+        if lost:
+            self._lose({shard: held[shard] for shard in lost})
+            self._rhythm.look_soon()
 
     async def _look(self) -> bool:
         asked = self._clock.monotonic()
-        self._look_at = asked + LOOK_EVERY * self._lease
+        self._rhythm.looks(asked)
         held = self._leases.held
         view = await self._asked(self._store.view())
         if view is None:
             return False
+        self._rhythm.looked()
         gone = self._leases.look(view, asked, self._clock.monotonic())
+        if self._leases.sightings.rewound:
+            self._rhythm.renew_soon()  # the others do not see this node any more
         self._lose({shard: held[shard] for shard in gone if shard in held})
         return True
 
@@ -264,7 +267,7 @@ class Membership:
 
     async def _rest(self) -> None:
         """Wait until something is due, or `wake`."""
-        until = min(self._renew_at, self._look_at) - self._clock.monotonic()
+        until = self._rhythm.due_at - self._clock.monotonic()
         slept = asyncio.ensure_future(self._clock.sleep(max(0.0, until)))
         woken = asyncio.create_task(self._woken.wait())
         try:

@@ -13,10 +13,15 @@ AFRESH: Final = 1 / 2
 """A node that has not looked for this part of a lease compares afresh: it was stopped, or the engine was."""
 
 
+UNKNOWN: Final = "?"
+"""In place of an owner: there may be one."""
+
+
 @dataclass(slots=True)
 class _Shard:
     lease: Lease | None
     since: float
+    owner: str = ""
     giver: str = ""
 
 
@@ -41,8 +46,9 @@ class Sightings:
         self._nodes: dict[str, _Node] = {}
         self.alive: Set[str] = frozenset({node})
         """This node, and those whose beat changed, or was first seen, within the lease before the last look."""
+        self.rewound: bool = False
+        """Whether the engine turned out to have lost data with the last look."""
         self._asked = self._replied = -inf
-        self._keep_until = -inf
 
     def steady(self, name: str) -> bool:
         """Whether the node *name* has been alive for a whole lease."""
@@ -57,10 +63,21 @@ class Sightings:
         """The node that gave the lease of *shard* back, so that it will not claim it; "" if none is known."""
         return self._shards[shard].giver
 
+    def is_own(self, shard: int) -> bool:
+        """Whether `keep` was called for *shard*, and nobody has claimed it since."""
+        seen = self._shards[shard]
+        return seen.owner == self._node and (seen.lease is None or seen.lease.owner != self._node)
+
+    def keep(self, shard: int) -> None:
+        """This node may still poll *shard*, though the engine has lost its lease: claim it at once, if nobody has."""
+        seen = self._shards[shard]
+        if seen.owner == UNKNOWN:
+            seen.owner, seen.since = self._node, self._asked
+
     def overdue(self, shard: int) -> float:
         """For how many seconds *shard* could have been claimed; below 0 for one that is not free yet."""
         seen = self._shards[shard]
-        return self._asked - seen.since - (self._lease if self._is_held(seen.lease) else 0.0)
+        return self._asked - seen.since - (0.0 if seen.owner in ("", self._node) else self._lease)
 
     def silence(self, shard: int, now: float) -> float:
         """For how many seconds the lease of *shard* has been as it is."""
@@ -69,27 +86,43 @@ class Sightings:
     def look(self, view: ClusterView, asked: float, replied: float) -> None:
         """Note a *view* that was requested at *asked*, and was here at *replied*."""
         afresh = replied - self._replied > AFRESH * self._lease
+        self.rewound = self._is_older(view)
         self._look_at_nodes(view, replied, afresh)
         for shard, seen in enumerate(self._shards):
             lease = view.leases.get(shard)
-            if lease != seen.lease or seen.since == inf:
-                given = seen.lease is not None and lease is not None and not lease.owner
-                giver = seen.lease.owner if given and seen.lease is not None else ""
-                # A free shard may be claimed at once. Any other lease has been as it is since the reply, at the latest.
-                since = replied if self._is_held(lease) else asked
-                self._shards[shard] = _Shard(lease, since, giver)
-            elif afresh:
-                seen.since = replied if self._is_held(lease) else asked
+            if lease != seen.lease or seen.since == inf or self.rewound:
+                seen = self._shards[shard] = self._changed(seen, lease)
+            elif not afresh:
+                continue
+            # A free shard may be claimed at once. Any other lease has been as it is since the reply, at the latest.
+            seen.since = asked if seen.owner in ("", self._node) else replied
         self._asked, self._replied = asked, replied
         alive = {name for name, seen in self._nodes.items() if asked - seen.changed < self._lease}
         self.alive = frozenset(alive | {self._node})
 
+    def _is_older(self, view: ClusterView) -> bool:
+        """Whether the engine has lost data, or gone back to older data, since the last look.
+
+        This node shows itself before it looks, so its name is missing only if it was lost.
+        """
+        seen = {shard: seen.lease for shard, seen in enumerate(self._shards) if seen.lease is not None}
+        tokens = {shard: lease.token for shard, lease in view.leases.items()}
+        return self._replied > -inf and (
+            self._node not in view.nodes or any(tokens.get(shard, -1) < lease.token for shard, lease in seen.items())
+        )
+
+    def _changed(self, seen: _Shard, lease: Lease | None) -> _Shard:
+        """*lease* in place of the one that was *seen*."""
+        owner = lease.owner if lease is not None else ""
+        if self.rewound:
+            # A node that this one does not know of may have the shard in the data that is lost, and polls until it
+            # looks: as if it had just renewed its lease.
+            return _Shard(lease, inf, owner if owner not in ("", self._node) else UNKNOWN)
+        released = seen.lease is not None and lease is not None and not owner
+        return _Shard(lease, inf, owner, seen.owner if released else "")
+
     def _look_at_nodes(self, view: ClusterView, replied: float, afresh: bool) -> None:
-        if self._node not in view.nodes:
-            # The engine has lost its data. The other nodes are about to show themselves again, as this one is.
-            self._keep_until = replied + AFRESH * self._lease
-        if replied >= self._keep_until:
-            self._nodes = {name: seen for name, seen in self._nodes.items() if name in view.nodes}
+        self._nodes = {name: seen for name, seen in self._nodes.items() if name in view.nodes}
         for name, beat in view.nodes.items():
             seen = self._nodes.get(name)
             if name == self._node:
@@ -98,10 +131,7 @@ class Sightings:
                 self._nodes[name] = _Node(beat, replied, replied)
             elif beat != seen.beat:
                 # One that was silent for longer than a lease begins anew.
-                self._nodes[name] = _Node(beat, replied, seen.since if name in self.alive and not afresh else replied)
+                since = seen.since if name in self.alive and not afresh else replied
+                self._nodes[name] = _Node(beat, replied, since)
             elif afresh and name in self.alive:
                 seen.changed = seen.since = replied
-
-    def _is_held(self, lease: Lease | None) -> bool:
-        """Whether another node owns it, or owned it when it stopped. A lease in this node's own name is none of its."""
-        return lease is not None and lease.owner not in ("", self._node)
