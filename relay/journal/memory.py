@@ -31,7 +31,7 @@ class MemoryJournal:
     def __init__(self, keep: Retention | None = None, *, epoch: str | None = None, after: int = 0) -> None:
         self._keep = keep or Retention()
         self._epoch = epoch or secrets.token_hex(4)
-        self._head = after
+        self._head = self._after = after
         self._bytes = 0
         self._pending: list[Record] = []
         self._all = _Shelf()
@@ -53,6 +53,11 @@ class MemoryJournal:
     @property
     def kept(self) -> Kept:
         return Kept(len(self._all), self._bytes)
+
+    @property
+    def trimmed_to(self) -> int:
+        """The offset behind which every record is kept."""
+        return self._all.trimmed_to
 
     def append(self, record: Record, state: JobState | None = None) -> None:  # noqa: ARG002 - nothing is folded here
         self._pending.append(record)
@@ -106,7 +111,7 @@ class MemoryJournal:
         if shelf is None:
             shelf = self._by_job[record.job] = _Shelf()
             if record.seq > 1:
-                shelf.trimmed_to = record.position.offset - 1
+                shelf.trimmed_to = self._after
         return shelf
 
     def _trim(self, newest: datetime) -> None:

@@ -18,7 +18,15 @@ LAW: Final = {
     "relay.wire": frozenset({"relay.errors", "relay.events"}),
     "relay.audit": frozenset({"relay.errors", "relay.events", "relay.text", "relay.wire"}),
     "relay.journal": frozenset(
-        {"relay.errors", "relay.events", "relay.jobs", "relay.notices", "relay.text", "relay.wire"}
+        {
+            "relay.errors",
+            "relay.events",
+            "relay.jobs",
+            "relay.notices",
+            "relay.secret",
+            "relay.text",
+            "relay.wire",
+        }
     ),
     "relay.upstreams.base": frozenset({"relay.events", "relay.jobs", "relay.pace", "relay.supervision"}),
     "relay.upstreams.reading": frozenset({"relay.errors", "relay.events", "relay.jobs", "relay.text"}),

@@ -12,10 +12,14 @@ __all__ = ["Script"]
 
 
 class Script:
-    """The script in `scripts/NAME.lua`. It checks all before its first write: an error after that undoes nothing."""
+    """The script in `scripts/NAME.lua`. It checks all before its first write: an error after that undoes nothing.
 
-    def __init__(self, name: str) -> None:
-        self._text = files("relay.journal.redis").joinpath("scripts", f"{name}.lua").read_bytes()
+    With *shared*, the functions of `scripts/shared.lua` stand in front of it.
+    """
+
+    def __init__(self, name: str, *, shared: bool = False) -> None:
+        folder = files("relay.journal.redis").joinpath("scripts")
+        self._text = b"".join(folder.joinpath(f"{part}.lua").read_bytes() for part in ["shared"] * shared + [name])
         self._digest = sha1(self._text, usedforsecurity=False).hexdigest()  # the name that the engine gives it
 
     async def __call__(
