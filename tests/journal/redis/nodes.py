@@ -50,8 +50,9 @@ class Story:
 class Node:
     """A journal with its receiver, which keeps all that it gets; `run` has its tail read."""
 
-    def __init__(self, journal: RedisJournal, notices: list[str]) -> None:
+    def __init__(self, journal: RedisJournal, url: str, notices: list[str]) -> None:
         self.journal = journal
+        self.url = url
         self.notices = notices
         self.jobs: Sequence[StoredJob] = ()
         self.entries: list[Entry] = []
@@ -112,7 +113,7 @@ async def joined(
     """A node that is open; its tail reads, unless *run* is false."""
     notices: list[str] = []
     journal = RedisJournal(url, keep, node=name, notify=notices.append, **options)
-    node = Node(journal, notices)
+    node = Node(journal, url, notices)
     try:
         node.jobs = await journal.open()
         if run:
