@@ -72,7 +72,7 @@ class Tail:
                     await self._settle(redis, receiver)
                     while True:
                         await self._read(redis, receiver)
-                        self.problem, failures = None, 0
+                        failures = 0
             except JournalError as error:
                 self.problem = str(error)
             shortest, longest = PAUSES
@@ -87,6 +87,7 @@ class Tail:
         }
         # Redis answers with a list, by the second version of its protocol.
         found: Any = await redis.xread(streams, count=PAGE, block=BLOCK)
+        self.problem = None
         if not found:
             return await self._glance(redis, receiver)
         for stream, entries in found:

@@ -28,7 +28,7 @@ async def tidy(redis: Redis, engine: Engine, trimmed_to: int) -> None:
     while await client.xtrim(here.stream, maxlen=max(1, head - trimmed_to), approximate=True):  # noqa: ASYNC110
         await asyncio.sleep(0)
     oldest = await engine.entries(redis, 0, 1)
-    first = offset_of(oldest[0][0]) if oldest else head + 1
+    first = max(trimmed_to + 1, offset_of(oldest[0][0]) if oldest else head + 1)
     async for page in _pages(client, here.states):
         if ended := [job for job, value in page.items() if _is_over(value, first)]:
             await client.hdel(here.states, *ended)

@@ -24,6 +24,7 @@ __all__ = [
     "Sentinels",
     "engine",
     "engine_server",
+    "free_ports",
     "needs",
     "running_engine",
     "until",
@@ -121,7 +122,7 @@ class Sentinels:
     """
 
     def __init__(self, kind: Kind, *, down_after: int = 300) -> None:
-        first, second, *others = _free_ports(5)
+        first, second, *others = free_ports(5)
         self.servers = [EngineServer(kind, port=first)]
         self.servers.append(EngineServer(kind, "--replicaof", f"127.0.0.1 {first}", port=second))
         self.sentinels = [_SentinelServer(kind, first, port, down_after) for port in others]
@@ -204,7 +205,7 @@ async def _client(**place: Any) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [one.getsockname()[1] for one in taken]
