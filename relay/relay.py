@@ -16,11 +16,14 @@ from relay.attachments.options import check_options
 from relay.bus.bus import Bus
 from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
+from relay.cluster.node import ClusterNode
+from relay.cluster.options import ClusterOptions
 from relay.errors import UsageError
 from relay.events import Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
 from relay.jobs.state import Job, elapsed
 from relay.journal import Journal, MemoryJournal, StoredJob
+from relay.journal.shared import SharedJournal
 from relay.notices import Notify, guarded, notice, redacted
 from relay.pace import Pace
 from relay.polling.poller import Poller
@@ -53,7 +56,8 @@ class Relay:
         sinks: Iterable[Any] = (),
         paces: Mapping[str, Pace] | None = None,
         webhooks: Webhooks | None = None,
-        journal: Journal | None = None,
+        journal: Journal | SharedJournal | None = None,
+        cluster: ClusterOptions | None = None,
         clock: Clock | None = None,
         notify: Notify = notice,
         redactor: Redactor | None = None,
@@ -66,9 +70,18 @@ class Relay:
         self.redactor: Redactor = redactor or Redactor()
         notify = guarded(redacted(notify, self.redactor))
         self.clock: Clock = clock or SystemClock()
-        self.journal: Journal = journal or MemoryJournal()
+        self.journal: Journal | SharedJournal = journal or MemoryJournal()
         self.supervisor: Supervisor = Supervisor(self.clock, notify)
         self.registry: JobRegistry = JobRegistry(self.journal.keeps, max_running=max_running, new_id=new_job_id)
+        self.upstreams: dict[str, Upstream] = _by_name(upstreams)
+        self.cluster: ClusterNode | None = None
+        """This process as a node, if its journal is one that several nodes share."""
+        if isinstance(self.journal, SharedJournal):
+            self.cluster = ClusterNode(
+                self.journal, cluster or ClusterOptions(), self.registry, self.upstreams, self.clock, notify
+            )
+        elif cluster is not None:
+            raise UsageError("a cluster needs a journal that its nodes share, such as one on redis://")
         self.bus: Bus = Bus(
             self.journal,
             clock=self.clock,
@@ -77,9 +90,9 @@ class Relay:
             knows=self.registry.__contains__,
             behind=self.registry.behind,
             redactor=self.redactor,
+            sharing=None if self.cluster is None else self.cluster.sharing,
         )
         self._upkeep = Upkeep(self.bus, self.clock)
-        self.upstreams: dict[str, Upstream] = _by_name(upstreams)
         self.webhooks = webhooks
         self._paces = dict(paces or {})
         self._configured = [sink if isinstance(sink, SinkOptions) else SinkOptions(sink=sink) for sink in sinks]
@@ -89,22 +102,15 @@ class Relay:
         self._attachments: Attachments | None = None
         self._notify = notify
         self._submit_grace = submit_grace
+        self._enter_within = enter_within
         self._leave_within = leave_within
         self._lifetimes = partial(
             Lifetimes, self.supervisor, notify, enter_within=enter_within, leave_within=leave_within
         )
         self._pollers: dict[str, Poller] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.requests: Requests = Requests(
-            self.bus,
-            self.registry,
-            self.upstreams,
-            self._pollers,
-            notify,
-            forget=lambda job: self.journal.remember(job.id, None, b""),
-            address=self._callback,
-            is_secret=self.redactor.has_token,
-        )
+        self.requests: Requests = self._requests()
+        """The requests of callers, awaited: with any journal."""
         self._stack: AsyncExitStack | None = None
 
     @property
@@ -147,13 +153,17 @@ class Relay:
 
     def problems(self) -> list[str]:
         """The present problems of the relay, a sentence each; empty while new work is welcome."""
-        return list(map(self.redactor, [*self.bus.problems(), *self.supervisor.problems()]))
+        of_cluster = [] if self.cluster is None else self.cluster.problems()
+        return list(map(self.redactor, [*self.bus.problems(), *of_cluster, *self.supervisor.problems()]))
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("this relay is running already; enter it once")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._upkeep.close)
+            if self.cluster is not None:
+                await self.cluster.open(self._enter_within)
+                stack.push_async_callback(self.cluster.stop, self._leave_within)
             upstreams = self._lifetimes()
             sinks = Attachments(self.bus, self.clock, self._notify, self._lifetimes(), self.supervisor.start, self.job)
             stack.push_async_callback(self._detach, sinks)
@@ -175,9 +185,12 @@ class Relay:
                 self._keep(f"the poller of {name}", self._pollers[name].run)
             self._keep("the task that writes the journal again", self._upkeep.write_again)
             self._keep("the task that looks after the journal", self._upkeep.look_after)
-            for job in map(self._learn, self.journal.recover()):
-                if not job.ended:
-                    self.take_up(job)
+            if self.cluster is not None:
+                self.cluster.start(self.supervisor.start)
+            elif not isinstance(self.journal, SharedJournal):
+                for job in map(self._learn, self.journal.recover()):
+                    if not job.ended:
+                        self.take_up(job)
             self.requests.open()
             self._stack = stack.pop_all()
         return self
@@ -194,8 +207,10 @@ class Relay:
         """Follow *task*, which exists at *upstream*. Following it again gives the same job, for the same *owner*.
 
         Raises UsageError for an upstream that is not configured, what cannot be a task id or an owner, BusyError at the
-        limit, UnavailableError while the journal cannot be written.
+        limit, UnavailableError while the journal cannot be written. With a journal that several nodes share it is
+        awaited: `await relay.requests.follow(...)`.
         """
+        self._refuse_in_a_cluster("follow")
         return at_once(self.requests.follow(upstream, task, owner))
 
     def followed(self, upstream: str, task: str, owner: str = "") -> Job | None:
@@ -218,8 +233,9 @@ class Relay:
         The job is returned at once; how the submission went is part of its story. With *key*, the same call again gives
         the same job; a key of one owner is no key of another. Raises UsageError where that cannot be done,
         ConflictError where *key* came with another input, UnavailableError while the journal cannot be written: nothing
-        was submitted then.
+        was submitted then. With a journal that several nodes share it is awaited: `await relay.requests.submit(...)`.
         """
+        self._refuse_in_a_cluster("submit")
         return at_once(self.requests.submit(upstream, input, key=key, owner=owner))
 
     def release(self, key: str, owner: str = "") -> None:
@@ -250,7 +266,7 @@ class Relay:
 
         However often this is called, a job is polled five times a second at most, and not while its polls fail.
         """
-        return at_once(self.requests.wake(upstream, task))
+        return self.requests.wake_here(upstream, task)
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises UnknownJobError."""
@@ -293,6 +309,28 @@ class Relay:
     def _learn(self, stored: StoredJob) -> Job:
         return self.registry.learn(Job(stored.id, stored.state, stored.owner), key=stored.key, digest=stored.digest)
 
+    def _requests(self) -> Requests:
+        how: Any = {"address": self._callback, "is_secret": self.redactor.has_token}
+        if self.cluster is not None:
+            return self.cluster.connect(self.bus, self._pollers, take_up=self.take_up, let_go=self.let_go, **how)
+        return Requests(
+            self.bus,
+            self.registry,
+            self.upstreams,
+            self._pollers,
+            self._notify,
+            forget=self._forget_key,
+            **how,
+        )
+
+    def _forget_key(self, job: Job) -> None:
+        if not isinstance(self.journal, SharedJournal):
+            self.journal.remember(job.id, None, b"")
+
+    def _refuse_in_a_cluster(self, method: str) -> None:
+        if self.cluster is not None:
+            raise UsageError(f"a journal that several nodes share is awaited: `await relay.requests.{method}(...)`")
+
     def _callback(self, upstream: str, job: str) -> str | None:
         """The address that *upstream* calls with news of *job*, if the relay has any."""
         return None if self.webhooks is None else self.webhooks.url(upstream, job)
@@ -319,6 +357,8 @@ class Relay:
         for name in await stop(self._tasks | self.requests.under_way, self._leave_within):
             self._notify(f"{name} did not end within {self._leave_within:g} s, and is left as it is")
         await self._upkeep.settle()
+        if self.cluster is not None:
+            await self.cluster.leave(self._leave_within)
 
 
 def _by_name(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:

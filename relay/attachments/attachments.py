@@ -51,6 +51,7 @@ class Attachments:
     async def add(self, options: SinkOptions, *, consequence: str) -> AttachedSink:
         """Enter a sink, and give it records. Raises UsageError for what cannot be; *consequence* ends its sentence."""
         check_options(options)
+        self._check_shared(options)
         jobs = self._jobs(options)
         after = self._after(options)
         sink = adapted(options)
@@ -115,10 +116,26 @@ class Attachments:
     async def _subscribe(
         self, sink: Sink, jobs: list[Job] | None, after: int | None, name: str, wanted: RecordFilter
     ) -> Subscription:
-        how: Any = {"name": name, "watch": self._watch, "wanted": wanted}
+        # A webhook would be posted once by each node: a sink receives what its node has appended.
+        of_node = (lambda record: self._bus.own and wanted(record)) if self._bus.shared else wanted
+        how: Any = {"name": name, "watch": self._watch, "wanted": of_node}
         if after is None:
             return self._bus.subscribe(sink, jobs, **how)
         return await self._bus.replay(sink, jobs, after=after, **how)
+
+    def _check_shared(self, options: SinkOptions) -> None:
+        """Raise UsageError for what needs a place in the journal, where that is shared by several nodes."""
+        name = options.name or name_of(options.sink)
+        if self._bus.shared and options.durable:
+            raise UsageError(
+                f"sink {name} cannot be durable: a journal that several nodes share keeps no cursors; leave out"
+                ' durable, or run one relay with a journal in a file, such as url = "sqlite:relay.db"'
+            )
+        if self._bus.shared and options.since not in (None, "now"):
+            raise UsageError(
+                f"sink {name} cannot begin in the past: the kept records are those of all nodes, and each was given to"
+                " the sinks of its own; leave out since"
+            )
 
     def _name(self, options: SinkOptions) -> str:
         used = [attached.name for attached in self._attached]

@@ -76,6 +76,11 @@ class Bus(Distributor):
             self._writer, self._commits = local.writer, local.commits
 
     @property
+    def shared(self) -> bool:
+        """Whether other nodes publish through the same journal: their records are sent here too, and are not `own`."""
+        return isinstance(self._side, SharedSide)
+
+    @property
     def write_blocked(self) -> asyncio.Event:
         """Set while the journal cannot be written, and records wait."""
         return self._writer.blocked

@@ -17,6 +17,10 @@ class Shards:
         self.count: int = count
         self._per_account = frozenset(per_account)
 
+    def is_per_account(self, upstream: str) -> bool:
+        """Whether all jobs of *upstream* are in one shard."""
+        return upstream in self._per_account
+
     def of(self, job: str, upstream: str) -> int:
         """The shard of the job with the id *job*, which is on *upstream*: 0 to `count` - 1."""
         # A NUL is in no id and in no name, so that no id is the name of an account as well.

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from relay.errors import BusyError, ConflictError, UnknownJobError
 from relay.jobs.state import Job
@@ -36,12 +37,13 @@ class JobRegistry:
     ) -> None:
         self._keeps = keeps
         self._max_running = max_running
-        self._new_id = new_id
+        self.new_id: Callable[[], str] = new_id
         self._jobs: dict[str, Job] = {}
         self._of_owner: dict[str, dict[str, Job]] = {}
         self._of_task: dict[tuple[str, str], list[Job]] = {}
         self._by_task: dict[tuple[str, str, str], Job] = {}
         self._by_key: dict[tuple[str, str], tuple[Job, bytes]] = {}
+        self._keys: WeakKeyDictionary[Job, tuple[str, bytes]] = WeakKeyDictionary()
         self._sweep_at = SWEEP_FROM
 
     def __iter__(self) -> Iterator[Job]:
@@ -61,6 +63,10 @@ class JobRegistry:
             return self._jobs[job_id]
         except KeyError:
             raise UnknownJobError(job_id) from None
+
+    def find(self, job_id: str) -> Job | None:
+        """The job with this id, if it is known."""
+        return self._jobs.get(job_id)
 
     def of(self, owner: str) -> list[Job]:
         """The jobs of *owner*, oldest first. It costs what is returned, however many jobs others have."""
@@ -91,16 +97,15 @@ class JobRegistry:
             raise ConflictError(f"the key {key!r} was used for another request; use a new key for a new request")
         return job
 
-    def admit(self, owner: str = "") -> Job:
-        """Register a new job of *owner*, without task or key.
+    def admit(self, owner: str = "", id: str | None = None) -> Job:
+        """Register a new job of *owner*, without task or key; *id* is that of a caller that needs a certain one.
 
         Raises BusyError if as many are running as there may be, UsageError for what cannot be an owner.
         """
-        if len(self._jobs) >= self._sweep_at:
-            self._sweep()
+        self._sweep_if_many()
         if len(self._jobs) >= self._max_running <= sum(not job.ended for job in self._jobs.values()):
             raise BusyError(f"{self._max_running:,} jobs are running, the most there may be; try again when some ended")
-        return self.add(Job(self._new_id(), owner=owner))
+        return self.add(Job(self.new_id() if id is None else id, owner=owner))
 
     def add(self, job: Job) -> Job:
         """Register *job*, which exists already, whatever the limit; return it."""
@@ -115,6 +120,7 @@ class JobRegistry:
         """
         known = self._jobs.get(job.id)
         if known is None:
+            self._sweep_if_many()
             self.add(job)
             if key is not None:
                 self.bind_key(job, key, digest)
@@ -134,16 +140,28 @@ class JobRegistry:
     def bind_task(self, job: Job, upstream: str, task: str) -> None:
         """Record that *job* follows *task* of *upstream*: for its owner, in place of an earlier job."""
         self._by_task[upstream, task, job.owner] = job
-        self._of_task.setdefault((upstream, task), []).append(job)
+        if job not in (jobs := self._of_task.setdefault((upstream, task), [])):
+            jobs.append(job)
 
     def bind_key(self, job: Job, key: str, digest: bytes) -> None:
         """Record that *job* was submitted by its owner with *key*, and with an input of this *digest*."""
         self._by_key[job.owner, key] = (job, digest)
+        self._keys[job] = (key, digest)
 
     def release_key(self, key: str, owner: str = "") -> Job | None:
         """Forget the job that *owner* has submitted with *key*, and return it, if there is one."""
         job, _ = self._by_key.pop((owner, key), (None, b""))
+        if job is not None:
+            self._keys.pop(job, None)
         return job
+
+    def key_of(self, job: Job) -> tuple[str | None, bytes]:
+        """The key that *job* was submitted with, and the digest of its input, unless the key is released."""
+        return self._keys.get(job, (None, b""))
+
+    def _sweep_if_many(self) -> None:
+        if len(self._jobs) >= self._sweep_at:
+            self._sweep()
 
     def _sweep(self) -> None:
         """Remove ended jobs that the journal no longer keeps; the next sweep is when the number of jobs has doubled."""

@@ -32,6 +32,10 @@ class Cancellations:
         """Those under way."""
         return set(self._under_way.values())
 
+    def of(self, job: Job) -> "asyncio.Task[None] | None":
+        """The cancel of *job* that is under way, if there is one."""
+        return self._under_way.get(job)
+
     def cancel(self, job: Job, task: str, upstream: Upstream) -> Coroutine[Any, Any, Job]:
         """Begin to cancel *job*, which is *task* at *upstream*; await what this returns for the outcome.
 

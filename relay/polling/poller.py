@@ -50,6 +50,7 @@ class Poller:
 
         If it was *submitted* just now, the upstream is known to work: polls that were held off are tried again.
         """
+        self._polls.drop(job)
         self._polls.watch(job, elapsed)
         if submitted:
             self._polls.recovered()

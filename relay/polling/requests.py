@@ -74,14 +74,14 @@ class Requests:
         self._address = address
         self._is_secret = is_secret
         self._quiesced = False
-        self._submissions: set[asyncio.Task[None]] = set()
+        self._submissions: dict[Job, asyncio.Task[None]] = {}
         self._cancellations = Cancellations(bus, notify)
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @property
-    def under_way(self) -> "set[asyncio.Task[None]]":
+    def under_way(self) -> "set[asyncio.Task[Any]]":
         """The submissions and cancels that have begun and are not over."""
-        return self._submissions | self._cancellations.tasks
+        return {*self._submissions.values(), *self._cancellations.tasks}
 
     def open(self) -> None:
         """Accept requests from now on."""
@@ -93,33 +93,24 @@ class Requests:
 
     async def follow(self, upstream: str, task: str, owner: str = "", *, admit: Admit = str) -> Job:
         """As `Relay.follow`; *admit* may refuse a new job, and none is begun then."""
-        where = self.upstream(upstream)
-        if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
-            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
-        if self._is_secret(task):
-            raise UsageError("this task id holds a token that opens the relay; name the task alone")
+        self._check_task(upstream, task)
         async with self._turn("task", upstream, task, owner):
             if (known := self._registry.by_task(upstream, task, owner)) is not None:
                 return known
-            job = await self._accept(Accepted(upstream=where.name, task=task), owner, admit)
-            self._registry.bind_task(job, upstream, task)
-            self._pollers[upstream].watch(job)
-        return job
+            return await self._follow(upstream, task, owner, admit)
 
     async def submit(
         self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "", admit: Admit = str
     ) -> Job:
         """As `Relay.submit`; *admit* may refuse a new job, and nothing is submitted then."""
-        where = self.upstream(upstream)
-        if not isinstance(where, Submits):
-            raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
+        self._check_submits(upstream)
         digest = input_digest(upstream, input)
         if key is None:
-            return await self._submit(where, upstream, input, None, digest, owner, admit)
+            return await self._submit(upstream, input, None, digest, owner, admit)
         async with self._turn("key", checked_key(key), owner):
             if (known := self._registry.submitted_again(key, digest, owner)) is not None:
                 return known
-            return await self._submit(where, upstream, input, key, digest, owner, admit)
+            return await self._submit(upstream, input, key, digest, owner, admit)
 
     def release(self, key: str, owner: str = "") -> None:
         """As `Relay.release`."""
@@ -139,7 +130,11 @@ class Requests:
         return self._cancellations.cancel(job, state.task, self._upstreams[state.upstream])
 
     async def wake(self, upstream: str, task: str) -> bool:
-        """As `Relay.wake`."""
+        """As `Relay.wake`, wherever the job is polled."""
+        return self.wake_here(upstream, task)
+
+    def wake_here(self, upstream: str, task: str) -> bool:
+        """As `Relay.wake`, for what this process polls."""
         jobs = [job for job in self._registry.of_task(upstream, task) if not self._bus.pending(job).ended]
         for job in jobs:
             self._pollers[upstream].wake(job)
@@ -155,57 +150,96 @@ class Requests:
             known = ", ".join(sorted(self._upstreams)) or "none"
             raise UsageError(f"no upstream is called {bounded(name, MAX_NAME)!r}; configured: {known}") from None
 
+    def _check_task(self, upstream: str, task: str) -> None:
+        self.upstream(upstream)
+        if not (1 <= len(task) <= MAX_TASK_ID and task.isascii() and task.isprintable()):
+            raise UsageError(f"a task id is 1 to {MAX_TASK_ID} printing ASCII characters")
+        if self._is_secret(task):
+            raise UsageError("this task id holds a token that opens the relay; name the task alone")
+
+    def _check_submits(self, upstream: str) -> Submits:
+        where = self.upstream(upstream)
+        if not isinstance(where, Submits):
+            raise UsageError(f"upstream {upstream!r} takes no submissions; follow a task that exists there")
+        return where
+
     def _turn(self, *what: str) -> asyncio.Lock:
         """A lock of all requests for the same; it is free at once unless one of them awaits the journal."""
         return self._turns.setdefault(what, asyncio.Lock())
 
-    async def _accept(
-        self, accepted: Accepted, owner: str, admit: Admit, *, key: str | None = None, digest: bytes = b""
-    ) -> Job:
-        """A new job of *owner*, whose acceptance is committed: a restart finds it before any request is made for it."""
-        if self._quiesced:
-            raise shutting_down("no new work is accepted")
-        job = self._registry.admit(owner)
-        try:
-            admit(job.id)
-            self._bus.publish_first(job, accepted, key=key, digest=digest)
-        except BaseException:
-            if not job.state.seq:
-                self._registry.withdraw(job)
-            raise
+    async def _follow(self, upstream: str, task: str, owner: str, admit: Admit, id: str | None = None) -> Job:
+        """A new job, with this *id* if it is given, that follows *task*."""
+        job = await self._accept(Accepted(upstream=upstream, task=task), owner, admit, id=id)
+        self._registry.bind_task(job, upstream, task)
+        self._watch(job)
         return job
 
     async def _submit(
         self,
-        where: Submits,
         upstream: str,
         input: Mapping[str, Any],
         key: str | None,
         digest: bytes,
         owner: str,
         admit: Admit,
+        id: str | None = None,
     ) -> Job:
-        job = await self._accept(Accepted(upstream=upstream), owner, admit, key=key, digest=digest)
+        """A new job, with this *id* if it is given, whose *input* is being submitted."""
+        where = self._check_submits(upstream)
+        job = await self._accept(Accepted(upstream=upstream), owner, admit, id=id, key=key, digest=digest)
         if key is not None:
             self._registry.bind_key(job, key, digest)
         task = asyncio.create_task(self._hand_in(where, job, input), name=f"submit {job.id}")
-        self._submissions.add(task)
-        task.add_done_callback(self._submissions.discard)
+        self._submissions[job] = task
+        task.add_done_callback(lambda _: self._submissions.pop(job))
         return job
+
+    async def _accept(
+        self,
+        accepted: Accepted,
+        owner: str,
+        admit: Admit,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+        digest: bytes = b"",
+    ) -> Job:
+        """A new job of *owner*, whose acceptance is committed: a restart finds it before any request is made for it."""
+        if self._quiesced:
+            raise shutting_down("no new work is accepted")
+        job = self._registry.admit(owner, id)
+        try:
+            admit(job.id)
+            await self._bus.accept(job, accepted, key=key, digest=digest, unique=self._unique(accepted, owner, key))
+        except BaseException:
+            if not job.state.seq:
+                self._registry.withdraw(job)
+            raise
+        return job
+
+    def _unique(self, accepted: Accepted, owner: str, key: str | None) -> str:  # noqa: ARG002
+        """A name that no two jobs of a cluster may have; empty with a journal of this process alone."""
+        return ""
 
     async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
         name = job.state.upstream
         try:
             task = await submit_once(upstream, name, input, self._address(name, job.id), self._notify)
         except asyncio.CancelledError:
-            self._bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
+            self._handed_in(job, Failed(kind="lost", message=INTERRUPTED))
             raise
-        if isinstance(task, Failed):
-            self._bus.publish(job, task)
-        else:
-            self._registry.bind_task(job, name, task)
-            self._bus.publish(job, Accepted(upstream=name, task=task))
-            self._pollers[name].watch(job, submitted=True)
+        self._handed_in(job, task if isinstance(task, Failed) else Accepted(upstream=name, task=task))
+
+    def _handed_in(self, job: Job, outcome: Accepted | Failed) -> None:
+        """The submission of *job* is over: publish how it went, and poll its task if it has one."""
+        if isinstance(outcome, Accepted) and outcome.task is not None:
+            self._registry.bind_task(job, outcome.upstream, outcome.task)
+        self._bus.publish(job, outcome)
+        if isinstance(outcome, Accepted):
+            self._watch(job, submitted=True)
+
+    def _watch(self, job: Job, *, submitted: bool = False) -> None:
+        self._pollers[self._bus.pending(job).upstream].watch(job, submitted=submitted)
 
 
 async def _done(job: Job) -> Job:

@@ -33,7 +33,6 @@ LAW: Final = {
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),
-    "relay.cluster": frozenset({"relay.clock", "relay.errors", "relay.journal", "relay.notices"}),
     "relay.durable": frozenset(
         {
             "relay.clock",
@@ -87,6 +86,20 @@ LAW: Final = {
             "relay.upstreams.base",
         }
     ),
+    "relay.cluster": frozenset(
+        {
+            "relay.bus",
+            "relay.clock",
+            "relay.errors",
+            "relay.events",
+            "relay.jobs",
+            "relay.journal",
+            "relay.notices",
+            "relay.polling",
+            "relay.supervision",
+            "relay.upstreams.base",
+        }
+    ),
     "relay.upstreams.per_task": frozenset(
         {
             "relay.errors",
@@ -117,6 +130,7 @@ LAW: Final = {
             "relay.attachments",
             "relay.bus",
             "relay.clock",
+            "relay.cluster",
             "relay.errors",
             "relay.events",
             "relay.jobs",

@@ -17,7 +17,7 @@ without `web.metrics`, which reads histograms of the bus; one is that of the rel
 everything leaves; one that of the sink that makes log records of records; and one that of the journal across the
 network to the secret in its URL."""
 
-LATER = {"relay.queue": 8, "relay.attachments": 12, "relay.durable": 8, "relay.cluster": 4}
+LATER = {"relay.queue": 8, "relay.attachments": 12, "relay.durable": 8, "relay.cluster": 12}
 """Rooms that came after the plan, and how many arrows each may bring."""
 
 THE_HALL = {

@@ -22,7 +22,7 @@ async def test_a_request_is_finished_at_once_and_a_caller_need_not_await_it(rela
 
         assert relay.jobs() == [followed, submitted]
         assert (relay.follow("scripted", "t"), relay.submit("scripted", {}, key="k")) == (followed, submitted)
-        assert at_once(relay.requests.wake("scripted", "t"))
+        assert await relay.requests.wake("scripted", "t") is relay.wake("scripted", "t") is True
 
 
 async def test_what_has_to_be_awaited_is_not_finished_at_once() -> None:

@@ -1,0 +1,211 @@
+"""One node of a cluster: what connects a relay's bus, jobs and pollers with the journal that several nodes share."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from relay.bus.bus import Bus
+from relay.bus.sharing import Sharing
+from relay.clock import Clock
+from relay.cluster.holdings import Holdings
+from relay.cluster.mailbox import Mailbox
+from relay.cluster.membership import Membership
+from relay.cluster.options import ClusterOptions
+from relay.cluster.requests import ClusterRequests
+from relay.cluster.shards import Shards
+from relay.errors import JournalError
+from relay.events import Accepted, Record
+from relay.jobs.registry import JobRegistry
+from relay.jobs.state import Job
+from relay.journal.base import StoredJob
+from relay.journal.shared import SharedJournal
+from relay.notices import Notify
+from relay.polling.poller import Poller
+from relay.supervision.supervisor import Supervise, stop
+from relay.upstreams.base import Upstream, polls_each_task
+
+__all__ = ["ClusterNode"]
+
+TIDY_EVERY: Final = 60.0
+OPEN_AGAIN_AFTER: Final = 1.0
+"""Seconds between two tries to reach the engine at the start."""
+
+
+class ClusterNode:
+    """This process as a node on *journal*, between a relay's parts and the rest of the cluster.
+
+    In order: `connect`, `open`, `start`, and at the end `leave` and `stop`. The bus is made in between, with `sharing`.
+    """
+
+    def __init__(
+        self,
+        journal: SharedJournal,
+        options: ClusterOptions,
+        registry: JobRegistry,
+        upstreams: Mapping[str, Upstream],
+        clock: Clock,
+        notify: Notify,
+    ) -> None:
+        self.journal: SharedJournal = journal
+        self._options = options
+        self._registry = registry
+        self._upstreams = upstreams
+        self._clock = clock
+        self._notify = notify
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._left = False
+        per_account = [name for name, upstream in upstreams.items() if not polls_each_task(upstream)]
+        self.membership: Membership = Membership(
+            journal.leases,
+            Shards(options.shards, per_account),
+            node=journal.node,
+            lease=options.lease,
+            clock=clock,
+            on_owned=lambda shard, claimed: self._holdings.claimed(shard, claimed),
+            on_lost=lambda shard: self._holdings.lost(shard),
+            on_handover=lambda shard: self._holdings.hand_over(shard),
+            notify=notify,
+        )
+        self.sharing: Sharing = Sharing(
+            fence=self.membership.fence,
+            find=registry.find,
+            learn=self._learn,
+            stored=lambda job: self._holdings.stored(job),
+            before_append=lambda epoch: self._holdings.carry_over(epoch),
+            refused=self._refused,
+            command=lambda command: self._mailbox.receive(command),
+        )
+        """What the bus of this node is made with."""
+
+    def connect(
+        self,
+        bus: Bus,
+        pollers: Mapping[str, Poller],
+        *,
+        take_up: Callable[[Job], object],
+        let_go: Callable[[Job], object],
+        address: Callable[[str, str], str | None],
+        is_secret: Callable[[str], bool],
+    ) -> ClusterRequests:
+        """The requests of callers, on *bus*, which was made with `sharing`; *take_up* and *let_go* are the relay's."""
+        self._bus = bus
+        self._holdings = Holdings(
+            self.journal,
+            self._registry,
+            bus,
+            self.membership,
+            self._clock,
+            self._notify,
+            lease=self._options.lease,
+            take_up=lambda job: self._requests.take_up(job),
+            let_go=let_go,
+            busy=lambda job: self._requests.busy(job),
+        )
+        self._mailbox = Mailbox(
+            self.journal.commands,
+            self.journal.node,
+            self._clock,
+            self._notify,
+            act=lambda message, sender: self._requests.act(message, sender),
+            owns=lambda shard: self._requests.owns(shard),
+        )
+        self._requests = ClusterRequests(
+            bus,
+            self._registry,
+            self._upstreams,
+            pollers,
+            self._notify,
+            clock=self._clock,
+            membership=self.membership,
+            holdings=self._holdings,
+            mailbox=self._mailbox,
+            resume=take_up,
+            address=address,
+            is_secret=is_secret,
+        )
+        bus.subscribe(self._requests.committed, name="tasks of other nodes", wanted=_is_news)
+        return self._requests
+
+    async def open(self, within: float) -> None:
+        """Load the journal, and learn its jobs; none is polled before its shard is claimed.
+
+        An engine that cannot be reached is tried again for *within* seconds. Raises JournalError after that, and
+        ConfigError at once for what no retry mends.
+        """
+        last = self._clock.monotonic() + within
+        while True:
+            try:
+                stored = await self.journal.open()
+            except JournalError as error:
+                if self._clock.monotonic() + OPEN_AGAIN_AFTER > last:
+                    raise
+                self._notify(f"{error}; it is tried again")
+                await self._clock.sleep(OPEN_AGAIN_AFTER)
+            else:
+                break
+        for job in stored:
+            self._learn(job)
+
+    def start(self, supervise: Supervise) -> None:
+        """Append and receive, take part in the cluster, and poll what is owned."""
+        for name, work in (
+            ("the task that appends and receives", self._bus.run),
+            ("the task that renews leases", self.membership.run),
+            ("the task that takes up jobs", self._holdings.run),
+            ("the task that tidies the journal", self._tidy),
+        ):
+            task = supervise(name, work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def leave(self, within: float) -> None:
+        """Hand over all shards, and leave the cluster, within *within* seconds of the loop's time.
+
+        What the engine does not confirm in that time ends by itself. Records of other nodes are received until `stop`.
+        Idempotent.
+        """
+        if self._left or not self._tasks:
+            return
+        self._left = True
+        leaving = asyncio.create_task(self.membership.leave(), name="leave the cluster")
+        await asyncio.wait([leaving], timeout=within)
+        if not leaving.done():
+            leaving.cancel()
+            self._notify(f"this node did not leave the cluster within {within:g} s; its leases end by themselves")
+        await asyncio.wait([leaving])
+        if not leaving.cancelled() and (error := leaving.exception()) is not None:
+            self._notify(f"this node could not leave the cluster: {error}")
+
+    async def stop(self, within: float) -> None:
+        """End all tasks of the node."""
+        await self._mailbox.close()
+        for name in await stop(self._tasks, within):
+            self._notify(f"{name} did not end within {within:g} s, and is left as it is")
+
+    def problems(self) -> list[str]:
+        """Why this node polls nothing at present; empty while it may."""
+        problem = self.membership.problem
+        return [] if problem is None else [problem]
+
+    def _learn(self, stored: StoredJob) -> Job:
+        job = Job(stored.id, stored.state, stored.owner)
+        job = self._registry.learn(job, key=stored.key, digest=stored.digest)
+        self._requests.arrived(job)
+        return job
+
+    def _refused(self, job: Job, reason: str) -> None:
+        self._requests.refused(job)
+        self._holdings.refused(job, reason)
+
+    async def _tidy(self) -> None:
+        while True:
+            await self._clock.sleep(TIDY_EVERY)
+            if self._holdings.has(0):
+                try:
+                    await self.journal.tidy()
+                except JournalError:
+                    """The journal reports why; another round comes."""
+
+
+def _is_news(record: Record) -> bool:
+    return record.terminal or (isinstance(record.event, Accepted) and record.event.task is not None)
