@@ -1,7 +1,7 @@
 """One node of a cluster: what connects a relay's bus, jobs and pollers with the journal that several nodes share."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from relay.bus.bus import Bus
@@ -99,7 +99,7 @@ class ClusterNode:
             lease=self._options.lease,
             take_up=lambda job: self._requests.take_up(job),
             let_go=let_go,
-            busy=lambda job: self._requests.busy(job),
+            busy=self._busy,
         )
         self._mailbox = Mailbox(
             self.journal.commands,
@@ -192,6 +192,9 @@ class ClusterNode:
         job = self._registry.learn(job, key=stored.key, digest=stored.digest)
         self._requests.arrived(job)
         return job
+
+    def _busy(self, job: Job) -> Awaitable[object] | None:
+        return self._requests.busy(job)
 
     def _refused(self, job: Job, reason: str) -> None:
         self._requests.refused(job)
