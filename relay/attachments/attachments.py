@@ -15,7 +15,7 @@ from relay.bus.subscription import Sink, Subscription, name_of
 from relay.clock import Clock
 from relay.durable import DurableReader, durable_reader
 from relay.errors import UsageError
-from relay.events import Position
+from relay.events import Position, Record
 from relay.jobs.state import Job
 from relay.notices import Notify
 from relay.supervision.lifetimes import Lifetime, Lifetimes
@@ -116,9 +116,11 @@ class Attachments:
     async def _subscribe(
         self, sink: Sink, jobs: list[Job] | None, after: int | None, name: str, wanted: RecordFilter
     ) -> Subscription:
-        # A webhook would be posted once by each node: a sink receives what its node has appended.
-        of_node = (lambda record: self._bus.own and wanted(record)) if self._bus.shared else wanted
-        how: Any = {"name": name, "watch": self._watch, "wanted": of_node}
+        def of_node(record: Record) -> bool:
+            return self._bus.own and wanted(record)
+
+        # A webhook would be posted once by each node: a sink receives the records of its own.
+        how: Any = {"name": name, "watch": self._watch, "wanted": of_node if self._bus.shared else wanted}
         if after is None:
             return self._bus.subscribe(sink, jobs, **how)
         return await self._bus.replay(sink, jobs, after=after, **how)

@@ -97,7 +97,7 @@ class ClusterNode:
             self._clock,
             self._notify,
             lease=self._options.lease,
-            take_up=lambda job: self._requests.take_up(job),
+            take_up=self._take_up,
             let_go=let_go,
             busy=self._busy,
         )
@@ -192,6 +192,9 @@ class ClusterNode:
         job = self._registry.learn(job, key=stored.key, digest=stored.digest)
         self._requests.arrived(job)
         return job
+
+    def _take_up(self, job: Job) -> None:
+        self._requests.take_up(job)
 
     def _busy(self, job: Job) -> Awaitable[object] | None:
         return self._requests.busy(job)
