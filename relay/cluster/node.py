@@ -7,6 +7,7 @@ from typing import Final
 from relay.bus.bus import Bus
 from relay.bus.sharing import Sharing
 from relay.clock import Clock
+from relay.cluster._messages import Message
 from relay.cluster.holdings import Holdings
 from relay.cluster.mailbox import Mailbox
 from relay.cluster.membership import Membership
@@ -106,7 +107,7 @@ class ClusterNode:
             self.journal.node,
             self._clock,
             self._notify,
-            act=lambda message, sender: self._requests.act(message, sender),
+            act=self._act,
             owns=lambda shard: self._requests.owns(shard),
         )
         self._requests = ClusterRequests(
@@ -195,6 +196,9 @@ class ClusterNode:
 
     def _take_up(self, job: Job) -> None:
         self._requests.take_up(job)
+
+    async def _act(self, message: Message, sender: str) -> str | None:
+        return await self._requests.act(message, sender)
 
     def _busy(self, job: Job) -> Awaitable[object] | None:
         return self._requests.busy(job)
