@@ -12,7 +12,7 @@ from ssl import TLSVersion
 from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -36,8 +36,23 @@ CLOSE_WITHIN: Final = 1.0
 """Seconds that connections have to close. One to a machine that stands still is left after that."""
 
 
+ASK_EVERY: Final = 1.0
+"""Seconds between two questions to the Sentinels, while there are commands.
+
+[measured] After SENTINEL FAILOVER the old primary accepted writes for 10 s more, all of which were lost: it is only
+demoted once its Sentinels look at it, and no client hears of it before.
+"""
+
+
 class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the primary that the Sentinels name at that moment. A caller waits for a free one."""
+    """Connections to the primary that the Sentinels named last. A caller waits for a free one."""
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Let go of *connection*, and close it if it is to a server that is the primary no more."""
+        place = (getattr(connection, "host", None), getattr(connection, "port", None))
+        if cast("Any", self).master_address not in (None, place):
+            await connection.disconnect()
+        await super().release(connection)
 
 
 class EngineClient:
@@ -51,6 +66,8 @@ class EngineClient:
     def __init__(self, place: EnginePlace, *, read_timeout: float, connections: int = 1) -> None:
         self.place: EnginePlace = place
         self._sentinel: Sentinel | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_at = 0.0
         options = _options(place, read_timeout)
         address = place.address
         options |= {"username": address.user or None, "password": address.password or None, "db": place.database}
@@ -76,10 +93,10 @@ class EngineClient:
     async def talk(self, *, opening: bool = False) -> AsyncGenerator[Redis]:
         """The client, for commands whose failures are raised as JournalError, a sentence that says what to do.
 
-        With *opening*, a failure that no retry mends, such as a wrong password, is a ConfigError. Errors that are
-        answers of a script of ours keep their word in front. A connection to an engine that turned out to be a replica
-        is closed, so that the next command goes to the primary.
+        With *opening*, a failure that no retry mends, such as a wrong password, is a ConfigError. A connection to an
+        engine that turned out to be a replica is closed, so that the next command goes to the primary.
         """
+        self._ask_if_due()
         task = asyncio.current_task()
         cancelled = task.cancelling() if task is not None else 0
         try:
@@ -105,9 +122,25 @@ class EngineClient:
         """Close all connections, also those in use. Idempotent."""
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
+                if self._asking is not None:
+                    self._asking.cancel()
+                    await asyncio.wait([self._asking])
                 await self._pool.disconnect()
                 if self._sentinel is not None:
                     await self._sentinel.aclose()
+
+    def _ask_if_due(self) -> None:
+        """Ask the Sentinels beside the command, which does not wait for it: they may be slow, or away."""
+        now = asyncio.get_running_loop().time()
+        if self._sentinel is None or now < self._ask_at or not (self._asking is None or self._asking.done()):
+            return
+        self._ask_at = now + ASK_EVERY
+        self._asking = asyncio.create_task(self._ask(), name="asking Sentinels for the primary")
+
+    async def _ask(self) -> None:
+        # Where no Sentinel answers, or none knows a primary, the connection that there is stays as good as it is.
+        with suppress(RedisError, OSError, TimeoutError):
+            await cast("Any", self._pool).get_master_address()
 
 
 def _options(place: EnginePlace, read_timeout: float) -> dict[str, Any]:

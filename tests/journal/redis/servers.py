@@ -19,8 +19,10 @@ from tests.sinks.servers.programs import Server
 
 __all__ = [
     "ENGINES",
+    "SERVICE",
     "EngineServer",
     "Kind",
+    "SentinelServer",
     "Sentinels",
     "engine",
     "engine_server",
@@ -98,12 +100,14 @@ class EngineServer(Server):
         self.start()
 
 
-class _SentinelServer(EngineServer):
+class SentinelServer(EngineServer):
+    """One Sentinel that watches the *primary* at that port."""
+
     ready = b"+monitor"
 
-    def __init__(self, kind: Kind, primary: int, port: int, down_after: int) -> None:
+    def __init__(self, kind: Kind, primary: int, port: int, *, down_after: int, quorum: int = 2) -> None:
         self._monitor = (
-            f"port {port}\nbind 127.0.0.1\nunixsocket {{}}\nsentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n"
+            f"port {port}\nbind 127.0.0.1\nunixsocket {{}}\nsentinel monitor {SERVICE} 127.0.0.1 {primary} {quorum}\n"
             f"sentinel down-after-milliseconds {SERVICE} {down_after}\nsentinel failover-timeout {SERVICE} 3000\n"
         )
         super().__init__(kind, port=port)
@@ -125,7 +129,7 @@ class Sentinels:
         first, second, *others = free_ports(5)
         self.servers = [EngineServer(kind, port=first)]
         self.servers.append(EngineServer(kind, "--replicaof", f"127.0.0.1 {first}", port=second))
-        self.sentinels = [_SentinelServer(kind, first, port, down_after) for port in others]
+        self.sentinels = [SentinelServer(kind, first, port, down_after=down_after) for port in others]
 
     @property
     def url(self) -> str:
@@ -143,10 +147,6 @@ class Sentinels:
         """Let the replica become the primary while that is alive, and wait until it has."""
         before = await self.primary()
         await self.sentinels[0].call("SENTINEL", "FAILOVER", SERVICE)
-        await until(lambda: self._replaced(before))
-
-    async def replaced(self, before: EngineServer | None) -> None:
-        """Wait until all Sentinels name another primary than *before*."""
         await until(lambda: self._replaced(before))
 
     async def _replaced(self, before: EngineServer | None) -> bool:
