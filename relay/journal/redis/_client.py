@@ -40,12 +40,23 @@ ASK_EVERY: Final = 1.0
 """Seconds between two questions to the Sentinels, while there are commands.
 
 [measured] After SENTINEL FAILOVER the old primary accepted writes for 10 s more, all of which were lost: it is only
-demoted once its Sentinels look at it, and no client hears of it before.
+demoted once its Sentinels look at it, and no client receives a word of it before.
 """
 
 
 class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the primary that the Sentinels named last. A caller waits for a free one."""
+
+    _asking: asyncio.Task[None] | None = None
+    _ask_at = 0.0
+
+    async def get_connection(self, *_: Any, **__: Any) -> AbstractConnection:
+        """A connection for one command, which does not wait for the question to the Sentinels, if that is due."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._ask_at and (self._asking is None or self._asking.done()):
+            self._ask_at = now + ASK_EVERY
+            self._asking = asyncio.create_task(self._ask(), name="asking Sentinels for the primary")
+        return cast("AbstractConnection", await cast("Any", super()).get_connection())
 
     async def release(self, connection: AbstractConnection) -> None:
         """Let go of *connection*, and close it if it is to a server that is the primary no more."""
@@ -53,6 +64,17 @@ class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
         if cast("Any", self).master_address not in (None, place):
             await connection.disconnect()
         await super().release(connection)
+
+    async def stop_asking(self) -> None:
+        """End the question that is under way."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+    async def _ask(self) -> None:
+        # Where no Sentinel answers, or none knows a primary, the connection that there is stays as good as it is.
+        with suppress(RedisError, OSError, TimeoutError):
+            await cast("Any", self).get_master_address()
 
 
 class EngineClient:
@@ -66,8 +88,6 @@ class EngineClient:
     def __init__(self, place: EnginePlace, *, read_timeout: float, connections: int = 1) -> None:
         self.place: EnginePlace = place
         self._sentinel: Sentinel | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._ask_at = 0.0
         options = _options(place, read_timeout)
         address = place.address
         options |= {"username": address.user or None, "password": address.password or None, "db": place.database}
@@ -96,7 +116,6 @@ class EngineClient:
         With *opening*, a failure that no retry mends, such as a wrong password, is a ConfigError. A connection to an
         engine that turned out to be a replica is closed, so that the next command goes to the primary.
         """
-        self._ask_if_due()
         task = asyncio.current_task()
         cancelled = task.cancelling() if task is not None else 0
         try:
@@ -122,25 +141,11 @@ class EngineClient:
         """Close all connections, also those in use. Idempotent."""
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                if self._asking is not None:
-                    self._asking.cancel()
-                    await asyncio.wait([self._asking])
+                if isinstance(self._pool, _PrimaryPool):
+                    await self._pool.stop_asking()
                 await self._pool.disconnect()
                 if self._sentinel is not None:
                     await self._sentinel.aclose()
-
-    def _ask_if_due(self) -> None:
-        """Ask the Sentinels beside the command, which does not wait for it: they may be slow, or away."""
-        now = asyncio.get_running_loop().time()
-        if self._sentinel is None or now < self._ask_at or not (self._asking is None or self._asking.done()):
-            return
-        self._ask_at = now + ASK_EVERY
-        self._asking = asyncio.create_task(self._ask(), name="asking Sentinels for the primary")
-
-    async def _ask(self) -> None:
-        # Where no Sentinel answers, or none knows a primary, the connection that there is stays as good as it is.
-        with suppress(RedisError, OSError, TimeoutError):
-            await cast("Any", self._pool).get_master_address()
 
 
 def _options(place: EnginePlace, read_timeout: float) -> dict[str, Any]:

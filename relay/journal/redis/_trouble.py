@@ -28,6 +28,9 @@ __all__ = ["code_of", "explain", "is_demotion"]
 _NESTED: Final = re.compile(r"(?:^| )-([A-Z]{3,}) ")
 """Redis 5 and 6 put the error of a command behind its place in the script: `... @user_script: 3: -OOM command ...`."""
 
+_FORBIDDEN: Final = re.compile("executing the script can't|ACL failure in script")
+"""In the answer to a script with a command that its user may not use."""
+
 _RETRIED: Final = {
     "LOADING": "is loading its data; nothing has to be done, the relay goes on once it has",
     "MASTERDOWN": "is a replica without its primary; the relay waits for the primary",
@@ -72,6 +75,8 @@ def explain(error: Exception, place: EnginePlace) -> JournalError | ConfigError:
     if code in _RETRIED:
         return JournalError(f"{place} {_RETRIED[code]}")
     words = place.quoted(error)
+    if _FORBIDDEN.search(words):
+        code = "NOPERM"
     if code in _FINAL:
         return ConfigError(f"{place} {_FINAL[code]} ({words})")
     if isinstance(error, NoAnswerError | TimeoutError):
