@@ -48,7 +48,9 @@ class Node:
         )
         self._changed = asyncio.Event()
         self.bus.subscribe(self._receive)
-        self.bus.when_begun_anew(self._changed.set)
+        self.begun: list[str] = []
+        """The epochs that began while this node ran; `carried_over` has those in which it may append."""
+        self.bus.when_begun_anew(self._begin_anew)
 
     async def open(self) -> None:
         for stored in await self.journal.open():
@@ -87,6 +89,10 @@ class Node:
     def events(self) -> list[tuple[str, int, Event]]:
         return [(record.job, record.seq, record.event) for _, record in self.records]
 
+    def _begin_anew(self) -> None:
+        self.begun.append(self.journal.epoch)
+        self._changed.set()
+
     def _receive(self, record: Record) -> None:
         self.records.append((self.bus.own, record))
         self._changed.set()
@@ -96,15 +102,16 @@ class Node:
         return job
 
     async def _carry_over(self, epoch: str) -> None:
-        """Be the owner again if nobody is, and append the states of all jobs."""
+        """If this node is the owner, be it again, whatever lease was lost or has come back; append all states."""
+        if self.held is not None:
+            await self.claim()
+            await self._carry_over_all(self.held)
         self.carried_over.append(epoch)
-        lease = (await self.journal.leases.view()).leases.get(0)
-        if self.held is None or (lease is not None and lease.owner not in ("", self.journal.node)):
-            self.held = None
-            return
-        await self.claim()
+        self._changed.set()
+
+    async def _carry_over_all(self, fence: Fence) -> None:
         jobs = [StoredJob(id=job.id, state=job.state, owner=job.owner) for job in self.jobs.values() if job.state.seq]
-        if not await self.journal.carry_over(self.held, jobs):
+        if not await self.journal.carry_over(fence, jobs):
             self.held = None
 
 

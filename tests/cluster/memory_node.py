@@ -214,9 +214,16 @@ class MemoryNode:
             self._news.set()
             raise JournalError("the engine has another epoch by now") from None
         finally:
-            meta = engine.meta()
-            if meta is not None and meta.epoch == self.epoch:
-                self._acknowledged = max(self._acknowledged, meta.head)
+            self._note(engine.meta())
+
+    def _note(self, meta: Meta | None) -> None:
+        """The engine has answered: it has all that this node has seen, or the next look finds what is lost."""
+        if meta is None or meta.epoch != self.epoch:
+            return
+        if meta.gen != self._meta.gen and meta.since >= max(self._head, self._acknowledged):
+            self._meta = meta
+        if meta.gen == self._meta.gen:
+            self._acknowledged = max(self._acknowledged, meta.head)
 
     # The tail.
 
