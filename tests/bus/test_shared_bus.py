@@ -6,9 +6,11 @@ import pytest
 
 from relay.bus.bus import Bus
 from relay.bus.sharing import TakenError
+from relay.bus.upkeep import Upkeep
 from relay.errors import UnavailableError, UsageError
 from relay.events import Accepted, Done, Failed, Log, Record
-from relay.jobs.state import recall
+from relay.jobs.state import Job, recall
+from relay.journal import MemoryJournal
 from relay.testing import ManualClock
 from tests.cluster.buses import Node, running
 from tests.cluster.memory_engine import MemoryEngine
@@ -44,6 +46,48 @@ async def cluster() -> Cluster:
 def test_a_shared_journal_needs_a_node() -> None:
     with pytest.raises(UsageError, match="sharing"):
         Bus(MemoryNode(MemoryEngine(), "a"))
+
+
+async def test_on_a_journal_of_one_process_the_same_calls_never_wait() -> None:
+    bus, job, sent = Bus(MemoryJournal(), clock=ManualClock()), Job("one"), list[tuple[bool, Record]]()
+    bus.subscribe(lambda record: sent.append((bus.own, record)))
+    accepting = bus.accept(job, Accepted(upstream="u"), key="k", unique="u:k")
+    with pytest.raises(StopIteration) as returned:
+        accepting.send(None)
+    assert sent == [(True, returned.value.value)]
+    for ends_at_once in (bus.settled(job), bus.drained(), bus.run()):
+        with pytest.raises(StopIteration):
+            ends_at_once.send(None)
+    with bus.batch():
+        bus.publish(job, Log(line="waits for the end of its batch"))
+        bus.withdraw(job)
+    bus.when_begun_anew(sent.clear)()
+    await bus.close()
+    assert [record.seq for _, record in sent] == [1, 2]
+
+
+async def test_a_first_record_on_a_shared_journal_has_to_be_awaited(cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match=r"await bus\.accept"):
+        cluster.a.bus.publish_first(cluster.a.job("one"), Accepted(upstream="u"))
+    assert cluster.a.bus.waiting == 0
+
+
+async def test_the_upkeep_of_a_shared_journal_waits_for_what_is_under_way_and_closes_it(cluster: Cluster) -> None:
+    a, at_a = cluster.a, cluster.at_a
+    upkeep = Upkeep(a.bus, cluster.clock)
+    at_a.replies.close()
+    at_a.tail.close()
+    async with running(a):
+        a.begin("one")
+        await at_a.replies.holds()
+        settling = asyncio.ensure_future(upkeep.settle())
+        await cluster.clock.sleeping()
+        a.bus.check()
+        at_a.replies.open()
+        at_a.tail.open()
+        await settling
+    await upkeep.close()
+    assert (a.bus.waiting, a.notices) == (0, [])
 
 
 async def test_what_one_node_publishes_every_node_sends_in_the_same_order_with_the_same_bytes(cluster: Cluster) -> None:

@@ -206,6 +206,23 @@ async def test_drafts_that_the_tail_never_brought_are_sent_again_in_a_new_epoch_
     assert job.state.offset == engine.entries[-1].offset
 
 
+async def test_a_refusal_of_the_old_epoch_that_comes_late_means_nothing_in_the_new_one(cluster: Cluster) -> None:
+    a, at_a, engine = cluster.a, cluster.at_a, cluster.engine
+    async with running(a):
+        job = a.begin("one")
+        await a.received(1)
+        at_a.replies.close()
+        a.fences["one"] = Fence(0, 99)
+        a.say(job, "refused at first")
+        await at_a.replies.holds()
+        engine.flush()
+        await a.until(lambda: a.begun)
+        a.fences.clear()
+        at_a.replies.open()
+        await a.received(2)
+    assert (cluster.stream, a.refused, a.notices) == ([("one", 2)], [], [])
+
+
 async def test_what_must_come_before_the_first_append_is_tried_until_it_succeeds(cluster: Cluster) -> None:
     a, engine = cluster.a, cluster.engine
     async with running(a):
