@@ -190,7 +190,10 @@ class Bus(Distributor):
         await self._side.run()
 
     def when_begun_anew(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call *listener* whenever the journal has begun a new epoch, until the returned function is called."""
+        """Call *listener* whenever entries are lost to this node, until the returned function is called.
+
+        The journal has a new epoch then, or its copy here goes on behind a gap: `JournalReader.has_all_since` says so.
+        """
         return self._side.when_begun_anew(listener)
 
     def pending(self, job: Job) -> JobState:

@@ -69,6 +69,7 @@ class SharedSide:
         self.writer: SharedWriter = SharedWriter(journal, sharing, clock, notify, Outbox(self._settled))
         self._listeners: dict[Callable[[], object], None] = {}
         self._running = False
+        self._epoch = ""
 
     # Publishing.
 
@@ -124,6 +125,7 @@ class SharedSide:
 
     async def run(self) -> None:
         """Append and receive, until this is cancelled."""
+        self._epoch = self._epoch or self.journal.epoch
         appending = asyncio.create_task(self.writer.run(), name="append to the journal")
         reading = asyncio.create_task(self.journal.run(self), name="read the tail of the journal")
         self._running = True
@@ -143,7 +145,7 @@ class SharedSide:
         await self.journal.close()
 
     def when_begun_anew(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call *listener* in each new epoch, until the returned function is called."""
+        """Call *listener* whenever readers may have missed entries, until the returned function is called."""
         self._listeners[listener] = None
 
         def leave() -> None:
@@ -167,8 +169,10 @@ class SharedSide:
                 self.writer.append(job, Failed(kind="lost", message=LOST))
 
     def begin_anew(self) -> None:
-        """The journal has a new epoch."""
-        self.writer.begin_anew()
+        """Readers may have missed entries. In a new epoch all that waits is sent again."""
+        if self._epoch != self.journal.epoch:
+            self._epoch = self.journal.epoch
+            self.writer.begin_anew()
         for listener in tuple(self._listeners):
             apart(listener, "a listener of new epochs", self._notify)
 
@@ -180,16 +184,17 @@ class SharedSide:
         record = entry.record
         if record is None:
             if entry.stored is not None:
-                self._carry_over(entry.offset, entry.stored, arrivals)
+                offset = entry.offset if entry.node else entry.stored.state.offset
+                self._carry_over(offset, entry.stored, arrivals)
             return
         job = self._sharing.find(record.job) or self._sharing.learn(_begun(record.job, entry.stored))
-        if entry.offset > job.state.offset:
+        if is_news := entry.offset > job.state.offset:
             job.state = evolve(job.state, record)
         own, answered, waiting = entry.node == self.journal.node, None, self.writer.pending.oldest(record.job)
         if waiting is not None and own and waiting.record.json == record.json:
             answered = waiting.answered
             self._arrived(waiting, job, record, arrivals)
-        elif waiting is not None:
+        elif waiting is not None and is_news:
             arrivals.refused[record.job] = Refusal("fenced")
         arrivals.records.append((own, PendingRecord(job, record, job.state, answered=answered)))
 
@@ -202,11 +207,18 @@ class SharedSide:
             waiting.accepted.set_result(record)
 
     def _carry_over(self, offset: int, stored: StoredJob, arrivals: _Arrivals) -> None:
-        """Take over the state of a job in a new epoch. It may be older than what was read: the difference is lost."""
-        job = self._sharing.find(stored.id) or self._sharing.learn(stored)
+        """Take over the state of a job, as an owner has carried it over, or as it is behind entries that are gone.
+
+        In a new epoch it may be older than what was read here: the difference is lost. Behind a gap it may be newer
+        than the next entries.
+        """
+        job, outbox = self._sharing.find(stored.id) or self._sharing.learn(stored), self.writer.pending
         if offset > job.state.offset:
             job.state = replace(stored.state, offset=offset)
-        waiting = self.writer.pending.oldest(stored.id)
+        waiting = outbox.oldest(stored.id)
+        while waiting is not None and waiting.stage is not Stage.UNSENT and waiting.record.seq <= job.state.seq:
+            self._arrived(waiting, job, waiting.record, arrivals)
+            waiting = outbox.oldest(stored.id)
         if waiting is not None and waiting.record.seq != job.state.seq + 1:
             arrivals.refused[stored.id] = Refusal("hole")
 

@@ -165,7 +165,11 @@ class Receiver(Protocol):
         ...
 
     def begin_anew(self) -> None:
-        """The journal has a new epoch: entries that were not received may be lost. The copy is empty."""
+        """Entries that were not received are lost to this node: the copy is empty, and goes on behind them.
+
+        The journal has a new epoch, or the same one, in which some entries cannot be read any more. The states of its
+        jobs are received next then, each without a record and of no node; they may be newer than the entries to come.
+        """
         ...
 
     def command(self, command: Command) -> None:

@@ -266,6 +266,32 @@ async def test_a_node_takes_over_the_state_that_an_owner_carried_over(cluster: C
     assert a.jobs["one"].state.seq == (3 if carried_over == "older" else 4)
 
 
+async def test_behind_a_gap_what_the_journal_has_already_is_settled_and_the_rest_goes_on(cluster: Cluster) -> None:
+    a, at_a, engine = cluster.a, cluster.at_a, cluster.engine
+    async with running(a):
+        job = a.begin("one")
+        await a.received(1)
+        at_a.tail.close()
+        at_a.replies.close()
+        a.say(job, "trimmed before it was read", "too", "read behind the gap")
+        accepting = asyncio.ensure_future(a.bus.accept(a.job("two"), Accepted(upstream="u")))
+        await at_a.replies.holds()
+        at_a.replies.open()
+        await at_a.acknowledged()
+        await at_a.acknowledged()
+        engine.trim(2)
+        a.say(job, "waits")
+        at_a.tail.open()
+        assert (await accepting).job == "two"
+        await a.until(lambda: job.state.seq == 5)
+        assert (a.gaps, a.begun, a.refused, a.notices, a.bus.waiting) == (1, [], [], [], 0)
+        assert job.state.text == "waits"
+    kept = engine.state("one")
+    assert kept is not None
+    assert kept.state == job.state
+    assert [number for number, _ in at_a.made] == [1, 2, 3, 4]
+
+
 async def test_polling_pauses_while_two_thousand_records_wait_or_one_for_two_seconds(cluster: Cluster) -> None:
     a, at_a, room = cluster.a, cluster.at_a, cluster.a.bus.room
     at_a.requests.close()

@@ -50,11 +50,15 @@ class Node:
         self.bus.subscribe(self._receive)
         self.begun: list[str] = []
         """The epochs that began while this node ran; `carried_over` has those in which it may append."""
+        self.gaps: int = 0
+        """How often the copy went on behind a gap in one epoch."""
+        self._epoch = ""
         self.bus.when_begun_anew(self._begin_anew)
 
     async def open(self) -> None:
         for stored in await self.journal.open():
             self._learn(stored)
+        self._epoch = self.journal.epoch
 
     async def claim(self) -> None:
         """Become the owner of shard 0, in place of any other."""
@@ -90,7 +94,11 @@ class Node:
         return [(record.job, record.seq, record.event) for _, record in self.records]
 
     def _begin_anew(self) -> None:
-        self.begun.append(self.journal.epoch)
+        if self.journal.epoch == self._epoch:
+            self.gaps += 1
+        else:
+            self._epoch = self.journal.epoch
+            self.begun.append(self._epoch)
         self._changed.set()
 
     def _receive(self, record: Record) -> None:

@@ -103,6 +103,11 @@ class MemoryEngine:
         """All that the present epoch keeps, oldest first."""
         return self._data.entries
 
+    @property
+    def trimmed_to(self) -> int:
+        """The offset up to which entries are gone."""
+        return self._data.trimmed_to
+
     def state(self, job: str) -> StoredJob | None:
         """The state of *job* as it is kept beside the entries."""
         return self._data.states.get(job)
@@ -129,9 +134,10 @@ class MemoryEngine:
     def trim(self, keep: int) -> None:
         """Drop all but the newest *keep* entries."""
         data = self._data
-        if dropped := data.entries[: len(data.entries) - keep]:
+        if dropped := data.entries[: max(0, len(data.entries) - keep)]:
             data.trimmed_to = dropped[-1].offset
             data.entries = data.entries[len(dropped) :]
+            self.announce()
 
     # The scripts.
 

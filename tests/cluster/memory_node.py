@@ -250,6 +250,9 @@ class MemoryNode:
             self._meta = meta
             receiver.begin_anew()
         self._meta = meta
+        trimmed_to, jobs = self._engine.jobs()
+        if trimmed_to > self._head:
+            self._go_on_behind(trimmed_to, jobs, receiver)
         if entries := self._engine.behind(self._head):
             self._take(entries)
             receiver.receive(entries)
@@ -257,6 +260,14 @@ class MemoryNode:
         for command in commands:
             if command.to in ("", self.node):
                 receiver.command(command)
+
+    def _go_on_behind(self, offset: int, jobs: Sequence[StoredJob], receiver: Receiver) -> None:
+        """Entries up to *offset* are gone: their jobs have a state, and readers of this node a gap."""
+        self._head = offset
+        self._copy = MemoryJournal(self._keep, epoch=self.epoch, after=offset)
+        self._states = {job.id for job in jobs}
+        receiver.begin_anew()
+        receiver.receive([Entry(offset=offset, node="", token=0, stored=job) for job in jobs])
 
     def _take(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
