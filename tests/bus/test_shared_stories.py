@@ -72,7 +72,7 @@ class Play:
             await node.open()
         await self.nodes[0].claim()
         self.dumped = self.engine.dump()
-        runs = [asyncio.ensure_future(node.bus.run()) for node in self.nodes]
+        runs = [asyncio.create_task(node.bus.run()) for node in self.nodes]
         try:
             for step, which in steps:
                 await self.take(step, which, runs)
@@ -84,7 +84,7 @@ class Play:
             for node in self.nodes:
                 await node.bus.close()
 
-    async def take(self, step: str, which: int, runs: "list[asyncio.Future[None]]") -> None:
+    async def take(self, step: str, which: int, runs: list[asyncio.Task[None]]) -> None:
         engine, end, node = self.engine, self.ends[which % 2], self.nodes[self.owner]
         match step:
             case "publish":
@@ -119,7 +119,7 @@ class Play:
             case "rerun":
                 runs[which % 2].cancel()
                 await asyncio.wait([runs[which % 2]])
-                runs[which % 2] = asyncio.ensure_future(self.nodes[which % 2].bus.run())
+                runs[which % 2] = asyncio.create_task(self.nodes[which % 2].bus.run())
             case "take over":
                 await self.take_over()
             case "dump":
@@ -198,8 +198,8 @@ def check(play: Play) -> None:
             assert job.state == (kept.state if kept is not None else JobState()) == node.bus.pending(job)
     seqs: dict[str, list[int]] = defaultdict(list)
     for entry in engine.entries:
-        job, seq = _newest(entry)
-        seqs[job].append(seq)
+        name, seq = _newest(entry)
+        seqs[name].append(seq)
     for numbers in seqs.values():
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     owners = [record for own, record in play.nodes[0].records if own] + [
