@@ -325,7 +325,10 @@ class ClusterRequests(Requests):
         return task
 
     async def _joined(self, task: "asyncio.Task[Job]") -> Job:
-        return await asyncio.shield(task)
+        await asyncio.wait([task])
+        if task.cancelled():  # this node leaves, and what it has begun may be in the journal or not
+            raise shutting_down("it is not known whether this was carried out")
+        return task.result()
 
     def _over(self, task: "asyncio.Task[Job]") -> None:
         self._begun.discard(task)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from relay import ConflictError, Record, UpstreamError
+from relay import ConflictError, Record, UnavailableError, UpstreamError
 from relay.polling.submission import INTERRUPTED
 from tests.cluster.house import FINISHED, LEASE, Cluster, House, cluster
 
@@ -262,3 +262,18 @@ async def test_a_node_that_gives_a_shard_to_one_that_joins_finishes_its_submissi
         assert [joined.job(job).state.task for job in jobs] == [f"task_{number}" for number in range(1, 13)]
         assert any(joined.polls(job) for job in jobs)
         assert len(nodes.world.submitted) == 12
+
+
+async def test_a_request_that_waits_as_its_node_leaves_is_refused_as_one_that_may_be_repeated() -> None:
+    async with cluster(1) as nodes:
+        await nodes.houses[0].relay.requests.follow("listing", "t")
+        here = await nodes.add(submit_grace=0.0)
+        await nodes.kill(nodes.houses[0])
+        request = asyncio.create_task(here.relay.requests.follow("listing", "other"))
+        assert nodes.engine is not None
+        while not nodes.engine.commands:
+            await asyncio.sleep(0)
+        await nodes.leave(here)
+
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await request
