@@ -271,7 +271,7 @@ async def test_a_request_that_waits_as_its_node_leaves_is_refused_as_one_that_ma
         await nodes.kill(nodes.houses[0])
         request = asyncio.create_task(here.relay.requests.follow("listing", "other"))
         assert nodes.engine is not None
-        while not nodes.engine.commands:
+        while not nodes.engine.commands:  # noqa: ASYNC110 - it takes some turns of the loop
             await asyncio.sleep(0)
         await nodes.leave(here)
 

@@ -58,7 +58,7 @@ class Epoch(Struct, frozen=True, kw_only=True):
     """One stream of the engine: its entries in order. The offsets of its entries begin behind *base*.
 
     *states* is what the engine keeps of each job beside the stream: its seq, its offset and the job; None where that
-    was not read. With *trimmed*, the oldest entries may be gone.
+    was not read. With *trimmed*, the oldest entries may be missing here; with *tidied*, the states of ended jobs.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Epoch(Struct, frozen=True, kw_only=True):
     entries: list[Entry]
     states: Mapping[str, tuple[int, int, StoredJob]] | None = None
     trimmed: bool = False
+    tidied: bool = False
 
 
 class Claim(NamedTuple):

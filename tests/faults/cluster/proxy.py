@@ -31,21 +31,21 @@ class Proxy:
         self.port = 0
         self._target = (host, port)
         self._server: asyncio.Server | None = None
-        self._links: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+        self._links: dict[asyncio.Task[None], _Link] = {}
+        self._waiting = asyncio.Event()
         self.release()
 
     def release(self) -> None:
         """Open both gates, and delay nothing any more."""
         self.delay = 0.0
+        self._waiting.clear()
         self.requests.set()
         self.replies.set()
 
     def reset(self) -> None:
         """Cut every connection, on both sides; what waits at a gate is lost."""
-        for link, writers in list(self._links.items()):
-            link.cancel()
-            for writer in writers:
-                _cut(writer)
+        for link in self._links.values():
+            link.cut()
 
     async def refuse(self) -> None:
         """Cut every connection and refuse new ones, until `accept`."""
@@ -53,6 +53,10 @@ class Proxy:
         if server is not None:
             server.close()
         self.reset()
+
+    async def waits(self) -> None:
+        """Return once a chunk waits at a gate, or has waited there since it was closed."""
+        await self._waiting.wait()
 
     async def accept(self) -> None:
         """Accept connections, if that is not so already."""
@@ -72,27 +76,30 @@ class Proxy:
         await asyncio.gather(*links, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
-        self._links[link] = writers = [writer]
+        task = asyncio.current_task()
+        assert task is not None
+        self._links[task] = link = _Link(writer)
         try:
-            # A connection that is refused is one that the proxy closes at once: the client sees it reset.
+            # Where the engine refuses the connection, the client sees it reset.
             with suppress(OSError):
                 back, forth = await asyncio.open_connection(*self._target)
-                writers.append(forth)
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._pump(reader, forth, self.requests))
-                    tasks.create_task(self._pump(back, writer, self.replies))
+                link.writers.append(forth)
+                link.pumps = [
+                    asyncio.create_task(self._pump(reader, forth, self.requests)),
+                    asyncio.create_task(self._pump(back, writer, self.replies)),
+                ]
+                await asyncio.wait(link.pumps)
         finally:
-            del self._links[link]
-            for each in writers:
-                _cut(each)
+            del self._links[task]
+            link.cut()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         with suppress(OSError):
             while chunk := await reader.read(CHUNK):
                 if self.delay:
                     await asyncio.sleep(self.delay)
+                if not gate.is_set():
+                    self._waiting.set()
                 await gate.wait()
                 writer.write(chunk)
                 await writer.drain()
@@ -100,9 +107,20 @@ class Proxy:
             writer.write_eof()
 
 
-def _cut(writer: asyncio.StreamWriter) -> None:
-    end: socket.socket | None = writer.get_extra_info("socket")
-    if end is not None:
-        with suppress(OSError):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-    writer.transport.abort()
+class _Link:
+    """A connection of a client, and the one to the engine that belongs to it."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writers = [writer]
+        self.pumps: list[asyncio.Task[None]] = []
+
+    def cut(self) -> None:
+        """Reset both, at once."""
+        for pump in self.pumps:
+            pump.cancel()
+        for writer in self.writers:
+            end: socket.socket | None = writer.get_extra_info("socket")
+            if end is not None:
+                with suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            writer.transport.abort()
