@@ -18,6 +18,7 @@ from relay import ConfigError, Exchange, RelayError, UpstreamError
 from relay.cli import INTERRUPTED
 from relay.cli.access_checks import examine_access
 from relay.cli.build import build_pace, build_upstream, import_from_here
+from relay.cli.journal_checks import examine_shared_journal
 from relay.cli.options import config_option, settings_from
 from relay.cli.readiness import examine
 from relay.cli.redaction import redactor_of, secrets_in
@@ -97,6 +98,7 @@ async def _examine(
     for notice in notices:
         report.row("notice", notice)
     examine(report, settings)
+    await examine_shared_journal(report, settings)
     await examine_access(report, settings)
     for one, upstream, _ in adapters:
         working = asyncio.create_task(_examine_upstream(report, one, upstream, task, input))
