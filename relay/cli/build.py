@@ -16,11 +16,14 @@ from relay import ConfigError, Journal, MemoryJournal, Pace, Record, Relay, Sink
 from relay.attachments.adapt import as_sink
 from relay.attachments.options import check_options, unique_name
 from relay.cli.options import LogFormat
+from relay.cli.patience import Patience
 from relay.cli.redaction import redactor_of, secrets_in
 from relay.clock import Clock, SystemClock
-from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
+from relay.cluster.options import ClusterOptions
+from relay.config.settings import ConfiguredSink, CustomSinkSettings, Settings
 from relay.config.tables import read_table
 from relay.events import Level, Status
+from relay.journal.shared import SharedJournal
 from relay.pace import MIN_DELAY
 from relay.secret import NO_SECRET, Secret
 from relay.upstreams import Upstream
@@ -51,13 +54,20 @@ def import_from_here() -> None:
         sys.path.append(here)
 
 
-def build_relay(settings: Settings, log_format: LogFormat | None = None, level: Level | None = None) -> Relay:
+def build_relay(
+    settings: Settings,
+    log_format: LogFormat | None = None,
+    level: Level | None = None,
+    *,
+    patience: Patience | None = None,
+) -> Relay:
     """The relay that *settings* describe; it has a console where they name no sink.
 
-    *log_format* and *level* are the console's, in the place of those in its settings.
+    *log_format* and *level* are the console's, in the place of those in its settings. With *patience*, entering the
+    relay waits for the server of a shared journal.
 
     Raises ConfigError where a sink cannot be imported or made, or an upstream is not what it can be, and JournalError
-    where the journal cannot be had. The journal is open: close it, if the relay is not entered.
+    where the journal cannot be had. A journal of this relay alone is open: close it, if the relay is not entered.
     """
     clock = SystemClock()
     webhooks = build_webhooks(settings, clock)
@@ -66,7 +76,8 @@ def build_relay(settings: Settings, log_format: LogFormat | None = None, level: 
         paces={upstream.name: build_pace(upstream) for upstream in settings.upstreams},
         sinks=build_sinks(settings, log_format, level),
         webhooks=webhooks,
-        journal=_build_journal(settings.journal),
+        journal=_build_journal(settings, patience),
+        cluster=_build_cluster(settings),
         clock=clock,
         max_running=settings.server.max_jobs,
         redactor=redactor_of(settings),
@@ -197,16 +208,26 @@ def _called(configured: ConfiguredSink) -> str:
     return configured.attached.name or kind
 
 
-def _build_journal(settings: JournalSettings) -> Journal:
+def _build_journal(all_settings: Settings, patience: Patience | None) -> Journal | SharedJournal:
+    settings = all_settings.journal
     if settings.scheme == "memory":
         return MemoryJournal(settings.keep)
     if settings.shared:
-        raise ConfigError('this version keeps no journal in Redis; write url = "sqlite:relay.db" under [journal]')
+        from relay.cli.shared_journal import shared_journal
+
+        return shared_journal(all_settings, patience)
     try:
         from relay import SqliteJournal
     except ImportError:
         raise ConfigError('this Python was built without sqlite3; write url = "memory:" under [journal]') from None
     return SqliteJournal(settings.path, settings.keep)
+
+
+def _build_cluster(settings: Settings) -> ClusterOptions | None:
+    cluster = settings.cluster
+    if not settings.journal.shared:
+        return None
+    return ClusterOptions(lease=cluster.lease, shards=cluster.shards, node=cluster.node, name=cluster.name)
 
 
 def _custom_sink(target: str, level: Level, options: Mapping[str, Any]) -> object:

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from relay.cli.options import (
     log_format_option,
     settings_from,
 )
+from relay.cli.patience import Patience, StoppedWaitingError
 from relay.cli.reloading import refreshing, reload_of
 from relay.cli.serving import reopening, run, serving_on
 from relay.cli.workers import Place, check_workers, ending_with, place_of_one, serve_in_workers
@@ -35,8 +36,11 @@ from relay.config import check_host
 from relay.config.server import UNIX
 from relay.config.settings import ServerSettings, Settings
 from relay.events import Level
+from relay.journal.shared import SharedJournal
 from web import GUARD, create_app
+from web.server import served
 from web.tls import Certificate
+from web.waiting import create_waiting_app
 
 __all__ = ["say_where", "serve"]
 
@@ -100,9 +104,14 @@ async def _serve(
 ) -> int:
     server, access = settings.server, settings.access is not None
     certificate = Certificate(Path(server.tls.cert), Path(server.tls.key), say) if server.tls is not None else None
-    relay = build_relay(settings, log_format, level)
+    patience = Patience(stop, partial(_waiting, place.listeners, certificate))
+    relay = build_relay(settings, log_format, level, patience=patience)
     # The relay closes its journal too, but it is not entered where the application cannot be made.
-    with closing(relay.journal), ending_with(place.worker, stop):
+    with (
+        nullcontext() if isinstance(relay.journal, SharedJournal) else closing(relay.journal),
+        ending_with(place.worker, stop),
+        suppress(StoppedWaitingError),
+    ):
         app = create_app(
             relay,
             heartbeat=server.heartbeat,
@@ -133,6 +142,13 @@ async def _serve(
                 place.worker.ready()
             await stop.wait()
     return 0
+
+
+@asynccontextmanager
+async def _waiting(listeners: Listeners, certificate: Certificate | None) -> AsyncGenerator[None]:
+    """Answer clients on copies of *listeners*, as the server closes the sockets that it accepts on."""
+    async with served(create_waiting_app(), *(one.dup() for one in listeners.sockets), certificate=certificate):
+        yield
 
 
 def _announce(settings: Settings, listeners: Listeners, workers: int = 1) -> None:

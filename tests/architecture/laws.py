@@ -320,6 +320,7 @@ LAW: Final = {
         }
     ),
     "web.health": frozenset({"web.app_keys", "web.middleware", "web.streaming"}),
+    "web.waiting": frozenset({"web.health", "web.middleware"}),
     "web.jobs": frozenset(
         {
             "relay",
@@ -373,6 +374,7 @@ LAW: Final = {
             "relay.attachments",
             "relay.audit",
             "relay.clock",
+            "relay.cluster",
             "relay.config",
             "relay.events",
             "relay.hints",
@@ -398,6 +400,7 @@ LAW: Final = {
             "web.middleware",
             "web.server",
             "web.tls",
+            "web.waiting",
         }
     ),
 }

@@ -15,7 +15,7 @@ def answer(method: str, url: str, body: bytes | None = None, **headers: str) -> 
     """The answer to a request, to be read."""
     place = urlsplit(url)
     with closing(HTTPConnection(place.netloc)) as connection:
-        connection.request(method, place.path, body, headers)
+        connection.request(method, f"{place.path}?{place.query}" if place.query else place.path, body, headers)
         with connection.getresponse() as response:
             yield response
 
