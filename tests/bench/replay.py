@@ -179,6 +179,6 @@ def _look_up(bus: Bus, cursors: Sequence[Position], streams: Sequence[Sequence[J
     began = time.perf_counter()
     for last_event_id, jobs in zip(named, streams, strict=True):
         start = start_stream(bus, Selection(jobs), last_event_id)
-        if not bus.journal.read(start.after, start.selection.ids(), limit=1):
+        if not bus.journal.read(start.after.offset, start.selection.ids(), limit=1):
             raise RuntimeError(f"there is nothing behind {last_event_id}")
     return (time.perf_counter() - began) / len(named) * 1e6

@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
-from relay import Done, Log, MemoryJournal, Record, Relay, Retention
+from relay import Done, Log, MemoryJournal, Position, Record, Relay, Retention
 from relay.errors import UpstreamError
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
@@ -147,7 +147,7 @@ async def test_the_age_of_the_last_good_answer_grows_until_the_next_one() -> Non
 
 async def test_a_delay_is_measured_from_the_answer_to_the_write_to_a_group_of_streams() -> None:
     class Member:
-        slow, reached = False, 0
+        slow, reached = False, Position("none", 0)
 
         def __init__(self) -> None:
             self.written: list[bytes] = []

@@ -67,18 +67,19 @@ class StreamContent:
     @property
     def position(self) -> Position:
         """The position that the client may resume from: every block up to there has been returned, or passed over."""
-        return self._unmoved or Position(self._journal.epoch, self._cursor.offset)
+        return self._unmoved or Position(self._epoch, self._cursor.offset)
 
     def next_page(self, *, slow: bool = False) -> bytes:
         """The next blocks, to be written at once; empty if the client is up to date.
 
         For a client that is *slow*, the latest progress replaces what came before it, and `skipped` counts the rest.
         """
+        if self._epoch != self._journal.epoch and not self._is_over:
+            self._continue_from_now()
         if notice := next(self._notices, b""):
             return notice
         if not self._has_the_next():
-            # The client was so slow that the journal has dropped its next records: it continues from now.
-            self._start(start_stream(self._relay.bus, self._selection, str(self.position)))
+            self._continue_from_now()
             return next(self._notices)
         before = self.position
         page = self._cursor.next_page(slow=slow)
@@ -87,6 +88,15 @@ class StreamContent:
             # The notice goes first, or a client that is cut off in between has a hole without a notice.
             page = self._wire.notice("skipped", {"missed": self._cursor.skipped}, before) + page
         return page
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the client has been sent the end of every job: a new epoch has nothing to add to that."""
+        return self._cursor.ended and self._unmoved is None
+
+    def _continue_from_now(self) -> None:
+        """The next records are gone, as the client was slow, or the journal has begun anew: say so, and go on."""
+        self._start(start_stream(self._relay.bus, self._selection, str(self.position)))
 
     def _has_the_next(self) -> bool:
         """Whether the journal still keeps all that the client is to be sent."""
@@ -98,7 +108,8 @@ class StreamContent:
 
     def _start(self, start: StreamStart) -> None:
         """Place the cursor, and prepare the notices that replace records, with the state of the jobs at this moment."""
-        self._cursor.move_to(start.after, awaiting_end=start.awaiting_end)
+        self._epoch: str = start.after.epoch
+        self._cursor.move_to(start.after.offset, awaiting_end=start.awaiting_end)
         self._unmoved: Position | None = None
         self._notices: Iterator[bytes] = iter(())
         if start.snapshot:

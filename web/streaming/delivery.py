@@ -39,8 +39,8 @@ class StreamSession(OpenStream):
     """Serves one stream: reads behind the client's cursor as fast as the client receives it, and no faster.
 
     Most of its life it is up to date and a member of a group, which sets *slow* once the kernel does not accept
-    everything, and *reached*, the offset of the last record that was written. The content for the client alone is made
-    when it is needed, and released after that. *complete* is set once the end of every job has been written.
+    everything, and *reached*, the position of the last record that was written. The content for the client alone is
+    made when it is needed, and released after that. *complete* is set once the end of every job has been written.
     """
 
     __slots__ = (
@@ -85,7 +85,7 @@ class StreamSession(OpenStream):
         self._exchanges = _PendingExchanges(start.selection, self.wake) if debug else None
         self._on_end = on_end
         self.complete: bool = False
-        self.reached: int = 0
+        self.reached: Position = start.known
         self.slow: bool = False
 
     def may_be_taken_over(self, request: Request) -> bool:
@@ -225,7 +225,7 @@ class StreamSession(OpenStream):
         self._selection = self._group.selection  # one object for all members of the group
 
     def _leave_group(self) -> StreamContent:
-        """Leave the group, if it is a member of one, and return the content from the offset that was reached there."""
+        """Leave the group, if it is a member of one, and return the content behind what was reached there."""
         if self._group is not None:
             self._group.leave(self)
             self._group = None

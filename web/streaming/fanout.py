@@ -39,12 +39,12 @@ class Member(Protocol):
     """One stream that is up to date.
 
     *slow* is set if the kernel did not accept everything that was written; nothing more is written from then on.
-    *reached* is set when the member leaves: the offset of the last record that was written to it.
+    *reached* is set when the member leaves: the position of the last record that was written to it.
     """
 
     writer: Writer
     slow: bool
-    reached: int
+    reached: Position
 
     def wake(self) -> None:
         """Leave the group: there is work for this member alone."""
@@ -68,6 +68,7 @@ class FanOut:
         self._bus = bus
         self._heartbeat = heartbeat
         self._groups: dict[GroupKey, Group] = {}
+        self._leave: Callable[[], None] | None = None
         self._interval = heartbeat
         self._timer: asyncio.TimerHandle | None = None
         self._latest: Record | None = None
@@ -83,6 +84,8 @@ class FanOut:
         key = (wire.name, level, chunked, selection.key)
         group = self._groups.get(key)
         if group is None:
+            if self._leave is None:
+                self._leave = self._bus.when_begun_anew(self.begin_anew)
             group = self._groups[key] = Group(self, self._bus, key, wire, selection)
         group.flush()
         group.join(member)
@@ -99,6 +102,14 @@ class FanOut:
         """Forget *group*, which has no member any more. Idempotent."""
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
+        if not self._groups and self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    def begin_anew(self) -> None:
+        """The journal has begun anew: each stream leaves its group, and reports alone what it cannot be sent."""
+        for group in list(self._groups.values()):
+            apart(group.dissolve, "a group of streams")
 
     def encoded(self, record: Record, wire: Wire) -> bytes:
         """*record* on *wire*, encoded once for all groups."""
@@ -167,16 +178,17 @@ class Group:
         "_spoke",
         "_subscription",
         "_wire",
-        "cursor",
         "key",
         "members",
+        "position",
         "selection",
         "sign_after",
     )
 
     def __init__(self, fanout: FanOut, bus: Bus, key: GroupKey, wire: Wire, selection: Selection) -> None:
         self.members: dict[Member, None] = {}
-        self.cursor: int = bus.journal.head
+        self.position: Position = Position(bus.journal.epoch, bus.journal.head)
+        """The position up to which every record has been written to every member."""
         self.selection: Selection = selection
         self.key: GroupKey = key
         self.sign_after: float = wire.sign_after
@@ -188,9 +200,9 @@ class Group:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._answered: float | None = None
-        self._reached = self.cursor
+        self._reached = self.position
         self._filtered = self._level != LEVELS[0] or selection.owner is not None
-        self._announced = self.cursor
+        self._announced = self.position.offset
         self._running = {job.id for job in selection.jobs or () if not job.ended}
         self._spoke = False
         self._news_at = asyncio.get_running_loop().time()
@@ -199,9 +211,9 @@ class Group:
         self._subscription = bus.subscribe(self, selection.jobs, owner=selection.owner)
 
     def __call__(self, record: Record) -> None:
-        self._reached = record.position.offset
+        self._reached = record.position
         if record.terminal or at_least(record.event.level, self._level):
-            self._announced = self._reached
+            self._announced = self._reached.offset
             self._passed = None
             data = self._fanout.encoded(record, self._wire)
             self._pending.append(data)
@@ -217,13 +229,8 @@ class Group:
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self.flush)
 
-    @property
-    def position(self) -> Position:
-        """The position up to which every record has been written to every member."""
-        return Position(self._bus.journal.epoch, self.cursor)
-
     def join(self, member: Member) -> None:
-        """Write to *member*, which has every record up to *cursor*, whatever comes next."""
+        """Write to *member*, which has every record up to *position*, whatever comes next."""
         self.members[member] = None
         if self._filtered:
             self._announced = 0  # the new member may not know yet how far that is
@@ -232,19 +239,26 @@ class Group:
         """Write nothing more to *member*, and set its *reached*. Idempotent."""
         if member in self.members:
             del self.members[member]
-            member.reached = self.cursor
+            member.reached = self.position
         if not self.members:
             self._fanout.remove(self)
             self._subscription.close()
             if self._flushing is not None:
                 self._flushing.cancel()
 
+    def dissolve(self) -> None:
+        """Let every member leave with all records that were sent, and continue alone."""
+        self.flush()
+        for member in tuple(self.members):
+            self.leave(member)
+            apart(member.wake, "a stream")
+
     def flush(self) -> None:
         """Write the records since the last flush to every member."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        self.cursor = self._reached
+        self.position = self._reached
         if self._pending:
             data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
             self._pending, self._pending_bytes = [], 0
@@ -269,14 +283,14 @@ class Group:
         if self.selection.owner is not None:
             # Nothing is under way between two turns of the loop: they have all that is committed and is for them.
             self.flush()
-            self._reached = self.cursor = self._bus.journal.head
+            self._reached = self.position = Position(self.position.epoch, self._bus.journal.head)
         if self._sign_is_due():
             self.flush()
             self._write(self._wire.sign(self._passed, self.position))
-            self._passed, self._announced = None, self.cursor
+            self._passed, self._announced = None, self.position.offset
         elif not self._spoke:
-            self._write(self._wire.heartbeat(self.position, moved=self._announced < self.cursor))
-            self._announced = max(self._announced, self.cursor)
+            self._write(self._wire.heartbeat(self.position, moved=self._announced < self.position.offset))
+            self._announced = max(self._announced, self.position.offset)
         self._spoke = False
 
     def _sign_is_due(self) -> bool:
@@ -302,5 +316,5 @@ class Group:
                     behind.append(member)
         for member in behind:
             del self.members[member]
-            member.reached = self.cursor
+            member.reached = self.position
             apart(member.wake, "a stream")

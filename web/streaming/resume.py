@@ -29,7 +29,7 @@ class Gap(Struct, frozen=True, kw_only=True):
 class StreamStart(Struct, frozen=True, kw_only=True):
     """How a stream of *selection* starts.
 
-    *after*: the offset behind which records are read. *known*: the position up to which the client has every record.
+    *after*: the position behind which records are read. *known*: the position up to which the client has every record.
     *gap*: sent first if the client's past cannot be continued.
     *snapshot*: whether the state of the jobs is sent first, because their records are not all kept.
     *awaiting_end*: the ids of the jobs whose terminal record is still to be sent; None for a stream without end.
@@ -37,7 +37,7 @@ class StreamStart(Struct, frozen=True, kw_only=True):
     """
 
     selection: Selection
-    after: int
+    after: Position
     known: Position
     gap: Gap | None = None
     snapshot: bool = False
@@ -51,11 +51,11 @@ def start_stream(bus: Bus, selection: Selection, last_event_id: str | None) -> S
     claimed = Position.parse(last_event_id) if last_event_id else Position(journal.epoch, 0)
     known = claimed if claimed is not None and _is_of(journal, claimed) else None
     if known is not None and _has_all_since(journal, selection, known.offset):
-        after, gap, snapshot = known.offset, None, False
+        after, gap, snapshot = known, None, False
     else:
-        after, snapshot = journal.head, True
+        after, snapshot = Position(journal.epoch, journal.head), True
         gap = _gap(journal, selection, claimed, known) if last_event_id else None
-    awaiting_end = _awaiting_end(bus, selection, after)
+    awaiting_end = _awaiting_end(bus, selection, after.offset)
     return StreamStart(
         selection=selection,
         after=after,
@@ -84,13 +84,14 @@ def start_kept(bus: Bus, selection: Selection, last_event_id: str | None) -> Str
         to=start,
         missed=start.offset - known.offset if selection.is_all and known.epoch == journal.epoch else None,
     )
-    return replace(live, after=start.offset, known=start, gap=gap, snapshot=False, finished=False)
+    awaiting_end = _awaiting_end(bus, selection, start.offset)
+    return replace(live, after=start, known=start, gap=gap, snapshot=False, awaiting_end=awaiting_end, finished=False)
 
 
-def resume_stream(bus: Bus, selection: Selection, after: int) -> StreamStart:
-    """The start for a client that has received every record up to the offset *after*."""
-    known = Position(bus.journal.epoch, after)
-    return StreamStart(selection=selection, after=after, known=known, awaiting_end=_awaiting_end(bus, selection, after))
+def resume_stream(bus: Bus, selection: Selection, reached: Position) -> StreamStart:
+    """The start for a client that has received every record up to *reached*, also if that lies in an earlier epoch."""
+    awaiting_end = _awaiting_end(bus, selection, reached.offset)
+    return StreamStart(selection=selection, after=reached, known=reached, awaiting_end=awaiting_end)
 
 
 def _is_of(journal: JournalReader, position: Position) -> bool:

@@ -1,14 +1,15 @@
 """A client that believes nothing: it holds each block it is told against a plain list of all that was ever told."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
 
 from relay.events import Checking, Level, Position, Progress, Received, Record, at_least
-from relay.jobs import Job, recall
+from relay.jobs import Job, JobState, evolve
 
 __all__ = ["Block", "Client", "Story", "blocks"]
 
@@ -37,32 +38,43 @@ def blocks(stream: bytes) -> Iterator[Block]:
 
 
 class Story:
-    """Every record that was told in one epoch, in order, so that offset 1 is the first; the newest *bound* are kept."""
+    """Every record that was told in one epoch, in order; the newest *bound* are kept.
 
-    def __init__(self, epoch: str, bound: int) -> None:
+    The first has the offset behind *base*. *before*: how the jobs stood when the epoch began.
+    """
+
+    def __init__(self, epoch: str, bound: int, base: int = 0, before: Mapping[str, JobState] | None = None) -> None:
         self.epoch = epoch
         self.bound = bound
+        self.base = base
+        self.before = before or {}
         self.records: list[Record] = []
 
     @property
     def head(self) -> int:
-        return len(self.records)
+        return self.base + len(self.records)
 
     @property
     def trimmed_to(self) -> int:
-        return max(0, self.head - self.bound)
+        return max(self.base, self.head - self.bound)
 
     def at(self, offset: int) -> str:
         return str(Position(self.epoch, offset))
 
+    def between(self, after: int, to: int) -> list[Record]:
+        """The records behind the offset *after*, up to *to*."""
+        return self.records[max(0, after - self.base) : max(0, to - self.base)]
+
     def state(self, job: str, to: int) -> dict[str, Any]:
         """Where *job* stood when it was told up to *to*, as snapshots say it."""
-        fold = recall(record for record in self.records[:to] if record.job == job)
+        told = (record for record in self.between(self.base, to) if record.job == job)
+        fold = reduce(evolve, told, self.before.get(job, JobState()))
         state: dict[str, Any] = msgspec.to_builtins(Job(job, fold).snapshot())
         return {**state, "text": state["text"][:TEXT], "terminal": fold.terminal.type if fold.terminal else None}
 
     def ended(self, jobs: Collection[str], to: int) -> bool:
-        return set(jobs) <= {record.job for record in self.records[:to] if record.terminal}
+        before = {job for job, state in self.before.items() if state.ended}
+        return set(jobs) <= before | {record.job for record in self.between(self.base, to) if record.terminal}
 
 
 class Client:
@@ -81,9 +93,16 @@ class Client:
         self.known = claimed is not None and claimed.epoch == story.epoch and claimed.offset <= story.head
         self.at = claimed.offset if claimed is not None and self.known else 0
         self.skipped = 0
+        self.anew = False
         self._watch(everybody)
         self.awaits: str | None = None
         self.opening = not self.known or self.hole(self.at)
+
+    def goes_on_in(self, story: Story, reached: Position) -> None:
+        """The journal begins anew while it reads; its stream has *reached* that position."""
+        self.claims(str(reached))
+        self.story, self.claimed = story, reached
+        self.at, self.known, self.anew, self.opening, self.awaits = story.base, False, True, True, "gap"
 
     def is_given(self, *, state: bool) -> None:
         """Whether the *state* of the jobs is said first."""
@@ -100,7 +119,7 @@ class Client:
             and bool(self.named)
             and not self.opening
             and self.story.ended(self.jobs, self.story.head)
-            and not any(record.job in self.jobs for record in self.story.records[self.at :])
+            and not any(record.job in self.jobs for record in self.story.between(self.at, self.story.head))
         )
 
     def wants(self, record: Record) -> bool:
@@ -109,11 +128,13 @@ class Client:
 
     def lacks(self, to: int) -> list[Record]:
         """What it should have been told up to *to*, and has not."""
-        return [record for record in self.story.records[self.at : to] if self.wants(record)]
+        return [record for record in self.story.between(self.at, to) if self.wants(record)]
 
     def hole(self, after: int) -> bool:
         """Whether any record of its jobs behind *after* is gone."""
-        gone = self.story.records[after : self.story.trimmed_to]
+        if after < self.story.base and (self.jobs is None or not self.jobs.isdisjoint(self.story.before)):
+            return True
+        gone = self.story.between(after, self.story.trimmed_to)
         return any(self.jobs is None or record.job in self.jobs for record in gone)
 
     def hears(self, stream: bytes, everybody: Iterable[str], *, slow: bool = False) -> None:
@@ -153,6 +174,8 @@ class Client:
         if self.opening:
             assert self.awaits == "gap"
             assert start == self.claimed
+            if self.anew:
+                self._watch(everybody)
         else:
             self._watch(everybody)
             assert start is not None
@@ -175,7 +198,7 @@ class Client:
             return
         assert self.shown == {job: self.story.state(job, self.to) for job in self.expected}
         assert block.id == self.story.at(self.to)
-        self.at, self.awaits, self.known, self.opening = self.to, None, True, False
+        self.at, self.awaits, self.known, self.opening, self.anew = self.to, None, True, False, False
 
     def _record(self, block: Block) -> Record:
         position = Position.parse(block.id)
@@ -183,7 +206,7 @@ class Client:
         assert position.epoch == self.story.epoch
         assert self.at < position.offset <= self.story.head, "told before, or not yet known"
         assert self.awaits is None, "something is to be said first"
-        record = self.story.records[position.offset - 1]
+        record = self.story.records[position.offset - self.story.base - 1]
         assert self.wants(record)
         assert block == (str(record.position), record.event.type, record.json.decode())
         self.skipped -= len(self.lacks(position.offset - 1))
@@ -193,9 +216,9 @@ class Client:
 
     def _is_thinned(self, began: int, told: list[Record]) -> None:
         """Of what was left out, nothing but polls and progress that a later figure of the same state replaces."""
-        if not told or self.story.records[began:] == []:
+        if not told:
             return
-        whole = [r for r in self.story.records[began : told[-1].position.offset] if self.wants(r)]
+        whole = [r for r in self.story.between(began, told[-1].position.offset) if self.wants(r)]
         left_out = [record for record in whole if record not in told]
         assert all(isinstance(record.event, Checking | Received | Progress) for record in left_out)
         for job in {record.job for record in left_out}:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from aiohttp.web import AppRunner
 
-from relay import Record, Relay
+from relay import Position, Record, Relay
 from relay.events import Done, Log
 from relay.testing import ManualClock
 from sinks import HEARTBEAT, frame
@@ -83,7 +83,7 @@ class Member:
 
     def __init__(self, *, fails: bool = False) -> None:
         self.slow = False
-        self.reached = 0
+        self.reached = Position("none", 0)
         self.writer: Any = self
         self.written: list[bytes] = []
         self.woken = 0

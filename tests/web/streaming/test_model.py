@@ -27,6 +27,7 @@ from relay.events import (
     Failed,
     Level,
     Log,
+    Position,
     Progress,
     Received,
     Record,
@@ -37,6 +38,7 @@ from relay.events import (
 from relay.jobs import Job
 from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
 from relay.testing import ManualClock
+from tests.web.streaming.anew import AnewJournal
 from tests.web.streaming.client import Client, Story
 from web.streaming.content import StreamContent
 from web.streaming.resume import resume_stream, start_stream
@@ -75,7 +77,7 @@ class Full:
         super().commit()  # type: ignore[misc]
 
 
-class FullMemory(Full, MemoryJournal):
+class FullMemory(Full, AnewJournal):
     pass
 
 
@@ -207,7 +209,7 @@ class Delivery(RuleBasedStateMachine):
         story, own = self.story, served.client.last_id
         spelt = {
             "own": own,
-            "older": story.at(max(0, story.head - by)),
+            "older": story.at(max(story.base, story.head - by)),
             "newer": story.at(story.head),
             "future": story.at(story.head + 1 + by),
             "other epoch": f"elsewhere-{by}",
@@ -271,10 +273,14 @@ class Delivery(RuleBasedStateMachine):
     @rule(served=served)
     def hear_alone(self, served: Served) -> None:
         if served.live and served.content is not None:
-            served.live = False
-            start = resume_stream(self.relay.bus, Selection(served.jobs), self.story.head)
-            served.content = StreamContent(self.relay, SSE, start, level=served.client.level, caught_up=True)
+            self.leaves_the_others(served)
             self.read_all(served)
+
+    def leaves_the_others(self, served: Served) -> StreamContent:
+        served.live = False
+        start = resume_stream(self.relay.bus, Selection(served.jobs), Position(self.story.epoch, self.story.head))
+        served.content = StreamContent(self.relay, SSE, start, level=served.client.level, caught_up=True)
+        return served.content
 
     def cut_off(self, served: Served) -> None:
         served.content, served.live = None, False
@@ -300,6 +306,35 @@ class Delivery(RuleBasedStateMachine):
                     self.connect(served, served.client.last_id)
                 self.hear_alone(served)
                 self.read_all(served)
+
+
+class MemoryDelivery(Delivery):
+    """The same with a journal that several nodes share: it may begin anew while streams run."""
+
+    @rule()
+    def begin_anew_while_streams_run(self) -> None:
+        self.room()
+        running = [(served, self.reached(served)) for served in self.all]
+        assert isinstance(self.journal, AnewJournal)
+        self.epochs += 1
+        self.journal.begin_anew(f"epoch{self.epochs}")
+        states = {job.id: job.state for job in self.relay.jobs()}
+        self.story = Story(self.journal.epoch, self.story.bound, self.journal.head, states)
+        for served, reached in running:
+            if reached is not None:
+                served.client.goes_on_in(self.story, reached)
+
+    def reached(self, served: Served) -> Position | None:
+        """Up to where its stream is, if that goes on."""
+        client, content = served.client, served.content
+        if content is None:
+            return None
+        if served.live:
+            content = self.leaves_the_others(served)
+        if content.ended and client.awaits is None and not client.opening:
+            self.cut_off(served)
+            return None
+        return content.position
 
 
 class SqliteDelivery(Delivery):
@@ -330,7 +365,7 @@ def _id(job: Job) -> str:
     return job.id
 
 
-@pytest.mark.parametrize("machine", [Delivery, SqliteDelivery])
+@pytest.mark.parametrize("machine", [MemoryDelivery, SqliteDelivery])
 def test_a_job_whose_first_record_waits_for_room_lacks_nothing_of_what_was_dropped_before(
     machine: type[Delivery],
 ) -> None:
@@ -343,7 +378,7 @@ def test_a_job_whose_first_record_waits_for_room_lacks_nothing_of_what_was_dropp
     state.teardown()
 
 
-TestMemory = Delivery.TestCase
+TestMemory = MemoryDelivery.TestCase
 TestMemory.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)
 TestSqlite = SqliteDelivery.TestCase
 TestSqlite.settings = settings(

@@ -76,7 +76,7 @@ def test_a_job_that_was_dropped_whole_makes_no_hole_in_the_stream_of_another(rel
 
     resumed = start(relay, [ended, running], last)
     assert (resumed.gap, resumed.snapshot, resumed.awaiting_end) == (None, False, frozenset({running.id}))
-    assert [r.job for r in relay.journal.read(resumed.after, [ended.id, running.id])] == [running.id]
+    assert [r.job for r in relay.journal.read(resumed.after.offset, [ended.id, running.id])] == [running.id]
 
 
 def test_of_a_state_that_an_older_relay_stored_nobody_knows_where_it_ended(relay: Relay) -> None:
