@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from relay.cluster._rhythm import POLL_FOR
 from relay.cluster.rendezvous import first_choice
-from relay.cluster.sightings import Sightings
+from relay.cluster.sightings import Sightings, layout_of
 from relay.journal.shared import Claimed, ClusterView, Fence, Lease
 
 __all__ = ["Leases"]
@@ -30,6 +30,9 @@ class Leases:
     """What the node *node* holds, of *shards* shards with a lease of *lease* seconds. All times are of its own clock.
 
     `look` comes first in each round; `to_claim`, `to_release` and `to_hand_over` are about what was seen then.
+
+    One more lease, `layout`, says into how many shards the jobs are divided. A node claims nothing before it has seen
+    that one, and nothing while it sees another layout: with two of them two nodes would poll one job.
     """
 
     def __init__(self, node: str, shards: int, lease: float) -> None:
@@ -44,16 +47,23 @@ class Leases:
         self._kept_until: dict[int, float] = {}
         self._let_go: dict[int, _Held] = {}
         self._looked_at = -inf
+        self._agreed = False
+        self.layout: int = layout_of(shards)
 
     @property
     def held(self) -> Mapping[int, int]:
-        """The shards of this node, each with its token."""
+        """The shards of this node, each with its token; and the layout, if this node has that."""
         return {shard: held.token for shard, held in self._held.items()}
 
     @property
     def owned(self) -> frozenset[int]:
         """The shards of this node, without those that it is about to hand over."""
-        return frozenset(self._held.keys() - self._handing)
+        return frozenset(self._held.keys() - self._handing - {self.layout})
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the nodes divide the jobs as this one does, when it looked last."""
+        return self._agreed
 
     def fence(self, shard: int, now: float) -> Fence | None:
         """The right to append, and to poll, for *shard*; None two thirds of a lease after the last renewal began."""
@@ -79,6 +89,10 @@ class Leases:
                     self.sightings.keep(shard)
         self._let_go = {shard: held for shard, held in self._let_go.items() if self._lasts(held, replied)}
         self._looked_at = asked
+        if self.sightings.other_layouts:
+            self._agreed = False
+        elif self.layout in self._held or self.sightings.is_held(self.layout):
+            self._agreed = True
         self._given = {shard: token for shard, token in self._given.items() if self._is_free(shard, token)}
         return [shard for shard, held in self._held.items() if not self._is_own(shard, held.token)]
 
@@ -91,7 +105,12 @@ class Leases:
 
     def to_claim(self) -> list[tuple[int, Lease | None]]:
         """The free shards that this node should own, and those that their first choice has left; each as seen."""
-        return [(shard, self.sightings.lease(shard)) for shard in range(self._shards) if self._is_to_claim(shard)]
+        if self.sightings.other_layouts:
+            return []
+        shards = [shard for shard in range(self._shards) if self._is_to_claim(shard)] if self._agreed else []
+        if self.layout not in self._held and self.sightings.overdue(self.layout) >= 0:
+            shards.insert(0, self.layout)
+        return [(shard, self.sightings.lease(shard)) for shard in shards]
 
     def to_release(self) -> Mapping[int, int]:
         """Leases in the name of this node that it does not hold, shard and token, and that another one should have.

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from relay.clock import Clock
@@ -46,7 +45,7 @@ class Membership:
         clock: Clock,
         on_owned: Callable[[int, Claimed], object],
         on_lost: Callable[[int], object],
-        on_handover: Callable[[int], Awaitable[object]],
+        on_handover: Callable[[int], Coroutine[Any, Any, object]],
         notify: Notify = notice,
     ) -> None:
         self.node: str = node
@@ -88,7 +87,14 @@ class Membership:
     @property
     def problem(self) -> str | None:
         """Why this node polls nothing at present, in a sentence; None while it may."""
-        if self._left or self.since_renewal < POLL_FOR * self._lease:
+        if self._left:
+            return None
+        if others := self._leases.sightings.other_layouts:
+            return (
+                f"other nodes divide the jobs into {others[0]} shards, and this one into {self.shards.count}, so it "
+                "claims none: set [cluster] shards to the same number, or stop the other nodes"
+            )
+        if self.since_renewal < POLL_FOR * self._lease:
             return None
         return (
             f"the leases of this node were not renewed for {self.since_renewal:.1f} s, so it polls nothing: "
@@ -141,6 +147,10 @@ class Membership:
                 self._start_hand_over(shard)
         if self._hand_overs:
             await asyncio.wait(set(self._hand_overs))
+        layout = self._leases.held.get(self._leases.layout)
+        if layout is not None and self._leases.let_go(self._leases.layout):
+            self._to_release[self._leases.layout] = layout
+            await self._release()
         end = self._clock.monotonic() + self._lease
         while self._to_release and self._clock.monotonic() < end:
             await self._clock.sleep(LOOK_EVERY * self._lease)
@@ -165,7 +175,7 @@ class Membership:
             silence = self._leases.sightings.silence(shard, self._clock.monotonic())
             if self._leaving or not await self._claim(shard, seen):
                 continue
-            if seen is not None and seen.owner not in ("", self.node):
+            if seen is not None and seen.owner not in ("", self.node) and shard != self._leases.layout:
                 expired.setdefault(seen.owner, []).append(silence)
             await self._renew_if_due()
         for owner, silences in expired.items():
@@ -175,7 +185,8 @@ class Membership:
                 f"{max(silences):.1f} s after the last renewal that it saw"
             )
         self._to_release.update(self._leases.to_release())
-        self.looked.set()
+        if self._leases.agreed or self._leases.sightings.other_layouts:
+            self.looked.set()
         if not self._leaving:
             for shard in self._leases.to_hand_over():
                 self._start_hand_over(shard)
@@ -214,6 +225,9 @@ class Membership:
         if claimed is None:
             return False
         self._leases.claimed(shard, claimed, seen, asked)
+        if shard == self._leases.layout:
+            self._rhythm.look_soon()  # to claim the rest, unless another node has another layout
+            return True
         self.counts.claims += 1
         apart(lambda: self._on_owned(shard, claimed), f"taking up shard {shard}", self._notify)
         return True
@@ -226,7 +240,7 @@ class Membership:
             self._notify(f"node {self.node} lost the leases of {len(gone)} shards: another node has them, or nobody")
 
     def _let_go(self, shard: int) -> bool:
-        if not self._leases.let_go(shard):
+        if not self._leases.let_go(shard) or shard == self._leases.layout:
             return False
         self.counts.losses += 1
         apart(lambda: self._on_lost(shard), f"letting go of shard {shard}", self._notify)
@@ -240,7 +254,7 @@ class Membership:
 
     async def _hand_over(self, shard: int, token: int) -> None:
         try:
-            await within(self._clock, HAND_OVER_WITHIN * self._lease, _awaited(partial(self._on_handover, shard)))
+            await within(self._clock, HAND_OVER_WITHIN * self._lease, self._on_handover(shard))
         except Exception as error:
             self._notify(f"shard {shard} was handed over before it had settled: {describe(error)}")
         if self._leases.handed_over(shard, token):
@@ -275,10 +289,6 @@ class Membership:
         finally:
             slept.cancel()
             woken.cancel()
-
-
-async def _awaited(call: Callable[[], Awaitable[T]]) -> T:
-    return await call()
 
 
 async def _true(request: Awaitable[object]) -> bool:

@@ -7,10 +7,15 @@ from typing import Final
 
 from relay.journal.shared import ClusterView, Lease
 
-__all__ = ["AFRESH", "Sightings"]
+__all__ = ["AFRESH", "Sightings", "layout_of"]
 
 AFRESH: Final = 1 / 2
 """A node that has not looked for this part of a lease compares afresh: it was stopped, or the engine was."""
+
+
+def layout_of(shards: int) -> int:
+    """The number, in place of a shard, of the lease that says: this cluster has that many *shards*."""
+    return -shards
 
 
 UNKNOWN: Final = "?"
@@ -42,7 +47,8 @@ class Sightings:
     def __init__(self, node: str, shards: int, lease: float) -> None:
         self._node = node
         self._lease = lease
-        self._shards = [_Shard(None, inf) for _ in range(shards)]
+        self._shards = {shard: _Shard(None, inf) for shard in (layout_of(shards), *range(shards))}
+        self._own_layout = layout_of(shards)
         self._nodes: dict[str, _Node] = {}
         self.alive: Set[str] = frozenset({node})
         """This node, and those whose beat changed, or was first seen, within the lease before the last look."""
@@ -79,6 +85,16 @@ class Sightings:
         seen = self._shards[shard]
         return self._asked - seen.since - (0.0 if seen.owner in ("", self._node) else self._lease)
 
+    def is_held(self, shard: int) -> bool:
+        """Whether another node has the lease of *shard*, and it has not expired."""
+        lease = self._shards[shard].lease
+        return lease is not None and lease.owner not in ("", self._node) and self.overdue(shard) < 0
+
+    @property
+    def other_layouts(self) -> list[int]:
+        """Into how many shards other nodes divide the jobs, where this differs from what this one does."""
+        return [-shard for shard in self._shards if shard < 0 and shard != self._own_layout and self.is_held(shard)]
+
     def silence(self, shard: int, now: float) -> float:
         """For how many seconds the lease of *shard* has been as it is."""
         return now - self._shards[shard].since
@@ -88,7 +104,8 @@ class Sightings:
         afresh = replied - self._replied > AFRESH * self._lease
         self.rewound = self._is_older(view)
         self._look_at_nodes(view, replied, afresh)
-        for shard, seen in enumerate(self._shards):
+        self._look_at_layouts(view)
+        for shard, seen in list(self._shards.items()):
             lease = view.leases.get(shard)
             if lease != seen.lease or seen.since == inf or self.rewound:
                 seen = self._shards[shard] = self._changed(seen, lease)
@@ -105,7 +122,7 @@ class Sightings:
 
         This node shows itself before it looks, so its name is missing only if it was lost.
         """
-        seen = {shard: seen.lease for shard, seen in enumerate(self._shards) if seen.lease is not None}
+        seen = {shard: seen.lease for shard, seen in self._shards.items() if seen.lease is not None}
         tokens = {shard: lease.token for shard, lease in view.leases.items()}
         return self._replied > -inf and (
             self._node not in view.nodes or any(tokens.get(shard, -1) < lease.token for shard, lease in seen.items())
@@ -120,6 +137,14 @@ class Sightings:
             return _Shard(lease, inf, owner if owner not in ("", self._node) else UNKNOWN)
         released = seen.lease is not None and lease is not None and not owner
         return _Shard(lease, inf, owner, seen.owner if released else "")
+
+    def _look_at_layouts(self, view: ClusterView) -> None:
+        for shard in [shard for shard in self._shards if shard < 0 and shard not in view.leases]:
+            if shard != self._own_layout:
+                del self._shards[shard]
+        for shard in view.leases:
+            if shard < 0:
+                self._shards.setdefault(shard, _Shard(None, inf))
 
     def _look_at_nodes(self, view: ClusterView, replied: float, afresh: bool) -> None:
         self._nodes = {name: seen for name, seen in self._nodes.items() if name in view.nodes}

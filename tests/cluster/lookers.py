@@ -22,12 +22,16 @@ class Node:
         self.beats: dict[str, int] = {}
 
     def look(self, at: float, leases: Mapping[int, Lease], *nodes: str, took: float = 0.0) -> list[int]:
-        """See *leases* at *at*, and a beat of each of *nodes* that it did not have before; return what is lost."""
+        """See *leases* at *at*, and a beat of each of *nodes* that it did not have before; return what is lost.
+
+        Some node has the lease of the layout, and keeps it.
+        """
         self.beats.update({name: round(at * 100) for name in (ME, *nodes)})
+        leases = {self.leases.layout: Lease("keeper", 999, round(at * 100)), **leases}
         return [*self.leases.look(ClusterView(leases, dict(self.beats)), at, at + took)]
 
     def claims(self) -> list[int]:
-        return [shard for shard, _ in self.leases.to_claim()]
+        return [shard for shard, _ in self.leases.to_claim() if shard >= 0]
 
     def claim(self, at: float, token: int, *shards: int) -> dict[int, Lease]:
         """Claim *shards* with tokens from *token* on; return the leases."""

@@ -108,6 +108,11 @@ class Cluster:
         self.members.append(member := Member(store, name, shards=shards, fails=fails).start())
         return member
 
+    @property
+    def claims(self) -> list[tuple[int, int]]:
+        """Shard and token of each claim of a shard, in order."""
+        return [(shard, token) for shard, token, *_ in self.engine.claims if shard >= 0]
+
     async def pair(self) -> tuple[Member, Member]:
         """Two nodes that have shared out the shards."""
         a, b = await self("a"), await self("b")

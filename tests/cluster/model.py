@@ -152,7 +152,7 @@ class World:
             message.answered = True
             if name == "view" and node.first_saw is None:
                 node.first_saw = self.engine.epoch
-            if name == "claim" and message.reply is not None:
+            if name == "claim" and message.reply is not None and given[0] >= 0:
                 self._claimed(given[0], before.get(given[0]), node)
         elif message.answered and not node.replies_held:
             self._messages.remove(message)

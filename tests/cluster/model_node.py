@@ -132,6 +132,8 @@ class ModelNode:
                 self._decide()
             case ("claim", shard, seen, _) if reply is not None:
                 self.leases.claimed(shard, reply, seen, self.renewal_began(asked))
+                if shard == self.leases.layout:
+                    self._rhythm.look_soon()
             case _:
                 pass
 
@@ -184,6 +186,11 @@ class ModelNode:
                 del self._handing[shard]
                 if self.leases.handed_over(shard, token):
                     self._to_release[shard] = token
+
+        if self.leaving and not self._handing and not self.leases.owned:
+            layout = self.leases.held.get(self.leases.layout)
+            if layout is not None and self.leases.let_go(self.leases.layout):
+                self._to_release[self.leases.layout] = layout
 
     def _poll(self, shard: int, poll: _Poll) -> None:
         now = self.clock()

@@ -71,9 +71,9 @@ async def test_three_nodes_share_out_the_shards_and_two_take_over_those_of_a_thi
 async def test_nodes_that_race_for_the_same_shards_get_each_of_them_once(nodes: Nodes) -> None:
     members = [nodes(name) for name in "abc"]
 
-    await advance(0.1, *members)
+    await advance(1.2, *members)
 
-    assert sorted(shard for shard, *_ in await nodes.claims()) == sorted(ALL)
+    assert sorted(shard for shard, *_ in await nodes.claims() if shard >= 0) == sorted(ALL)
     assert sorted(shard for member in members for shard in member.owned) == sorted(ALL)
 
 

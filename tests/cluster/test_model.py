@@ -158,7 +158,7 @@ def steps(world: World, leases: float) -> None:
 def two_nodes(node_type: type[ModelNode]) -> tuple[World, ModelNode, ModelNode]:
     """Two nodes that have shared out the shards. The first has just sent a renewal, and the engine has answered."""
     world = World(node_type=node_type)
-    first, second = world.start(1.0, 0.0), world.start(1.0, 0.0)
+    first, second = world.start(0.95, 0.0), world.start(1.05, 0.0)
     steps(world, 3.0)
     assert first.leases.held
     while not first.has_renewed_unawares():
