@@ -227,7 +227,7 @@ def _build_cluster(settings: Settings) -> ClusterOptions | None:
     cluster = settings.cluster
     if not settings.journal.shared:
         return None
-    return ClusterOptions(lease=cluster.lease, shards=cluster.shards, node=cluster.node, name=cluster.name)
+    return ClusterOptions(lease=cluster.lease, shards=cluster.shards)
 
 
 def _custom_sink(target: str, level: Level, options: Mapping[str, Any]) -> object:

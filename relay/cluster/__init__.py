@@ -1,7 +1,7 @@
 """Several nodes over one engine: which node polls what, by leases with fencing tokens."""
 
 from relay.cluster.membership import Membership
-from relay.cluster.options import ClusterOptions, new_node_name
+from relay.cluster.options import ClusterOptions
 from relay.cluster.shards import Shards
 
-__all__ = ["ClusterOptions", "Membership", "Shards", "new_node_name"]
+__all__ = ["ClusterOptions", "Membership", "Shards"]

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from relay.cluster import ClusterOptions, Shards, new_node_name
+from relay.cluster import ClusterOptions, Shards
 from relay.cluster.rendezvous import first_choice
 from relay.errors import UsageError
 
@@ -70,7 +70,7 @@ def test_a_node_that_leaves_gives_its_own_shards_to_the_others_and_no_other_shar
 
 
 def test_options_have_defaults_that_a_cluster_can_begin_with() -> None:
-    assert ClusterOptions() == ClusterOptions(lease=10.0, shards=64, node=None, name="relay")
+    assert ClusterOptions() == ClusterOptions(lease=10.0, shards=64)
 
 
 @pytest.mark.parametrize("lease", [0.0, -1.0, 0.05, 301.0, float("nan"), float("inf")])
@@ -83,29 +83,3 @@ def test_a_lease_that_is_too_short_too_long_or_no_number_is_refused(lease: float
 def test_a_number_of_shards_that_cannot_be_is_refused(shards: int) -> None:
     with pytest.raises(UsageError, match="1 to 1024 shards"):
         ClusterOptions(shards=shards)
-
-
-@pytest.mark.parametrize("name", ["", "a b", "{a}", "a:b", "-a", "a" * 49, "a\n", "é"])
-def test_a_name_that_is_no_part_of_a_key_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="name of a cluster"):
-        ClusterOptions(name=name)
-    with pytest.raises(UsageError, match="name of a node"):
-        ClusterOptions(node=name)
-
-
-def test_a_process_has_a_name_of_its_own_also_after_a_restart() -> None:
-    first, second = (new_node_name(ClusterOptions(node="relay-0")) for _ in range(2))
-
-    assert first != second
-    assert first.rpartition("-")[0] == second.rpartition("-")[0] == "relay-0"
-
-
-@pytest.mark.parametrize(
-    ("host", "node"), [("web 1.example", "web-1.example"), ("-", "node"), ("x" * 80, "x" * 48), ("rück", "r-ck")]
-)
-def test_the_name_of_a_host_becomes_a_name_that_a_key_can_hold(
-    host: str, node: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("socket.gethostname", lambda: host)
-
-    assert new_node_name(ClusterOptions()).rpartition("-")[0] == node
