@@ -186,6 +186,9 @@ class _Parent:
             return
         if slot.line.recv(1):
             slot.since, slot.served = time.monotonic(), True
+            if slot.started > 1:
+                self._forwarding.catch_up(CATCH_UP_WITHIN)
+                say(f"worker {slot.number} (process {slot.pid}) serves in its place")
             if self._begun is not None and all(one.served for one in self._slots):
                 begun, self._begun = self._begun, None
                 self._forwarding.catch_up(CATCH_UP_WITHIN)

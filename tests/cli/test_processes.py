@@ -90,6 +90,7 @@ def test_a_worker_that_dies_is_replaced_and_the_other_goes_on() -> None:
         os.kill(first, signal.SIGKILL)
         program.says(rf"relay: worker 1 \(process {first}\) was ended by SIGKILL; another one starts in 0\.2 s")
         third = int(program.says(r"relay: worker 1 is process (\d+), again")[1])
+        program.says(rf"relay: worker 1 \(process {third}\) serves in its place")
         assert third not in (first, second)
         os.kill(second, 0)
         program.process.terminate()
@@ -171,6 +172,7 @@ def test_a_signal_that_comes_to_a_worker_directly_counts_for_that_one_alone() ->
         os.kill(first, signal.SIGTERM)
         program.says(rf"relay: worker 1 \(process {first}\) has ended with status 0; another one starts in 0\.2 s")
         program.says(r"relay: worker 1 is process \d+, again")
+        program.says(r"relay: worker 1 \(process \d+\) serves in its place")
         program.process.terminate()
         assert program.ends() == (0, ENDS)
 
