@@ -198,14 +198,16 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(nodes: int, journal: Callable[[str], SharedJournal] | None = None) -> AsyncIterator[Cluster]:
+async def cluster(
+    nodes: int, journal: Callable[[str], SharedJournal] | None = None, **options: Any
+) -> AsyncIterator[Cluster]:
     """*nodes* nodes that share the shards evenly; all that live are left at the end."""
     engine = MemoryEngine()
     made = Cluster(journal or (lambda name: MemoryNode(engine, name)))
     made.engine = engine
     try:
         for _ in range(nodes):
-            await made.add()
+            await made.add(**options)
         await made.settle()
         yield made
     finally:
