@@ -20,7 +20,7 @@ __all__ = ["ANSWER_WITHIN", "Mailbox"]
 ANSWER_WITHIN: Final = 10.0
 """Seconds that a caller waits for another node, by the relay's clock."""
 
-AGAIN_AFTER: Final = 2.0
+AGAIN_AFTER: Final = 1.0
 """Seconds after which a request without an answer is sent again: its shard may have another owner by then."""
 
 REMEMBERED: Final = 10_000

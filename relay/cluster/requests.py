@@ -41,7 +41,7 @@ __all__ = ["ClusterRequests"]
 
 T = TypeVar("T")
 
-MAX_INPUT: Final = 1024 * 1024
+MAX_INPUT: Final = 1000 * 1024
 """The most bytes of an input as JSON: it may have to go through the engine, which keeps it for a while."""
 
 TRIES: Final = 64
@@ -268,7 +268,8 @@ class ClusterRequests(Requests):
 
     async def _follow_for_another(self, message: FollowTask) -> str:
         self._check_task(message.upstream, message.task)
-        async with self._turn("task", message.upstream, message.task, message.owner):
+        # Not the turn of this node's own callers: one of them may be the sender, and wait for this.
+        async with self._turn("task of another", message.upstream, message.task, message.owner):
             job = self._find(message.job) or self._registry.by_task(message.upstream, message.task, message.owner)
             if job is None:
                 job = await self._follow(message.upstream, message.task, message.owner, str, message.job)
@@ -277,7 +278,7 @@ class ClusterRequests(Requests):
     async def _submit_for_another(self, message: SubmitInput) -> str:
         self._check_submits(message.upstream)
         digest, key = input_digest(message.upstream, message.input), message.key
-        async with self._turn("key", key if key is not None else message.job, message.owner):
+        async with self._turn("key of another", key if key is not None else message.job, message.owner):
             known = None if key is None else self._registry.submitted_again(key, digest, message.owner)
             job = self._find(message.job) or known
             if job is None:

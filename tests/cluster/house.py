@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from relay import Job, Pace, Record, Relay
+from relay.clock import Clock
 from relay.cluster import ClusterOptions
 from relay.jobs.observations import Answer, Observation, Result
 from relay.journal.shared import SharedJournal
@@ -26,7 +27,7 @@ class World:
     from outside: every request of every node, and the tasks that there are.
     """
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.requests: list[tuple[float, str, str, tuple[str, ...]]] = []
         """Time, node, upstream, and the tasks of each poll."""
@@ -73,7 +74,16 @@ class Adapter(OneStep):
 class House:
     """One node: its relay, what its own sink and a stream of all jobs received, and its notices."""
 
-    def __init__(self, world: World, journal: SharedJournal, name: str, **options: Any) -> None:
+    def __init__(
+        self,
+        world: World,
+        journal: SharedJournal,
+        name: str,
+        *,
+        lease: float = LEASE,
+        interval: float = 2.5,
+        **options: Any,
+    ) -> None:
         self.notices: list[str] = []
         self.sunk: list[Record] = []
         self.streamed: list[Record] = []
@@ -82,9 +92,9 @@ class House:
         self.relay = Relay(
             [Adapter(world, upstream, name) for upstream in ("listing", "single")],
             journal=journal,
-            cluster=ClusterOptions(lease=LEASE, shards=8),
+            cluster=ClusterOptions(lease=lease, shards=8),
             sinks=[self.sunk.append],
-            paces={name: Pace(interval=2.5, jitter=0.0) for name in ("listing", "single")},
+            paces={name: Pace(interval=interval, jitter=0.0) for name in ("listing", "single")},
             clock=world.clock,
             notify=self.notices.append,
             **options,
@@ -148,14 +158,15 @@ class Cluster:
         self._journal = journal
         self._stack = AsyncExitStack()
 
-    async def add(self, **options: Any) -> House:
-        """A further node, which has looked at the leases once."""
+    async def add(self, *, looked: bool = True, **options: Any) -> House:
+        """A further node, which has *looked* at the leases once."""
         house = House(self.world, self._journal(f"n{len(self.houses)}"), f"n{len(self.houses)}", **options)
         await house.enter()
         self.houses.append(house)
         self.alive.append(house)
         assert house.relay.cluster is not None
-        await house.relay.cluster.membership.looked.wait()
+        if looked:
+            await house.relay.cluster.membership.looked.wait()
         return house
 
     async def advance(self, seconds: float) -> None:

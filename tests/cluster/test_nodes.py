@@ -277,3 +277,19 @@ async def test_a_request_that_waits_as_its_node_leaves_is_refused_as_one_that_ma
 
         with pytest.raises(UnavailableError, match="shutting down"):
             await request
+
+
+@UPSTREAMS
+async def test_a_request_that_comes_before_any_shard_has_an_owner_is_carried_out_once_one_has(upstream: str) -> None:
+    async with cluster(0) as nodes:
+        house = await nodes.add(looked=False)
+        waiting = asyncio.gather(
+            house.relay.requests.follow(upstream, "t"),
+            house.relay.requests.submit(upstream, {}, key="k"),
+            house.relay.requests.submit(upstream, {}),
+        )
+        await nodes.advance(2)
+        jobs = await waiting
+
+        assert [nodes.owner(job) for job in jobs] == [house] * 3
+        assert len(nodes.world.submitted) == 2

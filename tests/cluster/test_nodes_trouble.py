@@ -321,7 +321,7 @@ async def test_an_input_that_is_too_long_for_the_way_to_another_node_is_refused_
     async with cluster(2) as nodes:
         for house in nodes.houses:
             for upstream in ("listing", "single"):
-                with pytest.raises(UsageError, match="at most 1,024 KiB"):
+                with pytest.raises(UsageError, match="at most 1,000 KiB"):
                     await house.relay.requests.submit(upstream, {"image": "a" * 1024 * 1024})
         assert nodes.world.submitted == []
 
