@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.cli.replay import paced
+from relay.cli.replay import Pace
 from relay.events import Checking, Position, Record
 from relay.journal import SqliteJournal
 from relay.wire.record_json import stamp
@@ -127,8 +127,8 @@ def test_records_come_as_far_apart_as_they_were_divided_by_the_speed(speed: floa
     times = [START + timedelta(seconds=seconds) for seconds in (0, 5, 4, 6.5)]
     records = [stamp("a", n, at, Checking(attempt=n, of=9), Position("e", n)) for n, at in enumerate(times, 1)]
 
-    assert [record for _, record in paced(records, speed)] == records
-    assert [pause for pause, _ in paced(records, speed)] == pauses
+    pace = Pace(speed)
+    assert [pace.pause(record) for record in records] == pauses
 
 
 def test_an_interrupted_replay_has_status_130(path: Path, tmp_path: Path) -> None:
