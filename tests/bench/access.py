@@ -20,7 +20,7 @@ from tests.bench.fanout.tools import Load
 from tests.bench.oracle import timing
 from tests.bench.part import Figure, Findings, Plan, least, most
 
-__all__ = ["measure"]
+__all__ = ["measure", "position"]
 
 OPEN: Final = "relay-memory"
 WAYS: Final = {"relay-key": "API key", "relay-jwt": "JWT", "relay-session": "session"}
@@ -75,7 +75,7 @@ def _figures(runs: Mapping[tuple[str, str], list[Run]], stream: str, cost: str, 
 def _turn(server: RelayServer, cpu: int | None, work: Path, stream: str, readers: int, events: int) -> Run:
     """Streams that begin at the newest record, so that nothing is replayed, and then some records for all of them."""
     field = ("--field", server.field) if server.field else ()
-    paths = [f"{path}?last_event_id={_position(server)}" for path in server.paths(stream, 0)]
+    paths = [f"{path}?last_event_id={position(server)}" for path in server.paths(stream, 0)]
     settle(server.pids)
     idle = cpu_seconds(server.pids)
     with Load(server.port, paths, readers, cpu, work, "--expect", events, "--timeout", 120, *field) as load:
@@ -93,7 +93,8 @@ def _turn(server: RelayServer, cpu: int | None, work: Path, stream: str, readers
     }
 
 
-def _position(server: RelayServer) -> str:
+def position(server: RelayServer) -> str:
+    """The newest position of *server*, from which a stream replays nothing."""
     name, _, value = server.field.partition(": ")
     request = Request(f"http://127.0.0.1:{server.port}/v1/jobs", headers={name: value} if name else {})
     with urlopen(request) as answered:  # noqa: S310

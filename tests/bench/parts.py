@@ -21,6 +21,7 @@ PARTS: Final[Mapping[str, str]] = {
     "webhook": "tests.bench.webhook",
     "access": "tests.bench.access",
     "tokens": "tests.bench.tokens",
+    "cluster": "tests.bench.cluster",
     "startup": "tests.bench.startup",
 }
 """The module of each, in the order in which they are run and shown."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from tests.bench.fanout.scenarios import SCENARIOS, Figures, Scenario
 from tests.bench.fanout.servers import Server, missing, start
 
-__all__ = ["DEFAULT_SERVERS", "Row", "measure", "running"]
+__all__ = ["DEFAULT_SERVERS", "Row", "measure", "processors", "running"]
 
 DEFAULT_SERVERS = ("relay", "nchan", "c-limit", "aiohttp-sse", "sse-starlette")
 
@@ -83,20 +83,23 @@ def _run(key: str, scenario: Scenario, name: str, number: int) -> Row:
 
 @contextmanager
 def running(name: str, topics: int = 0) -> Generator[tuple[Server, int | None, Path]]:
-    """The server of this name, the processor for its clients, and a directory for files.
+    """The server of this name, the processor for its clients, and a directory for files."""
+    with processors() as (server_cpu, client_cpu), tempfile.TemporaryDirectory(prefix=f"relay-bench-{name}-") as place:
+        work = Path(place)
+        with start(name, work / "server", server_cpu, topics) as server:
+            yield server, client_cpu, work
 
-    The server runs on the first processor, and whoever enters this on the second, where there are two.
-    """
+
+@contextmanager
+def processors() -> Generator[tuple[int | None, int | None]]:
+    """The first processor, for a server, and the second, for whoever enters this, where there are two."""
     here = os.sched_getaffinity(0)
-    processors = sorted(here)
-    server_cpu, client_cpu = (processors[0], processors[1]) if len(processors) > 1 else (None, None)
+    known = sorted(here)
+    server_cpu, client_cpu = (known[0], known[1]) if len(known) > 1 else (None, None)
     try:
         if client_cpu is not None:
             os.sched_setaffinity(0, {client_cpu})
-        with tempfile.TemporaryDirectory(prefix=f"relay-bench-{name}-") as directory:
-            work = Path(directory)
-            with start(name, work / "server", server_cpu, topics) as server:
-                yield server, client_cpu, work
+        yield server_cpu, client_cpu
     finally:
         os.sched_setaffinity(0, here)
 

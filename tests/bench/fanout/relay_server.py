@@ -13,7 +13,9 @@ from relay import Job, Relay
 from relay.cli.build import build_relay
 from relay.cli.names import own_names
 from relay.cli.serving import run, serving
-from relay.config.settings import ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
+from relay.config.settings import ClusterSettings, ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
+from relay.errors import UnavailableError
+from relay.secret import Secret
 from sinks.console import ConsoleSettings
 from tests.bench.fanout.access import WAYS
 from tests.bench.fanout.control import arguments, serve_control
@@ -25,6 +27,11 @@ from web.streaming.keys import STREAMS
 __all__ = ["ignore"]
 
 OURS = ("relay.", "sinks.", "web.", "aiohttp.", "asyncio.", "_asyncio.", "blinker.", "http.", "yarl.", "multidict.")
+LEASE = 300.0
+"""Seconds, longer than any run: a node that joins others owns nothing meanwhile."""
+
+CLAIMED_SOON = 0.05
+
 BOUNDED = ("asyncio.events.TimerHandle", "relay.events.Record", "relay.events.Position", "relay.events.Progress")
 
 
@@ -36,8 +43,16 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
     sink: msgspec.Struct = ConsoleSettings(format=options.console or None)
     if options.console == "none":
         sink = CustomSinkSettings(target=f"{ignore.__module__}:{ignore.__name__}")
-    journal = "memory:" if options.journal == "memory" else f"sqlite:{options.file}"
-    settings = Settings(journal=JournalSettings(url=journal), sinks=(ConfiguredSink(settings=sink),))
+    urls: dict[str, Secret | str] = {
+        "memory": "memory:",
+        "sqlite": f"sqlite:{options.file}",
+        "redis": Secret(options.engine),
+    }
+    settings = Settings(
+        journal=JournalSettings(url=urls[options.journal]),
+        cluster=ClusterSettings(lease=LEASE),
+        sinks=(ConfiguredSink(settings=sink),),
+    )
     relay, server = build_relay(settings), settings.server
     silent = relay.upstreams["silent"] = Silent()
     app = create_app(
@@ -54,8 +69,9 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
     )
     async with serving(app, server.host, options.port):
         way = WAYS[options.access]
-        jobs = follow(relay, options.topics, way.owner)
-        await silent.asked.wait()
+        jobs = {} if options.passive else await follow(relay, options.topics, way.owner)
+        if jobs:
+            await silent.asked.wait()
         with open(options.paths, "w") as out:  # noqa: ASYNC230
             out.writelines(f"{topic} /v1/jobs/{job.id}/events\n" for topic, job in jobs.items())
             out.write("everything /v1/events\n")
@@ -91,17 +107,27 @@ def census(app: Application) -> bytes:
     return msgspec.json.encode({"tasks": len(asyncio.all_tasks()), "streams": len(app[STREAMS]), "objects": objects})
 
 
-def follow(relay: Relay, topics: int, owner: str) -> dict[str, Job]:
+async def follow(relay: Relay, topics: int, owner: str) -> dict[str, Job]:
     """A job for each topic: `t` and `other`, and `t0`, `t1` and so on."""
     names = ["t", "other", *(f"t{number}" for number in range(topics))]
-    return {name: relay.follow("silent", name, owner) for name in names}
+    return {name: await _follow(relay, name, owner) for name in names}
+
+
+async def _follow(relay: Relay, name: str, owner: str) -> Job:
+    while True:
+        try:
+            return await relay.requests.follow("silent", name, owner)
+        except UnavailableError:  # a node owns nothing in its first moments
+            await asyncio.sleep(CLAIMED_SOON)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--paths", required=True)
     parser.add_argument("--file", required=True)
-    parser.add_argument("--journal", choices=["sqlite", "memory"], default="sqlite")
+    parser.add_argument("--journal", choices=["sqlite", "memory", "redis"], default="sqlite")
+    parser.add_argument("--engine", default="", help="the address of the server, with --journal redis")
+    parser.add_argument("--passive", action="store_true", help="follow nothing: a node beside another one")
     parser.add_argument("--console", choices=["pretty", "json", "none"])
     parser.add_argument("--access", choices=list(WAYS), default="none")
     parser.add_argument("--together", type=int, default=1)
