@@ -306,6 +306,7 @@ FLOORS: Final = (
     (("relay.cli", "the command line, where the rooms are put together"),),
     (("web", "aiohttp: jobs, streams, gateway, page"), ("relay.testing", "clock, scripted upstreams, conformance")),
     (("sinks", "console, debug, sse, chat; each alone"), ("relay.relay", "Relay: registry and lifecycle")),
+    (("relay.cluster", "several nodes: leases, fences, requests between them"),),
     (
         ("relay.polling", "poller, breaker, token bucket"),
         ("relay.attachments", "sinks, as a relay has them"),
@@ -317,7 +318,7 @@ FLOORS: Final = (
         ("relay.upstreams", "dialects, http, reading, declared"),
     ),
     (
-        ("relay.journal", "memory, sqlite"),
+        ("relay.journal", "memory, sqlite, redis"),
         ("relay.supervision", "tasks that last"),
         ("relay.audit", "compares recordings"),
     ),
@@ -402,7 +403,57 @@ ACCESS: Final = Drawing(
     ),
 )
 
-DRAWINGS: Final = (JOB, RESUME, STREAM, BREAKER, ACCESS, rooms())
+CLUSTER: Final = Drawing(
+    name="cluster",
+    title="Several nodes over one engine",
+    description=(
+        "Each of three nodes polls the jobs of its own shards at the upstreams, and appends records to the engine with"
+        " the fencing token of the shard. The engine holds leases, stream, states and commands. The tail of the"
+        " stream goes to every node, and from there to the readers, in one order."
+    ),
+    width=820,
+    height=372,
+    boxes=(
+        Box("upstreams", 20, 116, ("each job is polled", "by one node"), width=130, height=72),
+        Box("node a", 250, 28, ("shards 0, 3, 5 ...",)),
+        Box("node b", 250, 124, ("shards 1, 2, 7 ...",)),
+        Box("node c", 250, 220, ("shards 4, 6, 8 ...",)),
+        Box(
+            "Redis or Valkey",
+            590,
+            40,
+            (
+                "leases: owner, token, beat",
+                "stream: offset, record",
+                "states of the jobs",
+                "commands between nodes",
+            ),
+            width=206,
+            height=224,
+            look="core",
+        ),
+        Box("readers", 250, 318, ("at any node, the same order",), width=546, height=44, look="end"),
+    ),
+    arrows=(
+        Arrow("node a", "polls", "upstreams", ("left", "right"), (0.5, 0.2), (-14, -10)),
+        Arrow("node b", "polls", "upstreams", ("left", "right"), (0.5, 0.5)),
+        Arrow("node c", "polls", "upstreams", ("left", "right"), (0.5, 0.8), (-14, 24)),
+        Arrow("node a", "append, token 17", "Redis or Valkey", parts=(0.5, 16 / 224)),
+        Arrow("node b", "append, token 21", "Redis or Valkey", parts=(0.5, 0.5)),
+        Arrow("node c", "append, token 19", "Redis or Valkey", parts=(0.5, 208 / 224)),
+        Arrow(
+            "Redis or Valkey",
+            "the tail, by way of every node",
+            "readers",
+            ("bottom", "top"),
+            (0.5, 0.81),
+            (-8, 4),
+            "right",
+        ),
+    ),
+)
+
+DRAWINGS: Final = (JOB, RESUME, STREAM, BREAKER, ACCESS, CLUSTER, rooms())
 
 if __name__ == "__main__":
     for drawing in DRAWINGS:

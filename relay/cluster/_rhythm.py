@@ -31,13 +31,11 @@ class Rhythm:
         return now - max(self._renewed_at, self._began)
 
     def renewal_is_due(self, now: float) -> bool:
-        """Whether to renew now. If renewals stay unanswered until polling has stopped, a look is answered first.
+        """Whether to renew now. After a renewal that was not answered, a look is answered first.
 
         Renewals that arrive, while their replies do not, would keep leases for ever for a node that polls nothing.
         """
-        if self._unanswered and self.since_renewal(now) >= POLL_FOR * self._lease:
-            return False
-        return now >= self._renew_at
+        return not self._unanswered and now >= self._renew_at
 
     def renewed(self, asked: float) -> None:
         """A renewal that was sent at *asked* is answered. Its lease counts from there: the reply may be late."""
@@ -45,10 +43,10 @@ class Rhythm:
         self._renewed_at = asked
         self._renew_at = asked + RENEW_EVERY * self._lease
 
-    def renewal_failed(self, asked: float) -> None:
-        """Nobody knows whether the renewal that was sent at *asked* took place."""
+    def renewal_failed(self) -> None:
+        """Nobody knows whether a renewal took place."""
         self._unanswered = True
-        self._renew_at = asked + LOOK_EVERY * self._lease
+        self._renew_at = -inf
 
     def look_is_due(self, now: float) -> bool:
         return now >= self._look_at

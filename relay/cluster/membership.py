@@ -198,7 +198,7 @@ class Membership:
         held = self._leases.held
         lost = await self._asked(self._store.beat(held))
         if lost is None:
-            return self._rhythm.renewal_failed(asked)
+            return self._rhythm.renewal_failed()
         self._rhythm.renewed(asked)
         self._leases.renewed({shard: token for shard, token in held.items() if shard not in lost}, asked)
         if lost:

@@ -26,6 +26,7 @@ class Message:
 
     sender: ModelNode
     what: tuple[Any, ...]
+    sent_at: int
     answered: bool = False
     reply: Any = None
 
@@ -124,7 +125,7 @@ class World:
         self._messages = [message for message in self._messages if message.sender is not node]
 
     def send(self, sender: ModelNode, *what: Any) -> Message:
-        self._messages.append(message := Message(sender, what))
+        self._messages.append(message := Message(sender, what, self.now))
         return message
 
     def poll_begins(self, node: ModelNode, shard: int) -> None:

@@ -52,6 +52,7 @@ class ModelNode:
         self.leaving = False
         self._world = world
         self._stood_still = 0
+        self._stood_still_at = -1
         self._rhythm = Rhythm(LEASE, self.clock())
         self._waiting: tuple[Message, float] | None = None
         self._claims: list[tuple[Any, ...]] = []
@@ -90,6 +91,7 @@ class ModelNode:
     def step(self) -> None:
         if self.suspended:
             self._stood_still += 1
+            self._stood_still_at = self._world.now
             return
         if self.stopped:
             return
@@ -104,10 +106,12 @@ class ModelNode:
         for message in self.inbox:
             if self._waiting is not None and self._waiting[0] is message:
                 asked, self._waiting = self._waiting[1], None
+                if message.what[0] in ("beat", "view") and message.sent_at > self._stood_still_at:
+                    self.was_suspended = False
                 self._answered(message.what, message.reply, asked)
         self.inbox.clear()
         if self._waiting is not None and self.clock() - self._waiting[1] >= ANSWER_WITHIN * LEASE:
-            self._unanswered(self._waiting[0].what, self._waiting[1])
+            self._unanswered(self._waiting[0].what)
             self._waiting = None
 
     def _answered(self, what: tuple[Any, ...], reply: Any, asked: float) -> None:
@@ -116,7 +120,6 @@ class ModelNode:
                 renewed = {shard: token for shard, token in held.items() if shard not in reply}
                 self.leases.renewed(renewed, self.renewal_began(asked))
                 self._rhythm.renewed(asked)
-                self.was_suspended = False
                 if reply:
                     self._rhythm.look_soon()
                 for shard in reply:
@@ -137,10 +140,10 @@ class ModelNode:
             case _:
                 pass
 
-    def _unanswered(self, what: tuple[Any, ...], asked: float) -> None:
+    def _unanswered(self, what: tuple[Any, ...]) -> None:
         match what:
             case ("beat", _):
-                self._rhythm.renewal_failed(asked)
+                self._rhythm.renewal_failed()
             case ("release", held):
                 self._to_release = held | self._to_release
             case _:

@@ -172,23 +172,15 @@ def test_leases_are_renewed_three_times_a_lease_and_looked_at_ten_times() -> Non
     assert rhythm.since_renewal(3.5) == 3.0
 
 
-def test_a_renewal_that_was_not_answered_is_tried_again_at_the_next_look() -> None:
-    rhythm = Rhythm(LEASE, 0.0)
-    rhythm.renewed(0.0)
-    rhythm.renewal_failed(3.5)
-
-    assert (rhythm.renewal_is_due(4.4), rhythm.renewal_is_due(4.5)) == (False, True)
-    assert rhythm.since_renewal(4.5) == 4.5
-
-
-def test_a_node_whose_polls_have_stopped_renews_nothing_until_a_look_is_answered() -> None:
+def test_a_renewal_that_was_not_answered_is_repeated_once_a_look_is_answered() -> None:
     """Or a node that gets no reply would keep its shards for ever, and poll nothing."""
     rhythm = Rhythm(LEASE, 0.0)
     rhythm.renewed(0.0)
-    rhythm.renewal_failed(5.7)
-    rhythm.looks(6.0)
-    assert (rhythm.renewal_is_due(6.7), rhythm.due_at) == (False, 7.0)
+    rhythm.looks(3.0)
+    rhythm.renewal_failed()
+    assert (rhythm.renewal_is_due(9.0), rhythm.due_at) == (False, 4.0)
+    assert rhythm.since_renewal(9.0) == 9.0
 
-    rhythm.looks(7.0)
+    rhythm.looks(9.0)
     rhythm.looked()
-    assert rhythm.renewal_is_due(7.1)
+    assert rhythm.renewal_is_due(9.1)
