@@ -19,7 +19,7 @@ BEAT_ZERO: Final = 100_000_000_000_000
 """The milliseconds since 1970 that stand for beat 0, in the year 5138: a key with that expiry never expires."""
 
 _VIEW: Final = Script("view")
-_CLAIM: Final = Script("claim")
+_CLAIM: Final = Script("claim", shared=True)
 _BEAT: Final = Script("beat")
 _RELEASE: Final = Script("release")
 
@@ -31,7 +31,8 @@ class RedisLeases:
     `l:SHARD` and `n:NODE`. `t`: the counter of tokens; `claims`: a stream of claims. [measured] At maxmemory a server
     refuses HSET and INCR, and sets an expiry: a full engine takes no lease away, and gives none.
 
-    A claim fails while the journal has no epoch: after FLUSHALL, until a node has begun a new one.
+    A claim fails while the journal has no epoch: after FLUSHALL, until a node has begun a new one. It fails too until a
+    node has looked at an engine that was started again; a new epoch begins without leases, and with higher tokens.
     """
 
     def __init__(self, client: EngineClient, name: str, node: str) -> None:

@@ -166,6 +166,17 @@ async def test_after_flushall_everything_is_free_once_there_is_an_epoch_again(no
     assert await a.claim(1, None) == Claimed(1, 2**20)
 
 
+async def test_an_engine_that_was_started_again_gives_no_lease_until_a_node_has_looked_at_it(nodes: Nodes) -> None:
+    a = nodes("a")
+    info: bytes = await nodes.engine.call("INFO", "server")
+    await nodes.engine.call("HSET", "{r}:m", "rid", "that of the process before")
+    assert await a.claim(1, None) is None
+
+    (run_id,) = (line.removeprefix(b"run_id:") for line in info.splitlines() if line.startswith(b"run_id:"))
+    await nodes.engine.call("HSET", "{r}:m", "rid", run_id)
+    assert await a.claim(1, None) == Claimed(1, 7)
+
+
 async def test_a_lease_whose_beat_is_gone_has_the_one_of_its_claim(nodes: Nodes) -> None:
     a = nodes("a")
     await a.beat({})

@@ -3,12 +3,13 @@
 -- KEYS: leases, tokens, meta, claims, the beat of the lease
 -- ARGV: shard, node, beat of this node, milliseconds of beat 0, most entries of the claims; the lease as it was seen:
 --       owner, token and beat; a token of '' for none
--- Answer: {token, head}; nothing if the lease is another one, or if the journal has no epoch yet.
+-- Answer: {token, head}; nothing if the lease is another one, if the journal has no epoch yet, or if no node has looked
+--         at this process of the engine: with older data, it would give tokens once more.
 local leases, tokens, meta, claims, beats = unpack(KEYS)
 local shard, node, beat, zero, most, owner, token, seen = unpack(ARGV)
 
-local found = redis.call('HMGET', meta, 'epoch', 'head')
-if not found[1] then return nil end
+local found = redis.call('HMGET', meta, 'epoch', 'head', 'rid')
+if not found[1] or (found[3] and found[3] ~= run_id()) then return nil end
 
 local lease = redis.call('HGET', leases, shard)
 if token == '' then

@@ -44,9 +44,13 @@ local function lacks()
   return oldest > gen + 1 or rewritten()
 end
 
-if token > tonumber(redis.call('GET', tokens) or 0) then redis.call('SET', tokens, string.format('%d', token)) end
+token = math.max(token, tonumber(redis.call('GET', tokens) or 0))
 
 if lacks() then
+  -- Other nodes may have seen higher tokens; and leases of an older time are those of nodes that lost them since.
+  if epoch ~= '' then token = token + ahead end
+  redis.call('SET', tokens, string.format('%d', token))
+  redis.call('DEL', prefix .. ':l')
   local base = 0
   if found[1] or epoch ~= '' then base = math.max(tonumber(found[3] or 0), head) + ahead end
   for _, old in ipairs({found[1] or epoch, epoch}) do
@@ -61,6 +65,7 @@ if lacks() then
   return {fresh, 1, at, at, '1:' .. at}
 end
 
+redis.call('SET', tokens, string.format('%d', token))
 if found[6] ~= own then
   found[2] = string.format('%d', tonumber(found[2]) + 1)
   found[5] = found[5] .. ' ' .. found[2] .. ':' .. found[3]
