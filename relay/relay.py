@@ -28,7 +28,7 @@ from relay.notices import Notify, guarded, notice, redacted
 from relay.pace import Pace
 from relay.polling.poller import Poller
 from relay.polling.requests import Requests, at_once
-from relay.polling.submission import INTERRUPTED, checked_key
+from relay.polling.submission import checked_key
 from relay.supervision.lifetimes import ENTER_WITHIN, LEAVE_WITHIN, Lifetimes
 from relay.supervision.supervisor import Supervisor, Work, stop
 from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Upstream
@@ -290,11 +290,12 @@ class Relay:
     def take_up(self, job: Job) -> None:
         """Go on with *job*, which runs: poll it, and submit nothing again.
 
-        A job without a task is lost, and one whose upstream is no longer configured has failed: that is published.
+        A job without a task is lost, unless the upstream finds the task by the job's id; one whose upstream is no
+        longer configured has failed. That is published.
         """
         state = job.state
         if state.task is None:
-            self.bus.publish(job, Failed(kind="lost", message=INTERRUPTED))
+            self.requests.adopt(job)
         elif state.upstream not in self._pollers:
             gone = f"upstream {state.upstream!r} is no longer configured"
             self.bus.publish(job, Failed(kind="internal", message=gone))
@@ -318,6 +319,7 @@ class Relay:
             self.registry,
             self.upstreams,
             self._pollers,
+            self.clock,
             self._notify,
             forget=self._forget_key,
             **how,

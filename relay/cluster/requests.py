@@ -72,9 +72,9 @@ class ClusterRequests(Requests):
         registry: JobRegistry,
         upstreams: Mapping[str, Upstream],
         pollers: Mapping[str, Poller],
+        clock: Clock,
         notify: Notify,
         *,
-        clock: Clock,
         membership: Membership,
         holdings: Holdings,
         mailbox: Mailbox,
@@ -83,8 +83,8 @@ class ClusterRequests(Requests):
         is_secret: Callable[[str], bool],
     ) -> None:
         """*resume* goes on with a job that has a task, or whose upstream is not there."""
-        super().__init__(bus, registry, upstreams, pollers, notify, forget=bool, address=address, is_secret=is_secret)
-        self._clock = clock
+        how: Any = {"address": address, "is_secret": is_secret}
+        super().__init__(bus, registry, upstreams, pollers, clock, notify, forget=bool, **how)
         self._membership = membership
         self._holdings = holdings
         self._mailbox = mailbox
@@ -92,7 +92,7 @@ class ClusterRequests(Requests):
         self._begun: set[asyncio.Task[Job]] = set()
         self._expected: dict[str, asyncio.Event] = {}
         self._released: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._reports = SubmissionReports(bus, upstreams, membership, mailbox, clock, notify)
+        self._reports = SubmissionReports(bus, membership, mailbox, clock)
 
     @property
     def under_way(self) -> "set[asyncio.Task[Any]]":
@@ -214,7 +214,7 @@ class ClusterRequests(Requests):
         if state.task is not None or state.upstream not in self._pollers:
             self._resume(job)
         elif job not in self._submissions:
-            self._reports.settle(job, self._handed_in)
+            self._reports.settle(job, self._handed_in, self.adopt)
 
     # How.
 

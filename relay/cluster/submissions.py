@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from relay.bus.bus import Bus
@@ -13,9 +13,6 @@ from relay.cluster.mailbox import Mailbox
 from relay.cluster.membership import Membership
 from relay.events import Accepted, Failed
 from relay.jobs.state import Job
-from relay.notices import Notify
-from relay.polling.submission import INTERRUPTED
-from relay.upstreams.base import Upstream
 
 __all__ = ["SubmissionReports"]
 
@@ -48,18 +45,14 @@ class SubmissionReports:
     def __init__(
         self,
         bus: Bus,
-        upstreams: Mapping[str, Upstream],
         membership: Membership,
         mailbox: Mailbox,
         clock: Clock,
-        notify: Notify,
     ) -> None:
         self._bus = bus
-        self._upstreams = upstreams
         self._membership = membership
         self._mailbox = mailbox
         self._clock = clock
-        self._notify = notify
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
         self._searches: dict[str, _Search] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -95,17 +88,22 @@ class SubmissionReports:
             search.node = sender
             search.news.set()
 
-    def settle(self, job: Job, publish: Callable[[Job, Outcome], object]) -> None:
-        """Publish the outcome of the submission of *job*, which this node owns: at once, or when it is found."""
+    def settle(self, job: Job, publish: Callable[[Job, Outcome], object], adopt: Callable[[Job], object]) -> None:
+        """Publish the outcome of the submission of *job*, which this node owns: at once, or when a node reports it.
+
+        *adopt* is called with the job if no node that lives submits it.
+        """
         if (outcome := self._outcomes.get(job.id)) is not None:
             publish(job, outcome)
         elif job.id not in self._searches:
             self._searches[job.id] = search = _Search()
-            task = asyncio.create_task(self._seek(job, search, publish), name=f"seek the submission of {job.id}")
+            task = asyncio.create_task(self._seek(job, search, publish, adopt), name=f"seek the submission of {job.id}")
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def _seek(self, job: Job, search: _Search, publish: Callable[[Job, Outcome], object]) -> None:
+    async def _seek(
+        self, job: Job, search: _Search, publish: Callable[[Job, Outcome], object], adopt: Callable[[Job], object]
+    ) -> None:
         try:
             self._mailbox.tell(SeekSubmission(job=job.id))
             await self._wait(search, SEEK_WITHIN)
@@ -114,7 +112,8 @@ class SubmissionReports:
         finally:
             del self._searches[job.id]
         if self._bus.pending(job).task is None and not self._bus.pending(job).ended:
-            publish(job, self._outcomes.get(job.id) or Failed(kind="lost", message=INTERRUPTED))
+            outcome = self._outcomes.get(job.id)
+            adopt(job) if outcome is None else publish(job, outcome)
 
     async def _wait(self, search: _Search, seconds: float) -> None:
         search.news.clear()

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from relay.bus.bus import Bus
+from relay.clock import Clock
 from relay.errors import ConflictError, UsageError
 from relay.events import Accepted, Failed
 from relay.jobs.registry import JobRegistry
@@ -13,9 +14,9 @@ from relay.jobs.state import Job
 from relay.notices import Notify
 from relay.polling.cancellation import Cancellations, shutting_down
 from relay.polling.poller import Poller
-from relay.polling.submission import INTERRUPTED, checked_key, input_digest, submit_once
+from relay.polling.submission import INTERRUPTED, checked_key, find_once_submitted, input_digest, submit_once
 from relay.text import bounded
-from relay.upstreams.base import Submits, Upstream
+from relay.upstreams.base import FindsSubmitted, Submits, Upstream
 
 __all__ = ["Admit", "Requests", "at_once"]
 
@@ -57,6 +58,7 @@ class Requests:
         registry: JobRegistry,
         upstreams: Mapping[str, Upstream],
         pollers: Mapping[str, Poller],
+        clock: Clock,
         notify: Notify,
         *,
         forget: Callable[[Job], object],
@@ -69,12 +71,14 @@ class Requests:
         self._registry = registry
         self._upstreams = upstreams
         self._pollers = pollers
+        self._clock = clock
         self._notify = notify
         self._forget = forget
         self._address = address
         self._is_secret = is_secret
         self._quiesced = False
         self._submissions: dict[Job, asyncio.Task[None]] = {}
+        """Those under way, and the searches for the tasks of those that broke off."""
         self._cancellations = Cancellations(bus, notify)
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
@@ -128,6 +132,14 @@ class Requests:
         if self._quiesced:
             raise shutting_down("nothing was cancelled")
         return self._cancellations.cancel(job, state.task, self._upstreams[state.upstream])
+
+    def adopt(self, job: Job) -> None:
+        """Go on with *job*, whose submission broke off: with its task if the upstream can find it, or it is lost."""
+        where = self._upstreams.get(job.state.upstream)
+        if where is not None and isinstance(where, FindsSubmitted):
+            self._work_on(job, self._search(where, job), "find the task of")
+        else:
+            self._handed_in(job, Failed(kind="lost", message=INTERRUPTED))
 
     async def wake(self, upstream: str, task: str) -> bool:
         """As `Relay.wake`, wherever the job is polled."""
@@ -189,10 +201,13 @@ class Requests:
         job = await self._accept(Accepted(upstream=upstream), owner, admit, id=id, key=key, digest=digest)
         if key is not None:
             self._registry.bind_key(job, key, digest)
-        task = asyncio.create_task(self._hand_in(where, job, input), name=f"submit {job.id}")
+        self._work_on(job, self._hand_in(where, job, input), "submit")
+        return job
+
+    def _work_on(self, job: Job, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"{name} {job.id}")
         self._submissions[job] = task
         task.add_done_callback(lambda _: self._submissions.pop(job))
-        return job
 
     async def _accept(
         self,
@@ -224,11 +239,15 @@ class Requests:
     async def _hand_in(self, upstream: Submits, job: Job, input: Mapping[str, Any]) -> None:
         name = job.state.upstream
         try:
-            task = await submit_once(upstream, name, input, self._address(name, job.id), self._notify)
+            task = await submit_once(upstream, name, input, job.id, self._address(name, job.id), self._notify)
         except asyncio.CancelledError:
             self._handed_in(job, Failed(kind="lost", message=INTERRUPTED))
             raise
         self._handed_in(job, task if isinstance(task, Failed) else Accepted(upstream=name, task=task))
+
+    async def _search(self, upstream: FindsSubmitted, job: Job) -> None:
+        name = job.state.upstream
+        self._handed_in(job, await find_once_submitted(upstream, name, job.id, self._clock, self._notify))
 
     def _handed_in(self, job: Job, outcome: Accepted | Failed) -> None:
         """The submission of *job* is over: publish how it went, and poll its task if it has one."""

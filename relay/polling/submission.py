@@ -7,30 +7,38 @@ from typing import Any, Final
 
 import msgspec
 
+from relay.clock import Clock
 from relay.errors import UpstreamError, UsageError
-from relay.events import Failed, FailureKind
+from relay.events import Accepted, Failed, FailureKind
 from relay.notices import Notify, describe, interrupts, shown
+from relay.polling.adapter_calls import call_adapter
 from relay.text import TEXT_LIMIT, bounded, inert
-from relay.upstreams.base import AcceptsWebhook, Submits
+from relay.upstreams.base import AcceptsWebhook, FindsSubmitted, Submits
 
-__all__ = ["INTERRUPTED", "checked_key", "input_digest", "submit_once"]
+__all__ = ["INTERRUPTED", "checked_key", "find_once_submitted", "input_digest", "submit_once"]
 
 MAX_KEY: Final = 255
+
+SEARCHES: Final = (0.0, 4.0, 8.0, 16.0)
+"""Seconds before each look for a task whose submission broke off."""
 
 INTERRUPTED: Final = "the relay stopped while submitting; whether the upstream took the job is not known"
 
 
 async def submit_once(
-    upstream: Submits, name: str, input: Mapping[str, Any], url: str | None, notify: Notify
+    upstream: Submits, name: str, input: Mapping[str, Any], reference: str, url: str | None, notify: Notify
 ) -> str | Failed:
     """Submit *input* at *upstream*, once, and return the task's id, or how the job has failed.
 
-    If the upstream has webhooks and there is a *url*, the input asks for a call of it.
+    If the upstream has webhooks and there is a *url*, the input asks for a call of it; if its tasks can be found by a
+    *reference*, it names that.
     """
     caller = current_task()
     try:
         if url is not None and isinstance(upstream, AcceptsWebhook):
             input = upstream.with_webhook(input, url)
+        if isinstance(upstream, FindsSubmitted):
+            input = upstream.with_reference(input, reference)
         return _checked_task(await upstream.submit(input))
     except UpstreamError as error:
         return _not_submitted(error)
@@ -41,6 +49,30 @@ async def submit_once(
             raise
         notify(f"the adapter of upstream {name} failed to submit: {shown(error)}")
         return Failed(kind="internal", message=f"the adapter failed with {type(error).__name__}")
+
+
+async def find_once_submitted(
+    upstream: FindsSubmitted, name: str, reference: str, clock: Clock, notify: Notify
+) -> Accepted | Failed:
+    """The acceptance of the task with *reference*, whose submission broke off; that the job is lost if there is none.
+
+    A task that is not there is looked for once more, since it may just have been made; errors are tried again for half
+    a minute.
+    """
+    missed = 0
+    for pause in SEARCHES:
+        await clock.sleep(pause)
+        try:
+            task = await call_adapter(lambda: upstream.find_submitted(reference), name, notify)
+        except UpstreamError:
+            continue
+        if task is not None:
+            checked = _checked_task(task)
+            return checked if isinstance(checked, Failed) else Accepted(upstream=name, task=checked)
+        missed += 1
+        if missed > 1:
+            break
+    return Failed(kind="lost", message=INTERRUPTED)
 
 
 def checked_key(key: str) -> str:

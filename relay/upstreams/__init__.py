@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from relay.upstreams.base import Cancels as Cancels
     from relay.upstreams.base import ChecksInput as ChecksInput
     from relay.upstreams.base import FetchesResults as FetchesResults
+    from relay.upstreams.base import FindsSubmitted as FindsSubmitted
     from relay.upstreams.base import KeepsTasks as KeepsTasks
     from relay.upstreams.base import Pushes as Pushes
     from relay.upstreams.base import Submits as Submits
@@ -32,6 +33,7 @@ else:
                 "Cancels",
                 "ChecksInput",
                 "FetchesResults",
+                "FindsSubmitted",
                 "KeepsTasks",
                 "Pushes",
                 "Submits",

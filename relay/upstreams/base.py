@@ -16,6 +16,7 @@ __all__ = [
     "CountsRequests",
     "ExchangeListener",
     "FetchesResults",
+    "FindsSubmitted",
     "KeepsTasks",
     "News",
     "Paced",
@@ -112,6 +113,19 @@ class AcceptsWebhook(Protocol):
 
     def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
         """*input*, asking to call *url*. Where *input* itself says whom to call, that stays."""
+        ...
+
+
+@runtime_checkable
+class FindsSubmitted(Protocol):
+    """An upstream whose tasks carry a reference of the caller: a task can be found though its submission broke off."""
+
+    def with_reference(self, input: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+        """*input*, naming its task *reference*, the id of our job. Where *input* itself names one, that stays."""
+        ...
+
+    async def find_submitted(self, reference: str) -> str | None:
+        """The upstream's id of the task with this *reference*, None if there is none. Raises UpstreamError."""
         ...
 
 

@@ -23,8 +23,8 @@ FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4"
 
 
 class World:
-    """Two upstreams, `listing` with one answer for an account and `single` with one for each task, as they are seen
-    from outside: every request of every node, and the tasks that there are.
+    """Upstreams, `listing` with one answer for an account, `single` and `finding` with one for each task, as they are
+    seen from outside: every request of every node, and the tasks that there are.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -50,7 +50,7 @@ class Adapter(OneStep):
     def __init__(self, world: World, name: str, node: str) -> None:
         super().__init__(lambda _: {})
         self.name = name
-        self.polls_each_task = name == "single"
+        self.polls_each_task = name != "listing"
         self.node = node
         self._world = world
 
@@ -69,6 +69,19 @@ class Adapter(OneStep):
         if self._world.on_cancel is not None:
             raise self._world.on_cancel
         self._world.cancelled.append(task)
+
+
+class FindingAdapter(Adapter):
+    """The adapter of an upstream whose tasks can be found by the id of our job."""
+
+    def with_reference(self, input: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+        return {**input, "reference": reference}
+
+    async def find_submitted(self, reference: str) -> str | None:
+        for number, (_, input) in enumerate(self._world.submitted, 1):
+            if input["reference"] == reference:
+                return f"task_{number}"
+        return None
 
 
 class House:
@@ -90,11 +103,11 @@ class House:
         self.journal = journal
         self.name = name
         self.relay = Relay(
-            [Adapter(world, upstream, name) for upstream in ("listing", "single")],
+            [Adapter(world, "listing", name), Adapter(world, "single", name), FindingAdapter(world, "finding", name)],
             journal=journal,
             cluster=ClusterOptions(lease=lease, shards=8),
             sinks=[self.sunk.append],
-            paces={name: Pace(interval=interval, jitter=0.0) for name in ("listing", "single")},
+            paces={name: Pace(interval=interval, jitter=0.0) for name in ("listing", "single", "finding")},
             clock=world.clock,
             notify=self.notices.append,
             **options,

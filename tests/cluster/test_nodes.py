@@ -247,6 +247,19 @@ async def test_a_submission_whose_owner_died_is_lost_and_never_made_again(upstre
         assert len(nodes.world.submitted) == 1
 
 
+async def test_a_submission_whose_owner_died_is_adopted_where_the_upstream_finds_its_task() -> None:
+    async with cluster(3) as nodes:
+        owner, job_id = await submitting(nodes, "finding")
+        await nodes.kill(owner)
+        await nodes.advance(2 * LEASE)
+        nodes.world.said["task_1"] = FINISHED
+        await nodes.advance(2 * INTERVAL)
+
+        assert {house.relay.job(job_id).state.task for house in nodes.alive} == {"task_1"}
+        assert {house.relay.job(job_id).state.status for house in nodes.alive} == {"succeeded"}
+        assert len(nodes.world.submitted) == 1
+
+
 async def test_a_node_that_gives_a_shard_to_one_that_joins_finishes_its_submission_before() -> None:
     async with cluster(1) as nodes:
         (first,) = nodes.houses

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from relay import Record, Relay
-from relay.events import Done, Failed, Log
-from relay.jobs import Job, recall
+from relay.errors import UpstreamError
+from relay.events import Accepted, Done, Failed, Log, Position
+from relay.jobs import Job, JobState, evolve, recall
 from relay.jobs.observations import Observation, Result
 from relay.journal import SqliteJournal
 from relay.testing import ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
+from relay.wire.record_json import stamp
 from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
 
 FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
@@ -118,6 +120,55 @@ async def test_a_submission_under_way_when_the_relay_was_killed_is_told_as_lost_
     )
     assert (upstream.submitted, upstream.asked) == ([], [])
     assert [record.event.type for record in stories(left)[job.id]] == ["accepted", "failed"]
+
+
+class Finding(TwoStep):
+    """Finds what was submitted by the id of our job; each look is answered with the next of *found*."""
+
+    def __init__(self, *found: str | UpstreamError | None) -> None:
+        super().__init__(story({"task_1": RUNNING}))
+        self.found = list(found)
+        self.references: list[str] = []
+
+    def with_reference(self, input: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+        return {"reference": reference, **input}
+
+    async def find_submitted(self, reference: str) -> str | None:
+        self.references.append(reference)
+        found = self.found.pop(0) if self.found else None
+        if isinstance(found, UpstreamError):
+            raise found
+        return found
+
+
+@pytest.mark.parametrize(
+    ("found", "looks", "task"),
+    [
+        (["task_1"], 1, "task_1"),
+        ([None, "task_1"], 2, "task_1"),
+        ([None, None, "task_1"], 2, None),
+        ([UpstreamError("server", "503"), "task_1"], 2, "task_1"),
+        ([UpstreamError("server", "503")] * 4, 4, None),
+        (["x" * 10_000], 1, None),
+    ],
+)
+async def test_a_submission_that_broke_off_is_adopted_where_the_upstream_finds_its_task(
+    path: Path, clock: ManualClock, found: list[str | UpstreamError | None], looks: int, task: str | None
+) -> None:
+    with closing(SqliteJournal(path)) as journal:
+        record = stamp("job_1", 1, clock.now(), Accepted(upstream="scripted"), Position(journal.epoch, 1))
+        journal.append(record, evolve(JobState(), record))
+        journal.commit()
+    upstream = Finding(*found)
+    async with Relay([upstream], journal=SqliteJournal(path), clock=clock) as relay:
+        job = relay.job("job_1")
+        await clock.sleep(60)
+        again = relay.submit("scripted", {"prompt": "a cat"})
+        await clock.sleep(1)
+
+        assert (job.state.task, job.ended) == (task, task is None)
+        assert upstream.references == ["job_1"] * looks
+        assert upstream.submitted == [{"prompt": "a cat", "reference": again.id}]
 
 
 async def test_what_the_journal_could_not_take_is_told_as_soon_as_it_can_though_nothing_new_comes(

@@ -44,7 +44,10 @@ class ScriptedKling(ScriptedItems):
         return answer(self._envelope(ItemView(task=task, state="queued", word="queued")))
 
     async def _show(self, request: Request) -> Response:
-        view = self.view(request)
+        id = request.match_info["task"]
+        view = self.view(request) or next(
+            (self.view_of(task.id) for task in self.tasks.values() if task.input.get("external_task_id") == id), None
+        )
         return self.not_found() if view is None else answer(self._envelope(view))
 
     def _envelope(self, view: ItemView) -> dict[str, Any]:

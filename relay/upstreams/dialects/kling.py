@@ -19,6 +19,7 @@ from relay.upstreams.settings import Name, Seconds, UpstreamSettings, WebhookUps
 __all__ = ["Kling", "KlingSettings"]
 
 _STATUS: Final = ("task_status", "status")
+_SEARCHED: Final = ("text2video", "image2video")
 _LISTS: Final = frozenset({"videos", "images", "audios"})
 _ROUTE: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _RISK: Final = re.compile(r"risk control|sensitive", re.IGNORECASE)
@@ -93,6 +94,29 @@ class Kling(PerTaskUpstream):
     def with_webhook(self, input: Mapping[str, Any], url: str) -> Mapping[str, Any]:
         """See `relay.upstreams.AcceptsWebhook`."""
         return {"callback_url": url, **input}
+
+    def with_reference(self, input: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+        """See `relay.upstreams.FindsSubmitted`."""
+        return {"external_task_id": reference, **input}
+
+    async def find_submitted(self, reference: str) -> str | None:
+        """The route and id of the task that was submitted as *reference*, on the two routes that most tasks have.
+
+        The API finds a task by either of its ids.
+        """
+        for route in _SEARCHED:
+            try:
+                reply = await self._request("GET", f"v1/videos/{route}/{segment(reference)}")
+                envelope = Fields(as_object(reply.json()))
+                named = envelope.about("task_id", "id")
+                if named is None or named.first("task_id", "id") is None:
+                    self._check(envelope)
+                else:
+                    return f"{route}/{self._new_task(named.first('task_id', 'id'))}"
+            except UpstreamError as error:
+                if error.kind not in ("not-found", "refused"):
+                    raise
+        return None
 
     _marks = ("data", "code", *_STATUS)
 

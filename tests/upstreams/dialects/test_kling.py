@@ -9,7 +9,7 @@ from relay.errors import UpstreamError, UsageError
 from relay.jobs.observations import Failure, Observation, Result
 from relay.testing import ManualClock
 from relay.testing.scripted.kling import ScriptedKling
-from relay.upstreams import Cancels, FetchesResults, Submits, Upstream
+from relay.upstreams import Cancels, FetchesResults, FindsSubmitted, Submits, Upstream
 from relay.upstreams.dialects.kling import Kling
 from tests.upstreams.living import lived, retold
 from tests.upstreams.stub import Stub, reply
@@ -180,3 +180,27 @@ async def test_an_outage_told_in_http_200_is_a_failed_poll_and_no_end() -> None:
     async with ScriptedKling(clock=clock) as server, Kling(server.url, server.token) as upstream:
         told = await lived(upstream, server.add_task("rate-limited"), clock)
     assert [event.type for event in told if event.type in ("retrying", "done", "failed")] == ["retrying"] * 5 + ["done"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("input", [{"prompt": "a cat"}, {"prompt": "a cat", "image": "https://k/a.png"}])
+async def test_a_task_is_found_by_the_reference_that_it_was_submitted_with(input: dict[str, Any]) -> None:
+    async with (
+        ScriptedKling(clock=ManualClock()) as server,
+        Kling(server.url, server.token) as upstream,
+    ):
+        assert isinstance(upstream, FindsSubmitted)
+        task = await upstream.submit(upstream.with_reference(input, "job_1"))
+        found = await upstream.find_submitted("job_1")
+        own = upstream.with_reference({**input, "external_task_id": "mine"}, "job_2")
+
+        # The double answers on any route.
+        assert found is not None
+        assert found.partition("/")[2] == task.partition("/")[2]
+        assert (await upstream.find_submitted("job_2"), own["external_task_id"]) == (None, "mine")
+
+
+async def test_a_search_that_fails_says_nothing_about_the_task() -> None:
+    async with Stub(reply("{}", status="503 Service Unavailable")) as stub, Kling(stub.url, "canary-1") as upstream:
+        with pytest.raises(UpstreamError, match="503"):
+            await upstream.find_submitted("job_1")
