@@ -36,12 +36,16 @@ LOST: Final = (
 
 
 class _Arrivals:
-    """The outcome of some entries: records to send, each with whether this node appended it, and their consequences."""
+    """The outcome of some entries: records to send, each with whether this node appended it, and their consequences.
+
+    *broken*: some job has another state than the one here, so that its next record does not follow on what was sent.
+    """
 
     def __init__(self) -> None:
         self.records: list[tuple[bool, PendingRecord]] = []
         self.refused: dict[str, Refusal] = {}
         self.ending: list[Job] = []
+        self.broken: bool = False
 
 
 class SharedSide:
@@ -145,7 +149,11 @@ class SharedSide:
         await self.journal.close()
 
     def when_begun_anew(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call *listener* whenever readers may have missed entries, until the returned function is called."""
+        """Call *listener* whenever readers may have missed entries, until the returned function is called.
+
+        So they have in a new epoch, behind entries that could not be read, and where an owner has carried over another
+        state of its job than the one here. The journal lacks something since every cursor before that.
+        """
         self._listeners[listener] = None
 
         def leave() -> None:
@@ -162,6 +170,8 @@ class SharedSide:
             apart(partial(self._take, entry, arrivals), f"entry {entry.offset} of the journal", self._notify)
         self.writer.refuse(arrivals.refused)
         self.writer.review()
+        if arrivals.broken:  # before anything behind it is sent, or a reader might pass over it
+            self._notify_listeners()
         for own, records in groupby(arrivals.records, itemgetter(0)):
             self._send([record for _, record in records], own)
         for job in arrivals.ending:
@@ -173,8 +183,7 @@ class SharedSide:
         if self._epoch != self.journal.epoch:
             self._epoch = self.journal.epoch
             self.writer.begin_anew()
-        for listener in tuple(self._listeners):
-            apart(listener, "a listener of new epochs", self._notify)
+        self._notify_listeners()
 
     def command(self, command: Command) -> None:
         """Pass a command on."""
@@ -184,8 +193,7 @@ class SharedSide:
         record = entry.record
         if record is None:
             if entry.stored is not None:
-                offset = entry.offset if entry.node else entry.stored.state.offset
-                self._carry_over(offset, entry.stored, arrivals)
+                self._carry_over(entry, entry.stored, arrivals)
             return
         job = self._sharing.find(record.job) or self._sharing.learn(_begun(record.job, entry.stored))
         if is_news := entry.offset > job.state.offset:
@@ -206,21 +214,31 @@ class SharedSide:
         if waiting.accepted is not None and not waiting.accepted.done():
             waiting.accepted.set_result(record)
 
-    def _carry_over(self, offset: int, stored: StoredJob, arrivals: _Arrivals) -> None:
+    def _carry_over(self, entry: Entry, stored: StoredJob, arrivals: _Arrivals) -> None:
         """Take over the state of a job, as an owner has carried it over, or as it is behind entries that are gone.
 
         In a new epoch it may be older than what was read here: the difference is lost. Behind a gap it may be newer
         than the next entries.
         """
-        job, outbox = self._sharing.find(stored.id) or self._sharing.learn(stored), self.writer.pending
-        if offset > job.state.offset:
-            job.state = replace(stored.state, offset=offset)
+        offset = entry.offset if entry.node else stored.state.offset
+        known, outbox = self._sharing.find(stored.id), self.writer.pending
+        job = known or self._sharing.learn(stored)
+        if known is None or offset > known.state.offset:
+            state = replace(stored.state, offset=offset)
+            # One of no node comes behind a gap, of which the listeners know.
+            if entry.node and (known is None or replace(known.state, offset=offset) != state):
+                arrivals.broken = True
+            job.state = state
         waiting = outbox.oldest(stored.id)
         while waiting is not None and waiting.stage is not Stage.UNSENT and waiting.record.seq <= job.state.seq:
             self._arrived(waiting, job, waiting.record, arrivals)
             waiting = outbox.oldest(stored.id)
         if waiting is not None and waiting.record.seq != job.state.seq + 1:
             arrivals.refused[stored.id] = Refusal("hole")
+
+    def _notify_listeners(self) -> None:
+        for listener in tuple(self._listeners):
+            apart(listener, "a listener of new epochs", self._notify)
 
     async def _within(self, seconds: float, future: "asyncio.Future[Any]") -> None:
         """Return when *future* is done, or after *seconds*; it is not cancelled."""

@@ -76,7 +76,10 @@ class JournalReader(Protocol):
         ...
 
     def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
-        """Whether every record since *offset* (without the one there), of *jobs* or of all, is still kept."""
+        """Whether every record since *offset* (without the one there), of *jobs* or of all, is still kept.
+
+        Not where one of the jobs has an entry without a record since then: see `relay.journal.shared.Entry`.
+        """
         ...
 
     def keeps(self, job: str) -> bool:

@@ -69,7 +69,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One entry of the journal, as every node reads it: appended by *node*, with the fencing *token* of its shard.
 
     *stored* comes with the first *record* of a job (its owner, its key, the digest of its input; its state is of no
-    use), and whole without a record: the state of a job that an owner has carried over into a new epoch.
+    use), and whole without a record: the state of a job that an owner has carried over into a new epoch. Other nodes
+    may have read other records of that job, so the copy lacks something since every cursor before such an entry.
     """
 
     offset: int

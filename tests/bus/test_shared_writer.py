@@ -264,6 +264,8 @@ async def test_a_node_takes_over_the_state_that_an_owner_carried_over(cluster: C
     assert a.records[-1][1] == b.records[-1][1]
     assert a.jobs["one"].state == b.jobs["one"].state
     assert a.jobs["one"].state.seq == (3 if carried_over == "older" else 4)
+    knew_another = a if carried_over == "older" else b
+    assert (a.gaps, b.gaps) == ((1, 0) if knew_another is a else (0, 1)), "its readers have a break in their story"
 
 
 async def test_behind_a_gap_what_the_journal_has_already_is_settled_and_the_rest_goes_on(cluster: Cluster) -> None:

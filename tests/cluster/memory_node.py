@@ -68,6 +68,7 @@ class MemoryNode:
         self._acknowledged = 0
         self._token = 0
         self._states: set[str] = set()
+        self._carried: dict[str, int] = {}
         self._commands_read = len(engine.commands)
         self._receiver: Receiver | None = None
         self._news = asyncio.Event()
@@ -112,7 +113,8 @@ class MemoryNode:
         return self._copy.read(after, jobs, limit=limit, level=level)
 
     def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
-        return self._copy.has_all_since(offset, jobs)
+        carried = [at for job, at in self._carried.items() if jobs is None or job in jobs]
+        return offset >= max(carried, default=0) and self._copy.has_all_since(offset, jobs)
 
     def keeps(self, job: str) -> bool:
         return self._copy.keeps(job)
@@ -128,6 +130,7 @@ class MemoryNode:
         self._head = trimmed_to
         self._copy = MemoryJournal(self._keep, epoch=self.epoch, after=trimmed_to)
         self._states = {job.id for job in jobs}
+        self._carried = {}
         self._take(self._engine.behind(trimmed_to))
         self._head = max(self._head, self._meta.head)
         return sorted(jobs, key=lambda job: (job.state.started is None, job.state.started, job.state.offset))
@@ -247,6 +250,7 @@ class MemoryNode:
             self._head = self._acknowledged = max(meta.base, known.head)
             self._copy = MemoryJournal(self._keep, epoch=meta.epoch, after=self._head)
             self._states = set()
+            self._carried = {}
             self._meta = meta
             receiver.begin_anew()
         self._meta = meta
@@ -266,6 +270,7 @@ class MemoryNode:
         self._head = offset
         self._copy = MemoryJournal(self._keep, epoch=self.epoch, after=offset)
         self._states = {job.id for job in jobs}
+        self._carried = {}
         receiver.begin_anew()
         receiver.receive([Entry(offset=offset, node="", token=0, stored=job) for job in jobs])
 
@@ -277,6 +282,7 @@ class MemoryNode:
                 self._copy.append(entry.record)
             elif entry.stored is not None:
                 self._states.add(entry.stored.id)
+                self._carried[entry.stored.id] = entry.offset
         self._copy.commit()
 
 

@@ -34,6 +34,7 @@ class LocalCopy:
         self.head: int = after
         self._running: set[str] = set()
         self._ended: dict[str, int] = {}
+        self._carried: dict[str, int] = {}
         for job in sorted(states, key=lambda job: job.state.offset):
             self._note(job.id, job.state.ended, job.state.offset)
 
@@ -63,6 +64,7 @@ class LocalCopy:
                 self._note(entry.record.job, entry.record.terminal, entry.offset)
             elif entry.stored is not None:
                 self._note(entry.stored.id, entry.stored.state.ended, entry.offset)
+                self._carried[entry.stored.id] = entry.offset
         self._records.commit()
         self._forget()
 
@@ -80,7 +82,7 @@ class LocalCopy:
         return self._records.read(after, jobs, limit=limit, level=level)
 
     def has_all_since(self, offset: int, jobs: Collection[str] | None = None) -> bool:
-        return self._records.has_all_since(offset, jobs)
+        return offset >= self._carried_last(jobs) and self._records.has_all_since(offset, jobs)
 
     def keeps(self, job: str) -> bool:
         """Whether any record of *job* is kept, or its end, which came over from another epoch."""
@@ -93,9 +95,19 @@ class LocalCopy:
         else:
             self._running.add(job)
 
+    def _carried_last(self, jobs: Collection[str] | None) -> int:
+        """The offset at which a state of *jobs* was last carried over, if the copy reaches back to before it, or 0."""
+        if not self._carried:
+            return 0
+        if jobs is None:
+            return next(reversed(self._carried.values()))
+        return max((self._carried.get(job, 0) for job in jobs), default=0)
+
     def _forget(self) -> None:
         """Jobs that ended before what is kept are removed by `tidy`, or will be."""
         while self._ended and next(iter(self._ended.values())) <= self.trimmed_to:
             job = next(iter(self._ended))
             del self._ended[job]
             self._unique.pop(job, None)
+        while self._carried and next(iter(self._carried.values())) <= self.trimmed_to:
+            del self._carried[next(iter(self._carried))]
