@@ -84,6 +84,28 @@ METRICS: Final = _named(
     journal_waiting=MetricSpec("gauge", "Records that wait for the journal; many only while it cannot be written."),
     journal_blocked=MetricSpec("gauge", "1 while the journal cannot be written; else 0."),
     journal_commit_seconds=MetricSpec("histogram", "Time that a commit of records takes.", unit="seconds"),
+    cluster_nodes=MetricSpec("gauge", "Nodes that are alive as this one sees it, this one included."),
+    cluster_shards=MetricSpec("gauge", "Shards that this node owns, without those that it is about to hand over."),
+    cluster_claims=MetricSpec("counter", "Shards that this node has claimed."),
+    cluster_takeovers=MetricSpec("counter", "Shards that this node has claimed from an owner that had stopped."),
+    cluster_longest_takeover_seconds=MetricSpec(
+        "gauge",
+        "The longest time from the last renewal of an owner that had stopped, as this node saw it, to the claim.",
+        unit="seconds",
+    ),
+    cluster_hand_overs=MetricSpec("counter", "Shards that this node has handed over."),
+    cluster_losses=MetricSpec("counter", "Shards that this node has lost without a hand-over."),
+    cluster_fences=MetricSpec("counter", "Shards whose loss this node noticed by an append that was refused."),
+    cluster_unanswered=MetricSpec("counter", "Requests about leases to the engine whose outcome is unknown."),
+    cluster_renewal_age_seconds=MetricSpec(
+        "gauge",
+        "Time since the leases of this node were last renewed; behind two thirds of a lease it polls nothing.",
+        unit="seconds",
+    ),
+    cluster_tail_age_seconds=MetricSpec(
+        "gauge", "Time since the engine last answered a read of its streams; about a second at rest.", unit="seconds"
+    ),
     http_troubles=MetricSpec("counter", "Requests that could not be read, or not be answered.", ("kind",)),
 )
-"""Every family by its name without `relay_`. Beside them, `process_*` are those of prometheus_client."""
+"""Every family by its name without `relay_`; those of `cluster_` are there for one of several nodes alone. Beside them,
+`process_*` are those of prometheus_client."""

@@ -80,6 +80,7 @@ class _Figures:
         yield from self._of_sinks()
         yield from self._of_streams()
         yield from self._of_the_journal()
+        yield from self._of_the_cluster()
         yield _family("http_troubles", [([kind], count) for kind, count in self._failures.counts.items()])
 
     def _of_upstreams(self) -> Iterator["Metric"]:
@@ -128,6 +129,27 @@ class _Figures:
         yield _family("journal_waiting", [([], bus.waiting)])
         yield _family("journal_blocked", [([], bus.write_blocked.is_set())])
         yield _histograms("journal_commit_seconds", [([], bus.commit_times)])
+
+    def _of_the_cluster(self) -> Iterator["Metric"]:
+        if (node := self._relay.cluster) is None:
+            return
+        membership, counts = node.membership, node.membership.counts
+        figures: dict[str, float] = {
+            "nodes": len(membership.nodes),
+            "shards": len(membership.owned),
+            "claims": counts.claims,
+            "takeovers": counts.takeovers,
+            "longest_takeover_seconds": counts.longest_takeover,
+            "hand_overs": counts.hand_overs,
+            "losses": counts.losses,
+            "fences": counts.fences,
+            "unanswered": counts.unanswered,
+            "renewal_age_seconds": membership.since_renewal,
+        }
+        if (age := getattr(node.journal, "tail_age", None)) is not None:  # not every journal knows it
+            figures["tail_age_seconds"] = age
+        for key, figure in figures.items():
+            yield _family(f"cluster_{key}", [([], figure)])
 
 
 def _family(key: str, samples: Samples) -> "Metric":

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -51,6 +52,12 @@ class Tail:
         self.commands: str = "0-0"
         """The id of the newest command that was read, or is not to be."""
         self._missed_at: int | None = None
+        self._answered_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the engine last answered a read: at rest about a second, as a read blocks for that long."""
+        return time.monotonic() - self._answered_at
 
     async def run(self, receiver: Receiver) -> None:
         """Pass on what is read, until this is cancelled."""
@@ -87,7 +94,7 @@ class Tail:
         }
         # Redis answers with a list, by the second version of its protocol.
         found: Any = await redis.xread(streams, count=PAGE, block=BLOCK)
-        self.problem = None
+        self.problem, self._answered_at = None, time.monotonic()
         if not found:
             return await self._glance(redis, receiver)
         for stream, entries in found:

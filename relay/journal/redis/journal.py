@@ -94,6 +94,11 @@ class RedisJournal:
         """How much the local copy keeps."""
         return self._copy.kept
 
+    @property
+    def tail_age(self) -> float:
+        """Seconds since the engine last answered a read of its streams; about one at rest."""
+        return self._tail.age
+
     async def open(self) -> Sequence[StoredJob]:
         """Connect and load. Raises JournalError for an engine that cannot be reached, ConfigError for a wrong one."""
         async with self._tail_client.talk(opening=True) as redis:
