@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp.web import Request, Response
 
-from relay import ConflictError, Job
+from relay import ConflictError, Job, UnavailableError
 from web.access.access import ACCESS
 from web.access.addresses import client_of
 from web.access.guard import GUARD
@@ -16,7 +16,7 @@ from web.app_keys import RELAY
 from web.bodies import read_json
 from web.middleware.client_limits import LIMITS
 from web.middleware.problems import RequestError
-from web.path_params import job_named, seen_jobs
+from web.path_params import is_behind, job_named, seen_jobs
 from web.state_snapshot import StateSnapshot
 from web.streaming.keys import TURNS
 
@@ -81,15 +81,23 @@ async def list_jobs(request: Request) -> Response:
 
 async def show_job(request: Request) -> Response:
     """`GET /v1/jobs/{job}`: its snapshot."""
-    return _json(job_named(request, request.match_info["job"]).snapshot())
+    return _json((await _job(request)).snapshot())
 
 
 async def cancel_job(request: Request) -> Response:
     """`POST /v1/jobs/{job}/cancel`: 202 and a snapshot, also if the job has already ended."""
     relay = request.app[RELAY]
-    job = await relay.requests.cancel(job_named(request, request.match_info["job"]).id)
+    job = await relay.requests.cancel((await _job(request)).id)
     request.app[USE_LOG].used(request, f"cancelled {job.id}")
     return _json(job.snapshot(), HTTPStatus.ACCEPTED)
+
+
+async def _job(request: Request) -> Job:
+    """The job in the path. Raises as `job_named` does, and UnavailableError if another node may know it."""
+    id = request.match_info["job"]
+    if await is_behind(request, [id]):
+        raise UnavailableError("this node cannot read at present what other nodes have published", retry_after=2.0)
+    return job_named(request, id)
 
 
 def _json(data: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Response:

@@ -1,15 +1,32 @@
 """The jobs that a request names in its path or query, or means by naming none: those that its access sees."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from aiohttp.web import Request
 
-from relay import Job, UnknownJobError
+from relay import Job, Position, UnknownJobError
 from web.access.access import ACCESS
 from web.app_keys import RELAY
 from web.middleware.problems import RequestError
 
-__all__ = ["job_named", "seen_job", "seen_jobs"]
+__all__ = ["is_behind", "job_named", "seen_job", "seen_jobs"]
+
+
+async def is_behind(request: Request, ids: Iterable[str], position: str | None = None) -> bool:
+    """Whether the client knows something that this node of a cluster does not, and that it cannot learn just now.
+
+    A client may come from another node, with the *ids* of jobs that are new, or a *position* that this node's copy of
+    the journal has not reached. What the journal had at this moment is awaited then, for a few seconds at most.
+    """
+    relay = request.app[RELAY]
+    if relay.cluster is None:
+        return False
+    journal, claimed = relay.journal, Position.parse(position) if position else None
+    reached = claimed is None or (claimed.epoch == journal.epoch and claimed.offset <= journal.head)
+    if reached and all(relay.registry.find(id) is not None for id in ids):
+        return False
+    return not await relay.cluster.catch_up()
 
 
 def seen_job(request: Request, id: str) -> Job:

@@ -8,6 +8,7 @@ from relay.bus.bus import Bus
 from relay.bus.sharing import Sharing
 from relay.clock import Clock
 from relay.cluster._messages import Message
+from relay.cluster.catching_up import CatchingUp
 from relay.cluster.holdings import Holdings
 from relay.cluster.mailbox import Mailbox
 from relay.cluster.membership import Membership
@@ -55,6 +56,8 @@ class ClusterNode:
         self._notify = notify
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = False
+        self.catch_up: CatchingUp = CatchingUp(journal)
+        """Waits for all that other nodes have appended up to now."""
         per_account = [name for name, upstream in upstreams.items() if not polls_each_task(upstream)]
         self.membership: Membership = Membership(
             journal.leases,

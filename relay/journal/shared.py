@@ -240,6 +240,13 @@ class SharedJournal(JournalReader, Protocol):
         """
         ...
 
+    async def catch_up(self) -> None:
+        """Return once the copy has all that the engine had when this was called, while `run` runs.
+
+        Raises JournalError if the engine cannot be reached, or if that takes some seconds.
+        """
+        ...
+
     async def tidy(self) -> None:
         """Remove what is beyond the bounds, and the states of jobs that ended and have no record any more.
 

@@ -72,6 +72,7 @@ class MemoryNode:
         self._commands_read = len(engine.commands)
         self._receiver: Receiver | None = None
         self._news = asyncio.Event()
+        self._moved = asyncio.Event()
         self._calls: dict[asyncio.Future[None], asyncio.Future[object]] = {}
         self.requests: Gate = Gate()
         self.replies: Gate = Gate()
@@ -166,6 +167,11 @@ class MemoryNode:
     async def send(self, command: Command) -> None:
         await self._call(lambda: self._engine.send(command))
 
+    async def catch_up(self) -> None:
+        meta = await self._call(self._engine.meta, writes=False)
+        while meta is not None and self._head < meta.head:
+            await self._moved.wait()
+
     async def tidy(self) -> None:
         await self._call(self._engine.tidy)
 
@@ -240,6 +246,8 @@ class MemoryNode:
             self.problem = "the engine cannot be reached; it is tried again" if self._engine.down else None
             if self.problem is None:
                 self._look(receiver)
+                self._moved.set()
+                self._moved = asyncio.Event()
 
     def _look(self, receiver: Receiver) -> None:
         meta = self._engine.meta()

@@ -12,7 +12,7 @@ from web.access.access import ACCESS
 from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.middleware.problems import RequestError
-from web.path_params import job_named, seen_jobs
+from web.path_params import is_behind, job_named, seen_jobs
 from web.state_snapshot import StateSnapshot
 from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.keys import STREAMS, TURNS
@@ -33,6 +33,8 @@ __all__ = ["STREAM_HEADERS", "refusal", "stream_all", "stream_job"]
 MAX_JOBS: Final = 1_000
 MAX_FIELDS: Final = 2 * MAX_JOBS
 """Fields of a query, so that each job may be named twice, or other fields may be present."""
+
+BEHIND: Final = "this node cannot read at present what other nodes have published"
 
 GONE: Final = Position("gone", 0)
 """The cursor of a client that was sent `gone`; the client is stopped when it reconnects with it."""
@@ -67,6 +69,8 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
     headers = {**STREAM_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
     last_event_id = _last_event_id(request)
+    if await is_behind(request, ids or (), last_event_id):
+        return _refused(request, wire, headers, last_event_id, "busy", BEHIND)
     try:
         selection = _known(request, ids)
     except UnknownJobError as unknown:
@@ -80,7 +84,8 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     if start.finished:
         return Response(status=HTTPStatus.NO_CONTENT)
     if (word := refusal(request)) is not None:
-        return _refused(request, wire, headers, last_event_id, word)
+        reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
+        return _refused(request, wire, headers, last_event_id, word, reason)
     session = StreamSession(request, wire, start, level, exchanges=request.query.get("debug") == "1")
     return await serve_stream(request, session, headers, follow=follow)
 
@@ -158,8 +163,9 @@ def _gone(wire: Wire, headers: dict[str, str], last_event_id: str | None, job: s
     return Response(body=wire.notice("gone", {"job": job}, GONE), headers=headers)
 
 
-def _refused(request: Request, wire: Wire, headers: dict[str, str], last_event_id: str | None, word: str) -> Response:
+def _refused(
+    request: Request, wire: Wire, headers: dict[str, str], last_event_id: str | None, word: str, reason: str
+) -> Response:
     """Refuse with an event, since any status but 200 ends an EventSource for good; its cursor stays as it is."""
-    reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
     own = Position.parse(last_event_id) or UNKNOWN if last_event_id else Position(request.app[RELAY].journal.epoch, 0)
     return Response(body=wire.notice(word, {"reason": reason}, own, retry=reconnect_delay()), headers=headers)

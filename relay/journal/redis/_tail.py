@@ -53,11 +53,22 @@ class Tail:
         """The id of the newest command that was read, or is not to be."""
         self._missed_at: int | None = None
         self._answered_at = time.monotonic()
+        self._moved = asyncio.Event()
 
     @property
     def age(self) -> float:
         """Seconds since the engine last answered a read: at rest about a second, as a read blocks for that long."""
         return time.monotonic() - self._answered_at
+
+    async def reaches(self, offset: int) -> bool:
+        """Return True once the copy goes up to *offset*, and False if that takes READ_TIMEOUT."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                while self._copy.head < offset:
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self, receiver: Receiver) -> None:
         """Pass on what is read, until this is cancelled."""
@@ -145,6 +156,12 @@ class Tail:
             for kept in page:
                 self._engine.saw(kept.entry.offset, kept.entry.token, kept.raw)
             receiver.receive([kept.entry for kept in page])
+            self._wake()
+
+    def _wake(self) -> None:
+        """The copy goes further than before."""
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def _glance(self, redis: Redis, receiver: Receiver) -> None:
         """After a read that brought nothing: see whether there is something that no read will bring."""
@@ -172,6 +189,7 @@ class Tail:
             self._engine.begin(meta)
             self._copy.begin(meta.epoch, meta.base)
             receiver.begin_anew()
+            self._wake()
         newest = await self._engine.newest_command(redis)
         # Ids of commands are times; those of an engine that lost its data may begin below what was read.
         if _order(newest) < _order(self.commands):
@@ -185,6 +203,7 @@ class Tail:
         engine.acknowledged(offset)
         receiver.begin_anew()
         receiver.receive([Entry(offset=offset, node="", token=0, stored=job) for job in states])
+        self._wake()
 
 
 def _order(id: str) -> tuple[int, int]:

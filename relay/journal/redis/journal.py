@@ -153,6 +153,13 @@ class RedisJournal:
         """Pass on what is appended, until this is cancelled."""
         await self._tail.run(receiver)
 
+    async def catch_up(self) -> None:
+        """Return once the copy has all that the engine had when this was called. Raises JournalError."""
+        async with self._client.talk() as redis:
+            _, _, head = await self._engine.glance(redis)
+        if not await self._tail.reaches(head):
+            raise JournalError(f"this node lags behind what {self._place} has")
+
     async def tidy(self) -> None:
         """Remove from the engine what this node's copy does not keep, and the states of jobs that went with it.
 
