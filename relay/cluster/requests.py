@@ -173,8 +173,10 @@ class ClusterRequests(Requests):
             case CancelJob():
                 return (await self.cancel(message.job)).id
             case WakeJob():
-                job = self._registry.get(message.job)
-                self._pollers[job.state.upstream].wake(job)
+                job = self._find(message.job)
+                poller = None if job is None else self._pollers.get(job.state.upstream)
+                if job is not None and poller is not None:
+                    poller.wake(job)
             case ReleaseKey():
                 released = self._registry.by_key(message.key, message.owner)
                 if released is not None and released.id == message.job:
@@ -277,7 +279,8 @@ class ClusterRequests(Requests):
 
     async def _submit_for_another(self, message: SubmitInput) -> str:
         self._check_submits(message.upstream)
-        digest, key = input_digest(message.upstream, message.input), message.key
+        digest = input_digest(message.upstream, message.input)
+        key = None if message.key is None else checked_key(message.key)
         async with self._turn("key of another", key if key is not None else message.job, message.owner):
             known = None if key is None else self._registry.submitted_again(key, digest, message.owner)
             job = self._find(message.job) or known
@@ -337,9 +340,11 @@ class ClusterRequests(Requests):
             task.exception()  # a caller that has left does not look at it
 
     def _handed_in(self, job: Job, outcome: Accepted | Failed) -> None:
-        self._reports.note(job, outcome)
         if job.ended:
+            if isinstance(outcome, Accepted):
+                self._notify(f"{job.id} has ended, and its submission has led to task {outcome.task} all the same")
             return
+        self._reports.note(job, outcome)
         if self._holdings.polls(job):
             super()._handed_in(job, outcome)
         else:

@@ -18,7 +18,7 @@ __all__ = ["SubmissionReports"]
 
 Outcome: TypeAlias = Accepted | Failed
 
-SEEK_WITHIN: Final = 2.0
+SEEK_WITHIN: Final = 3.0
 """Seconds in which a node that is submitting a job has to say so, or the job counts as lost."""
 
 LOOK_EVERY: Final = 1.0
