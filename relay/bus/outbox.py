@@ -55,14 +55,14 @@ class Waiting:
         answered: float | None = None,
         accepted: "asyncio.Future[Record] | None" = None,
     ) -> None:
-        self.job = job
-        self.record = record
-        self.state = state
-        self.since = since
-        self.key = key
-        self.unique = unique
-        self.answered = answered
-        self.accepted = accepted
+        self.job: Job = job
+        self.record: Record = record
+        self.state: JobState = state
+        self.since: float = since
+        self.key: Key | None = key
+        self.unique: str = unique
+        self.answered: float | None = answered
+        self.accepted: "asyncio.Future[Record] | None" = accepted
         self.stage: Stage = Stage.UNSENT
         self.ends: bool = False
         """Whether its caller has given up on it: if it turns up nevertheless, its job ends."""

@@ -19,9 +19,10 @@ class NotedSignals:
     """
 
     def __init__(self) -> None:
+        self.wake: socket.socket
         self.wake, self._end = socket.socketpair()
         self.stops: list[int] = []
-        self.hangups = 0
+        self.hangups: int = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
