@@ -62,7 +62,7 @@ class Waiting:
         self.key: Key | None = key
         self.unique: str = unique
         self.answered: float | None = answered
-        self.accepted: "asyncio.Future[Record] | None" = accepted
+        self.accepted: asyncio.Future[Record] | None = accepted
         self.stage: Stage = Stage.UNSENT
         self.ends: bool = False
         """Whether its caller has given up on it: if it turns up nevertheless, its job ends."""
