@@ -26,6 +26,7 @@ class _Poll:
     def __init__(self) -> None:
         self.decided = False
         self.ends_at: float | None = None
+        self.under_way_until = 0
         self.next_at = 0.0
 
     @property
@@ -82,7 +83,8 @@ class ModelNode:
         return self.leases.fence(shard, self.clock())
 
     def is_polling(self, shard: int) -> bool:
-        return self._polls[shard].ends_at is not None
+        """Whether the upstream still has a request of this node, which may have been stopped meanwhile."""
+        return self._polls[shard].under_way_until > self._world.now
 
     def has_renewed_unawares(self) -> bool:
         """Whether the engine has carried out a renewal whose reply is still under way."""
@@ -200,6 +202,7 @@ class ModelNode:
         if poll.decided:
             poll.decided = False
             poll.ends_at = now + POLL_TAKES
+            poll.under_way_until = self._world.now + POLL_TAKES
             self._world.poll_begins(self, shard)
         elif poll.ends_at is not None:
             if now >= poll.ends_at:
