@@ -138,20 +138,18 @@ class Leases:
         self._let_go.pop(shard, None)
         self._held[shard] = _Held(claimed.token, asked)
 
-    def hand_over(self, shard: int) -> int:
-        """Begin to hand over *shard*, one of `owned`; return its token."""
+    def hand_over(self, shard: int) -> None:
+        """Begin to hand over *shard*, one of `owned`. It is not claimed again before that has ended."""
         self._handing.add(shard)
-        return self._held[shard].token
 
-    def handed_over(self, shard: int, token: int) -> bool:
-        """End a hand-over; return whether this node still held *shard* with *token*, so that it is to be released."""
+    def handed_over(self, shard: int) -> int | None:
+        """End a hand-over; return the token of *shard*, which is to be released, or None if it was lost meanwhile."""
         self._handing.discard(shard)
-        held = self._held.get(shard)
-        if held is None or held.token != token:
-            return False
-        del self._held[shard]
-        self._given[shard] = token
-        return True
+        held = self._held.pop(shard, None)
+        if held is None:
+            return None
+        self._given[shard] = held.token
+        return held.token
 
     def let_go(self, shard: int) -> bool:
         """Hold *shard* no longer; return whether this node did."""

@@ -247,17 +247,17 @@ class Membership:
         return True
 
     def _start_hand_over(self, shard: int) -> None:
-        token = self._leases.hand_over(shard)
-        task = asyncio.create_task(self._hand_over(shard, token), name=f"hand-over of shard {shard}")
+        self._leases.hand_over(shard)
+        task = asyncio.create_task(self._hand_over(shard), name=f"hand-over of shard {shard}")
         self._hand_overs.add(task)
         task.add_done_callback(self._hand_overs.discard)
 
-    async def _hand_over(self, shard: int, token: int) -> None:
+    async def _hand_over(self, shard: int) -> None:
         try:
             await within(self._clock, HAND_OVER_WITHIN * self._lease, self._on_handover(shard))
         except Exception as error:
             self._notify(f"shard {shard} was handed over before it had settled: {describe(error)}")
-        if self._leases.handed_over(shard, token):
+        if (token := self._leases.handed_over(shard)) is not None:
             self.counts.hand_overs += 1
             apart(lambda: self._on_lost(shard), f"letting go of shard {shard}", self._notify)
             self._to_release[shard] = token

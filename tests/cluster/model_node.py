@@ -58,7 +58,7 @@ class ModelNode:
         self._waiting: tuple[Message, float] | None = None
         self._claims: list[tuple[Any, ...]] = []
         self._to_release: dict[int, int] = {}
-        self._handing: dict[int, int] = {}
+        self._handing: set[int] = set()
         self._polls = {shard: _Poll() for shard in range(SHARDS)}
 
     def __repr__(self) -> str:
@@ -158,7 +158,8 @@ class ModelNode:
         self._claims = [("claim", shard, seen, known) for shard, seen in self.leases.to_claim()]
         self._to_release.update(self.leases.to_release())
         for shard in self.leases.to_hand_over():
-            self._handing[shard] = self.leases.hand_over(shard)
+            self.leases.hand_over(shard)
+            self._handing.add(shard)
 
     def _send(self) -> None:
         now = self.clock()
@@ -185,11 +186,13 @@ class ModelNode:
 
     def _hand_over(self) -> None:
         if self.leaving and (self._waiting is None or self._waiting[0].what[0] != "claim"):
-            self._handing.update({shard: self.leases.hand_over(shard) for shard in self.leases.owned})
-        for shard, token in list(self._handing.items()):
+            for shard in self.leases.owned:
+                self.leases.hand_over(shard)
+                self._handing.add(shard)
+        for shard in list(self._handing):
             if self._polls[shard].at_rest:
-                del self._handing[shard]
-                if self.leases.handed_over(shard, token):
+                self._handing.discard(shard)
+                if (token := self.leases.handed_over(shard)) is not None:
                     self._to_release[shard] = token
 
         if self.leaving and not self._handing and not self.leases.owned:

@@ -1,6 +1,27 @@
 """Nodes of a cluster share out its shards, take over those of a node that stops, and hand over when one joins."""
 
+import asyncio
+from typing import Any
+
+from relay.journal.shared import Claimed, Lease
 from tests.cluster.members import ALL, LEASE, Cluster, advance, share
+from tests.cluster.memory_node import MemoryNode
+
+
+class ClaimsSlowly(MemoryNode):
+    """The reply to the claim of a shard waits for the test."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.claiming = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def claim(self, shard: int, seen: Lease | None) -> Claimed | None:
+        claimed = await super().claim(shard, seen)
+        if shard >= 0:
+            self.claiming.set()
+            await self.go_on.wait()
+        return claimed
 
 
 async def test_a_node_alone_owns_everything_at_once(cluster: Cluster) -> None:
@@ -119,6 +140,21 @@ async def test_a_node_that_cannot_reach_the_engine_leaves_all_the_same(cluster: 
     cluster.engine.down = False
     await advance(1.3 * LEASE, b, until=lambda: b.owned == ALL)
     assert cluster.engine.view().nodes.keys() == {"a", "b"}
+
+
+async def test_a_claim_that_is_under_way_when_a_node_leaves_is_released_as_well(cluster: Cluster) -> None:
+    a = await cluster("a", shards=1, store_type=ClaimsSlowly)
+    advancing = asyncio.ensure_future(advance(0.5, a))
+    store = cluster.stores["a"]
+    assert isinstance(store, ClaimsSlowly)
+    await store.claiming.wait()
+    leaving = a.begin_to_leave()
+    await advancing
+    store.go_on.set()
+    await leaving
+
+    assert a.owned == set()
+    assert {lease.owner for lease in cluster.engine.view().leases.values()} == {""}
 
 
 async def test_nodes_that_start_together_claim_each_shard_once(cluster: Cluster) -> None:
