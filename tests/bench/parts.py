@@ -22,6 +22,7 @@ PARTS: Final[Mapping[str, str]] = {
     "access": "tests.bench.access",
     "tokens": "tests.bench.tokens",
     "cluster": "tests.bench.cluster",
+    "workers": "tests.bench.workers",
     "startup": "tests.bench.startup",
 }
 """The module of each, in the order in which they are run and shown."""
