@@ -29,7 +29,8 @@ class _Output:
     """One of our own outputs, and the pipes whose lines it receives."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.terminal = _opened_again(number) if os.isatty(number) else None
+        self.number = number if self.terminal is None else self.terminal
         self.broken = False
         self.waiting: deque[bytes] = deque()
         self.size = 0
@@ -50,6 +51,14 @@ class _Output:
             self.waiting[0] = head[written:]
 
 
+def _opened_again(terminal: int) -> int | None:
+    """Another descriptor of a terminal, on which a write does not wait for it: that of others stays as it is."""
+    try:
+        return os.open(os.ttyname(terminal), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
 class Forwarding:
     """Pipes, whose lines are written to outputs of this process. Single-threaded: the caller waits on *selector*.
 
@@ -64,14 +73,17 @@ class Forwarding:
 
     def pipe_to(self, output: int) -> int:
         """The end of a new pipe to write into: its lines appear on *output*. Close it once it is passed on."""
+        if output not in self._outputs:
+            self._outputs[output] = _Output(output)
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
-        self._pipes[ours] = (self._outputs.setdefault(output, _Output(output)), bytearray())
+        self._pipes[ours] = (self._outputs[output], bytearray())
         return theirs
 
     def descriptors(self) -> list[int]:
-        """Our ends of all pipes: a child process that inherits them closes them."""
-        return list(self._pipes)
+        """What is open here: a child process that inherits it closes it."""
+        terminals = (output.terminal for output in self._outputs.values())
+        return [*self._pipes, *(number for number in terminals if number is not None)]
 
     def prepare(self) -> None:
         """Register what can be done now with the selector: pipes to be read, outputs to be written."""
@@ -80,15 +92,14 @@ class Forwarding:
         for output in self._outputs.values():
             self._wish(output.number, selectors.EVENT_WRITE if output.waiting else 0)
 
-    def ready(self, number: int) -> bool:
-        """Work on descriptor *number*, which the selector has found ready; False if it is none of these."""
+    def ready(self, number: int) -> None:
+        """Work on descriptor *number*, which the selector has found ready."""
         if number in self._pipes:
             self._read(number)
-        elif number in self._outputs:
-            self._write(self._outputs[number])
-        else:
-            return False
-        return True
+            return
+        for output in self._outputs.values():
+            if output.number == number:
+                self._write(output)
 
     def finish(self, seconds: float) -> None:
         """Write what is left once no process writes any more, as far as the outputs accept it in so many *seconds*."""
@@ -107,7 +118,7 @@ class Forwarding:
 
     def _flush(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while waiting := {number: output for number, output in self._outputs.items() if output.waiting}:
+        while waiting := {output.number: output for output in self._outputs.values() if output.waiting}:
             ready = select.select([], list(waiting), [], max(until - time.monotonic(), 0.0))[1]
             if not ready:
                 return

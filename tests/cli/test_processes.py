@@ -1,6 +1,7 @@
 """Several processes of one command: each is started, watched, replaced when it dies, and ended in order."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -62,10 +63,8 @@ class Program:
 
 
 @contextmanager
-def running(work: str) -> Generator[Program]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + work], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def running(work: str, stdout: int = subprocess.PIPE) -> Generator[Program]:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM + work], stdout=stdout, stderr=subprocess.PIPE, text=True)
     with process:
         try:
             yield Program(process)
@@ -195,3 +194,24 @@ wait_for_the_end()
         assert sorted(program.says(r"relay: worker (\d) notices")[1] for _ in range(2)) == ["1", "2"]
         program.process.terminate()
         assert program.ends() == (0, [])
+
+
+def test_a_terminal_that_stands_still_keeps_nothing_from_its_end() -> None:
+    work = """
+import threading
+threading.Thread(target=lambda: os.write(1, 200_000 * b"line\\n"), daemon=True).start()
+which.ready()
+wait_for_the_end()
+say(f"worker {which.number} ends")
+"""
+    ours, theirs = pty.openpty()
+    try:
+        with running(work, theirs) as program:
+            program.says("relay: all have begun")
+            # Nobody reads it, so that it accepts a few thousand bytes.
+            assert os.read(ours, 6) == b"line\r\n"
+            program.process.terminate()
+            assert program.ends() == (0, ENDS)
+    finally:
+        os.close(ours)
+        os.close(theirs)
