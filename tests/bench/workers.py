@@ -93,7 +93,7 @@ def _line(process: "subprocess.Popen[str]", begins: str) -> str:
     for line in process.stderr:
         if begins in line:
             return line.partition(begins)[2].split()[0].rstrip("/;")
-    raise RuntimeError(f"{process.args} ended without a line with {begins!r}")
+    raise RuntimeError(f"it ended without a line with {begins!r}")
 
 
 @contextmanager
