@@ -81,7 +81,7 @@ class Forwarding:
         return theirs
 
     def descriptors(self) -> list[int]:
-        """What is open here: a child process that inherits it closes it."""
+        """The descriptors that are open here: a child process that inherits them closes them."""
         terminals = (output.terminal for output in self._outputs.values())
         return [*self._pipes, *(number for number in terminals if number is not None)]
 
