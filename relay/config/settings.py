@@ -69,6 +69,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
 SHARED_JOURNALS: Final = (
     *("redis", "rediss", "valkey", "valkeys"),
+    *("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster"),
     *("redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"),
     *("unix", "redis+unix", "valkey+unix"),
 )

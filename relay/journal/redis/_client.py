@@ -12,20 +12,16 @@ from ssl import TLSVersion
 from typing import Any, Final, cast
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
-)
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from relay.errors import ConfigError, JournalError
 from relay.journal.redis._place import EnginePlace
-from relay.journal.redis._trouble import explain, is_demotion
+from relay.journal.redis._routes import PrimaryPool, Route, RoutedConnection, RoutedRedis, RoutedTlsConnection
+from relay.journal.redis._trouble import explain, is_demotion, is_silence
 
 __all__ = ["CONNECT_TIMEOUT", "EngineClient"]
 
@@ -34,47 +30,6 @@ CONNECT_TIMEOUT: Final = 2.0
 
 CLOSE_WITHIN: Final = 1.0
 """Seconds that connections have to close. One to a machine that stands still is left after that."""
-
-
-ASK_EVERY: Final = 1.0
-"""Seconds between two questions to the Sentinels, while there are commands.
-
-[measured] After SENTINEL FAILOVER the old primary accepted writes for 10 s more, all of which were lost: it is only
-demoted once its Sentinels look at it, and no client receives a word of it before.
-"""
-
-
-class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the primary that the Sentinels named last. A caller waits for a free one."""
-
-    _asking: asyncio.Task[None] | None = None
-    _ask_at = 0.0
-
-    async def get_connection(self, *_: Any, **__: Any) -> AbstractConnection:
-        """A connection for one command, which does not wait for the question to the Sentinels, if that is due."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._ask_at and (self._asking is None or self._asking.done()):
-            self._ask_at = now + ASK_EVERY
-            self._asking = asyncio.create_task(self._ask(), name="asking Sentinels for the primary")
-        return cast("AbstractConnection", await cast("Any", super()).get_connection())
-
-    async def release(self, connection: AbstractConnection) -> None:
-        """Let go of *connection*, and close it if it is to a server that is the primary no more."""
-        place = (getattr(connection, "host", None), getattr(connection, "port", None))
-        if cast("Any", self).master_address not in (None, place):
-            await connection.disconnect()
-        await super().release(connection)
-
-    async def stop_asking(self) -> None:
-        """End the question that is under way."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
-
-    async def _ask(self) -> None:
-        # Where no Sentinel answers, or none knows a primary, the connection that there is stays as good as it is.
-        with suppress(RedisError, OSError, TimeoutError):
-            await cast("Any", self).get_master_address()
 
 
 class EngineClient:
@@ -88,6 +43,7 @@ class EngineClient:
     def __init__(self, place: EnginePlace, *, read_timeout: float, connections: int = 1) -> None:
         self.place: EnginePlace = place
         self._sentinel: Sentinel | None = None
+        self._route: Route | None = None
         options = _options(place, read_timeout)
         address = place.address
         options |= {"username": address.user or None, "password": address.password or None, "db": place.database}
@@ -99,15 +55,21 @@ class EngineClient:
             self._sentinel = cast("Any", Sentinel)(address.hosts, sentinel_kwargs=sentinels)
             options |= {"service_name": place.service, "sentinel_manager": self._sentinel}
             options["connection_class"] = SentinelManagedSSLConnection if place.tls else SentinelManagedConnection
-            kind = _PrimaryPool
+            kind = PrimaryPool
         elif address.hosts:
-            options["host"], options["port"] = address.hosts[0]
-            options["connection_class"] = SSLConnection if place.tls else Connection
+            self._route = Route(address.hosts)
+            options["route"] = self._route
+            options["connection_class"] = RoutedTlsConnection if place.tls else RoutedConnection
         else:
             options |= {"path": address.path, "connection_class": UnixDomainSocketConnection}
             del options["socket_keepalive"]
         self._pool: ConnectionPool = kind(max_connections=connections, timeout=read_timeout, **options)
-        self._redis = Redis(connection_pool=self._pool)
+        self._redis: Redis
+        if self._route is None:
+            self._redis = Redis(connection_pool=self._pool)
+        else:
+            self._redis = routed = RoutedRedis(connection_pool=self._pool)
+            routed.route = self._route
 
     @asynccontextmanager
     async def talk(self, *, opening: bool = False) -> AsyncGenerator[Redis]:
@@ -127,6 +89,8 @@ class EngineClient:
         except (RedisError, OSError) as error:
             if is_demotion(error):
                 await self.reconnect()
+            if self._route is not None and is_silence(error):
+                self._route.failed()
             explained = explain(error, self.place)
             if isinstance(explained, ConfigError) and not opening:
                 explained = JournalError(str(explained))
@@ -141,7 +105,7 @@ class EngineClient:
         """Close all connections, also those in use. Idempotent."""
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                if isinstance(self._pool, _PrimaryPool):
+                if isinstance(self._pool, PrimaryPool):
                     await self._pool.stop_asking()
                 await self._pool.disconnect()
                 if self._sentinel is not None:

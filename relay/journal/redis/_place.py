@@ -20,6 +20,9 @@ _SOCKETS: Final[Mapping[str, int | None]] = {"unix": None, "redis+unix": None, "
 _SENTINELS: Final[Mapping[str, int | None]] = {
     f"{scheme}+sentinel": 26379 for scheme in ("redis", "rediss", "valkey", "valkeys")
 }
+_CLUSTERS: Final[Mapping[str, int | None]] = {
+    f"{scheme}+cluster": 6379 for scheme in ("redis", "rediss", "valkey", "valkeys")
+}
 _TLS: Final = ("rediss", "valkeys")
 _OPTIONS: Final = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "sentinel_user", "sentinel_password")
 
@@ -54,19 +57,23 @@ def read_url(url: str) -> EnginePlace:
     """The place that *url* names.
 
     `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, with TLS `rediss://`; `unix://[USER:PASSWORD@]/PATH[?db=DATABASE]`;
-    `redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE]`, where user and password are
-    those of the engine, and `sentinel_user` and `sentinel_password` behind `?` those of the Sentinels. `valkey` may
-    stand for `redis`. `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` behind `?` name files for TLS.
+    `redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]`, any nodes of a cluster, which lead to the one that
+    keeps the keys; `redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE]`, where user and
+    password are those of the engine, and `sentinel_user` and `sentinel_password` behind `?` those of the Sentinels.
+    `valkey` may stand for `redis`. `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` behind `?` name files for TLS.
 
     Any other option is refused: the client would let it override what correctness hangs on, such as its own retries.
     Raises ConfigError, which says what is wrong and repeats no part of *url*.
     """
-    address = read_address(url, {**_SERVERS, **_SOCKETS, **_SENTINELS}, options=_OPTIONS)
+    address = read_address(url, {**_SERVERS, **_SOCKETS, **_SENTINELS, **_CLUSTERS}, options=_OPTIONS)
     sentinels = address.scheme in _SENTINELS
     parts = address.path.strip("/").split("/") if address.scheme not in _SOCKETS else [""]
     service = parts.pop(0) if sentinels else ""
     _check(address, service)
-    return EnginePlace(address, _database(address.options.get("db") or "/".join(parts)), service)
+    place = EnginePlace(address, _database(address.options.get("db") or "/".join(parts)), service)
+    if place.database and address.scheme in _CLUSTERS:
+        raise ConfigError("url names a database, and a cluster has only 0; remove it")
+    return place
 
 
 def _check(address: Address, service: str) -> None:
@@ -80,9 +87,10 @@ def _check(address: Address, service: str) -> None:
             raise ConfigError(
                 "url names no service behind its Sentinels; it should look like redis+sentinel://HOST,HOST/SERVICE"
             )
-    elif len(address.hosts) > 1:
+    elif len(address.hosts) > 1 and address.scheme not in _CLUSTERS:
         raise ConfigError(
-            "url names several hosts; only Sentinels may be several, as redis+sentinel://HOST,HOST/SERVICE"
+            "url names several hosts; begin it with redis+cluster:// for nodes of a cluster, or with"
+            " redis+sentinel:// for Sentinels, whose service follows them: /SERVICE"
         )
     options = address.options
     if address.scheme not in _SENTINELS and ("sentinel_user" in options or "sentinel_password" in options):

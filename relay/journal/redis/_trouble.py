@@ -23,7 +23,7 @@ from redis.exceptions import (
 from relay.errors import ConfigError, JournalError
 from relay.journal.redis._place import EnginePlace
 
-__all__ = ["code_of", "explain", "is_demotion"]
+__all__ = ["code_of", "explain", "is_demotion", "is_silence"]
 
 _NESTED: Final = re.compile(r"(?:^| )-([A-Z]{3,}) ")
 """Redis 5 and 6 put the error of a command behind its place in the script: `... @user_script: 3: -OOM command ...`."""
@@ -43,13 +43,13 @@ _RETRIED: Final = {
     "BUSY": "is busy with a script of another program; it accepts nothing until that ends, or SCRIPT KILL is sent",
     "CLUSTERDOWN": "belongs to a cluster that is down; the relay waits until it is up",
     "TRYAGAIN": "is moving the relay's keys to another node; the relay tries again",
+    "ASK": "is moving the relay's keys to another node; the relay tries again",
+    "MOVED": "has moved the relay's keys to another node; the relay tries again",
 }
 _FINAL: Final = {
     "NOPERM": "does not permit its user a command that the relay needs; extend that user's rules (ACL SETUSER)",
     "WRONGTYPE": "has a key of the relay's name with data of another program; use a database of its own, or set"
     " [cluster] name",
-    "MOVED": "is a node of a cluster that does not keep the relay's keys; name the node that does",
-    "ASK": "is a node of a cluster that does not keep the relay's keys; name the node that does",
     "CROSSSLOT": "is behind a proxy that spreads the relay's keys; all of them have one hash tag and belong together",
 }
 
@@ -111,6 +111,11 @@ def code_of(error: Exception) -> str:
 def is_demotion(error: Exception) -> bool:
     """Whether *error* says that the engine is no primary (any more)."""
     return code_of(error) in ("READONLY", "UNBLOCKED", "MASTERDOWN")
+
+
+def is_silence(error: Exception) -> bool:
+    """Whether *error* is no answer of the engine, but that there was none."""
+    return not code_of(error) and isinstance(error, NoConnectionError | NoAnswerError | OSError | TimeoutError)
 
 
 def _origin(error: Exception) -> Exception:

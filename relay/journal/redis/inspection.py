@@ -89,13 +89,14 @@ async def inspect(url: str, name: str) -> EngineReport:
 
 async def _inspected(place: str, redis: Redis, keys: Keys) -> EngineReport:
     client: Any = redis  # its own annotations do not describe what is awaited
+    # First, as this leads to the node of a cluster that keeps the keys.
+    epoch, head = await client.hmget(keys.meta, "epoch", "head")
     times = [await _ping(client) for _ in range(PINGS)]
     before = time.time()
     seconds, micros = await client.time()
     clock = seconds + micros / 1e6 - (before + time.time()) / 2
     info = await _permitted(client.info())
     config = await _permitted(client.config_get("appendfsync", "save")) or await _permitted(client.config_get("*"))
-    epoch, head = await client.hmget(keys.meta, "epoch", "head")
     stream = keys.of((epoch or b"").decode()).stream
     report = EngineReport(
         place=place,

@@ -77,7 +77,7 @@ async def leases_at(server: EngineServer) -> dict[int, Lease]:
 async def test_a_primary_that_was_replaced_is_left_although_it_still_accepts_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("relay.journal.redis._client.ASK_EVERY", 0.0)
+    monkeypatch.setattr("relay.journal.redis._routes.ASK_EVERY", 0.0)
     first, second, third = free_ports(3)
     with ExitStack() as stack:
         old, new = (stack.enter_context(running_engine("redis", port=port)) for port in (first, second))
