@@ -4,7 +4,8 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 
-from relay import Job, Record, Relay, RelayError
+from relay import Job, Relay, RelayError
+from web.gateway.changes import each_change
 
 __all__ = ["Departures"]
 
@@ -49,11 +50,7 @@ class Departures:
 
     async def _submitted(self, job: Job) -> None:
         changed = asyncio.Event()
-
-        def receive(_: Record) -> None:
-            changed.set()
-
-        with self._relay.bus.subscribe(receive, [job]):
+        with each_change(self._relay.bus, job, changed.set):
             while not job.ended and job.state.task is None:
                 await changed.wait()
                 changed.clear()

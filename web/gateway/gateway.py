@@ -6,9 +6,10 @@ from weakref import WeakKeyDictionary
 
 from aiohttp.web import AppKey
 
-from relay import Job, Record, Relay
+from relay import Job, Relay
 from relay.config.settings import GatewaySettings
 from relay.upstreams.http.downloads import Downloads
+from web.gateway.changes import each_change
 from web.gateway.departures import Departures
 from web.gateway.models import ModelTable
 from web.gateway.submissions import Submissions
@@ -62,14 +63,14 @@ class Gateway:
     async def _wait_until(self, reached: Callable[[], bool], job: Job, seconds: float) -> bool:
         changed = asyncio.Event()
 
-        def receive(_: Record) -> None:
+        def look() -> None:
             if reached():
                 changed.set()
 
         timer: asyncio.Task[None] | None = None
         self._waiting.add(changed)
         try:
-            with self._relay.bus.subscribe(receive, [job]):
+            with each_change(self._relay.bus, job, look):
                 if not reached() and not self.closing:
                     timer = asyncio.create_task(self._relay.clock.sleep(seconds))
                     timer.add_done_callback(lambda _: changed.set())

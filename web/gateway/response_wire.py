@@ -61,8 +61,9 @@ class ResponseWire:
         number = self._number(position)
         match event:
             case "gap":
-                # The state of the job follows, in the place of its last record.
-                number = min(number, self._job.state.seq * STRIDE - 1)
+                # The state of the job follows: its end, or a line with the last number before the next record.
+                state = self._job.state
+                number = min(number, (state.seq if state.ended else state.seq + 1) * STRIDE - (1 if state.ended else 2))
                 return self._events.line(f"({missing(data)} not kept any more)", number)
             case "skipped":
                 return self._events.line(f"({missing(data)} left out, since this client reads slowly)", number)
@@ -101,7 +102,7 @@ class ResponseWire:
         if state["terminal"] is not None and terminal is not None:
             summary = summary_so_far(self._job, self._journal, self._level)
             return self._events.end(terminal, state["seq"], summary, self._after)
-        return self._events.line(state["text"], state["seq"] * STRIDE, percent=state["percent"])
+        return self._events.line(state["text"], (state["seq"] + 1) * STRIDE - 1, percent=state["percent"])
 
     def _summary(self, record: Record) -> str:
         return summary_so_far(self._job, self._journal, self._level) if record.terminal else ""
