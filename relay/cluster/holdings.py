@@ -65,8 +65,15 @@ class Holdings:
         self._taken: set[int] = set()
         self._again: set[Job] = set()
         self._paused = False
+        self._epoch = ""
+        self._before = 0
         self._news = asyncio.Event()
         self._shards: WeakKeyDictionary[Job, int] = WeakKeyDictionary()
+
+    def begin(self) -> None:
+        """The journal is open, and its tail is about to be read."""
+        self._epoch, self._before = self._journal.epoch, 0
+        self._bus.when_begun_anew(self._note_epoch)
 
     def shard_of(self, job: Job) -> int:
         """The shard of *job*, which is on an upstream: it has a record, or is about to."""
@@ -158,11 +165,21 @@ class Holdings:
                 await self._clock.sleep(0)
         return True
 
+    def _note_epoch(self) -> None:
+        """All offsets up to the head at which an epoch begins are of an earlier one."""
+        if self._journal.epoch != self._epoch:
+            self._epoch, self._before = self._journal.epoch, self._journal.head
+
     async def _carry_over(self, shards: Collection[int]) -> None:
-        """In a new epoch, append the states that it lacks. The journal keeps the first state of each job."""
+        """In a new epoch, append the states that it lacks. The journal keeps the first state of each job.
+
+        Jobs that ended in an earlier epoch are among them, and come last in their shard: another node may not have read
+        that end, and every node forgets an ended job of which the journal has neither a record nor a state.
+        """
         lacking: dict[int, list[StoredJob]] = {}
-        for job in self._jobs_of(shards):
-            if not self._journal.states(job.id):
+        for job in sorted(self._registry, key=lambda job: job.ended):
+            lost = job.state.offset <= self._before if job.ended else job.state.seq > 0
+            if lost and self.shard_of(job) in shards and not self._journal.states(job.id):
                 lacking.setdefault(self.shard_of(job), []).append(self.stored(job))
         for jobs in lacking.values():
             for start in range(0, len(jobs), PORTION):

@@ -152,6 +152,7 @@ class ClusterNode:
 
     def start(self, supervise: Supervise) -> None:
         """Append and receive, take part in the cluster, and poll what is owned."""
+        self._holdings.begin()
         for name, work in (
             ("the task that appends and receives", self._bus.run),
             ("the task that renews leases", self.membership.run),

@@ -245,7 +245,9 @@ class MemoryEngine:
         self.announce()
 
     def tidy(self) -> None:
-        recorded = {entry.record.job for entry in self._data.entries if entry.record is not None}
+        entries = self._data.entries
+        recorded = {entry.record.job for entry in entries if entry.record is not None}
+        recorded |= {entry.stored.id for entry in entries if entry.stored is not None}
         states = self._data.states
         self._data.states = {job: kept for job, kept in states.items() if job in recorded or not kept.state.ended}
 

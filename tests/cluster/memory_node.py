@@ -118,7 +118,7 @@ class MemoryNode:
         return offset >= max(carried, default=0) and self._copy.has_all_since(offset, jobs)
 
     def keeps(self, job: str) -> bool:
-        return self._copy.keeps(job)
+        return self._copy.keeps(job) or job in self._carried
 
     def states(self, job: str) -> bool:
         return job in self._states

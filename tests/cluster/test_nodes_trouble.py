@@ -121,6 +121,26 @@ async def test_what_the_engine_has_lost_is_a_new_epoch_in_which_every_job_goes_o
         assert len(nodes.world.submitted) == 3
 
 
+async def test_jobs_that_had_ended_before_a_loss_are_known_to_every_node_and_to_one_that_joins_later() -> None:
+    async with cluster(2) as nodes:
+        job = await nodes.houses[0].relay.requests.follow("single", "t")
+        nodes.world.said["t"] = FINISHED
+        await nodes.advance(3 * INTERVAL)
+        ended = job.state
+        memory(nodes).flush()
+        await nodes.advance(3 * LEASE)
+        joined = await nodes.add()
+        await nodes.kill(nodes.houses[0])
+        await nodes.advance(6 * LEASE)
+        states = [house.job(job).state for house in [*nodes.alive, joined]]
+
+        assert {(state.seq, state.status, state.terminal) for state in states} == {
+            (ended.seq, "succeeded", ended.terminal)
+        }
+        assert [entry.stored is not None for entry in memory(nodes).entries] == [True], "carried over once"
+        assert nodes.world.polls("single")[-1] < nodes.clock.monotonic() - 6 * LEASE, "nobody polls it"
+
+
 async def test_a_node_starts_once_its_engine_is_there_and_says_that_it_waits() -> None:
     engine, clock = MemoryEngine(), ManualClock()
     engine.down = True

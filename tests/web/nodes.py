@@ -8,7 +8,7 @@ from aiohttp import ClientSession
 from aiohttp.web import Application
 
 from relay import Job
-from relay.events import Log
+from relay.events import Level, Log
 from tests.cluster.house import Cluster, House, cluster
 from tests.cluster.memory_engine import MemoryEngine
 from tests.cluster.memory_node import MemoryNode
@@ -39,7 +39,7 @@ class Served(NamedTuple):
         assert isinstance(house.journal, MemoryNode)
         return house.journal
 
-    def say(self, job: Job, line: str, severity: str = "info") -> None:
+    def say(self, job: Job, line: str, severity: Level = "info") -> None:
         """Publish at the owner of *job*."""
         owner = self.nodes.owner(job)
         owner.relay.bus.publish(owner.job(job), Log(line=line, severity=severity))

@@ -1,6 +1,6 @@
 """How a request that waits for a job follows its changes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from relay import Bus, Job, Record
@@ -9,7 +9,7 @@ __all__ = ["each_change"]
 
 
 @contextmanager
-def each_change(bus: Bus, job: Job, look: Callable[[], None]) -> Iterator[None]:
+def each_change(bus: Bus, job: Job, look: Callable[[], None]) -> Generator[None]:
     """Call *look* at each record of *job*, and where its state may have changed without one: in another epoch."""
 
     def receive(_: Record) -> None:
