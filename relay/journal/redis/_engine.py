@@ -27,6 +27,13 @@ BEHIND_ALL: Final = 2**20
 STAY: Final = 600_000
 """Milliseconds for which the keys of an old epoch stay: its last entry wakes the nodes that still read there."""
 
+OTHERS_LOOK: Final = 3.0
+LOOK_AGAIN: Final = 0.25
+"""Seconds for which a node that starts lets others look at an engine that was started again, and between two tries.
+
+The others have lost their connections, and try to connect again at least every second.
+"""
+
 SCANNED: Final = 200
 """The states of a page, which is decoded without a pause: about 2 ms."""
 
@@ -91,7 +98,7 @@ class Engine:
         The epoch that is returned may be another than that of this node, which goes on there by `begin`.
         """
         while True:
-            epoch, meta = self.epoch, await self._run_open(redis, spoiled)
+            epoch, meta = self.epoch, await self._opened(redis, spoiled)
             if meta.epoch != epoch or epoch != self.epoch:
                 return meta
             # More may have been read meanwhile, from a process that is none of the story.
@@ -99,14 +106,26 @@ class Engine:
                 self.gen = max(self.gen, meta.gen)
                 return meta
 
-    async def _run_open(self, redis: Redis, spoiled: bool) -> Meta:
+    async def _opened(self, redis: Redis, spoiled: bool) -> Meta:
+        """Let nodes that know more look first, for OTHERS_LOOK: an engine that was started again may lack something."""
+        patience = OTHERS_LOOK
+        while (meta := await self._run_open(redis, spoiled, patient=patience > 0)) is None:
+            await asyncio.sleep(LOOK_AGAIN)
+            patience -= LOOK_AGAIN
+        return meta
+
+    async def _run_open(self, redis: Redis, spoiled: bool, *, patient: bool) -> Meta | None:
+        """Run open.lua; None if another node is to look first."""
         offset, raw = self._mark or (0, b"")
         known = (self.epoch, self.gen, self.head, max(self.token, self._claimed()))
         mark = (offset, sha1(raw, usedforsecurity=False).hexdigest() if self._mark else "")
-        rest = (secrets.token_hex(4), BEHIND_ALL, self.keys.prefix, STAY)
-        epoch, gen, head, base, generations = await self._open(
+        rest = (secrets.token_hex(4), BEHIND_ALL, self.keys.prefix, STAY, "1" if patient else "")
+        answer = await self._open(
             redis, (self.keys.meta, self.keys.tokens), (*known, *mark, "1" if spoiled else "", *rest)
         )
+        if answer == b"WAIT":
+            return None
+        epoch, gen, head, base, generations = answer
         began = (pair.split(":") for pair in generations.decode().split(" "))
         return Meta(epoch.decode(), int(gen), int(head), int(base), {int(number): int(at) for number, at in began})
 

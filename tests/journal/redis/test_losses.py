@@ -1,10 +1,12 @@
 """An engine that loses what it had: every node finds out, begins a new epoch or leaves a gap, and never goes back."""
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from relay.journal.redis import RedisJournal, _engine
 from relay.journal.redis._engine import BEHIND_ALL
 from tests.journal.redis.nodes import Node, Story, joined, running
 from tests.journal.redis.servers import ENGINES, EngineServer, running_engine
@@ -139,9 +141,10 @@ async def test_a_dump_of_an_earlier_epoch_is_a_new_epoch_as_well(forgetful: Engi
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["run_id", "no INFO"])
 async def test_a_node_that_was_away_finds_out_that_others_have_gone_on_without_what_it_has_read(
-    forgetful: EngineServer, trusted: bool
+    forgetful: EngineServer, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a failover that lost the tail: offsets that it has read come again, with other records."""
+    monkeypatch.setattr(_engine, "OTHERS_LOOK", 0.0)
     url = forgetful.url if trusted else await without_info(forgetful)
     async with joined(url, "away", run=False) as away:
         async with joined(url, "a") as a, running(away):
@@ -165,6 +168,30 @@ async def test_a_node_that_was_away_finds_out_that_others_have_gone_on_without_w
 
             assert away.seqs("other") == []
             assert away.begun == b.begun == [(b.journal.epoch, 13 + BEHIND_ALL)]
+
+
+async def test_a_node_that_starts_on_an_older_dump_lets_those_that_know_more_look_first(
+    forgetful: EngineServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_engine, "OTHERS_LOOK", 3_600.0)
+    url = forgetful.url
+    async with joined(url, "a", run=False) as a:
+        async with running(a):
+            await forgetful.call("SAVE")
+            await a.append(*Story("j", await a.own()).take(4))
+            await a.until(lambda: len(a.entries) == 4)
+        forgetful.restart()
+        b = RedisJournal(url, node="b")
+        opening = asyncio.create_task(b.open())
+        while b"cmdstat_hmget" not in await forgetful.call("INFO", "commandstats"):  # noqa: ASYNC110 - in its script
+            await asyncio.sleep(0.01)
+        assert not opening.done()
+        async with running(a):
+            await a.until(lambda: a.begun)
+            await opening
+
+            assert (b.epoch, b.head) == (a.journal.epoch, 4 + BEHIND_ALL)
+            await b.close()
 
 
 async def without_info(server: EngineServer) -> str:

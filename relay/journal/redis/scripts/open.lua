@@ -5,17 +5,20 @@
 --       the offset and SHA-1 of the newest entry that it has read, '' for none;
 --       '1' if its epoch cannot go on, since another program has written to the stream, '' otherwise;
 --       the name of a new epoch, by how much that begins behind all that anybody has read, the prefix of the keys,
---       milliseconds for which the keys of an old epoch stay
--- Answer: {epoch, generation, head, base, generations}; generations are "number:head", a space between: the head of the
+--       milliseconds for which the keys of an old epoch stay; '1' if another node may look first, '' otherwise
+-- Answer: WAIT for a node that knows nothing, where nobody has looked at this process of the engine: it may have lost
+--         what other nodes know; else {epoch, generation, head, base, generations}; generations are "number:head", a space between: the head of the
 --         stream as each began.
 local meta, tokens = KEYS[1], KEYS[2]
 local epoch, gen, head, token = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local mark, print, spoiled = ARGV[5], ARGV[6], ARGV[7]
-local fresh, ahead, prefix, stay = ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11]
+local fresh, ahead, prefix, stay, patient = ARGV[8], tonumber(ARGV[9]), ARGV[10], ARGV[11], ARGV[12]
 local GENERATIONS = 64
 
 local found = redis.call('HMGET', meta, 'epoch', 'gen', 'head', 'base', 'since', 'rid')
 local own = run_id()
+
+if patient ~= '' and epoch == '' and found[1] and found[6] ~= own then return 'WAIT' end
 
 -- Whether another record is now where the node has read one. An entry that is not there was trimmed, or is missed
 -- by the head.
