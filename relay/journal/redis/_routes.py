@@ -66,8 +66,8 @@ class Route:
 
     @property
     def others(self) -> int:
-        """How many other seeds there are."""
-        return len(self._seeds) - 1
+        """How many other seeds there are; none for a node that a seed has named, as only that one has the keys."""
+        return len(self._seeds) - 1 if self.current in self._seeds else 0
 
     def moved(self, host: str, port: int) -> None:
         """Go to the node at *host* from now on; without one it is another port of the same host."""

@@ -44,7 +44,7 @@ _RETRIED: Final = {
     "CLUSTERDOWN": "belongs to a cluster that is down; the relay waits until it is up",
     "TRYAGAIN": "is moving the relay's keys to another node; the relay tries again",
     "ASK": "is moving the relay's keys to another node; the relay tries again",
-    "MOVED": "has moved the relay's keys to another node; the relay tries again",
+    "MOVED": "names another node for the relay's keys, which does not answer; the relay tries again",
 }
 _FINAL: Final = {
     "NOPERM": "does not permit its user a command that the relay needs; extend that user's rules (ACL SETUSER)",

@@ -40,7 +40,7 @@ def answered(text: str) -> Exception:
         ("NOAUTH Authentication required.", ConfigError, "does not accept the user or the password"),
         ("NOPERM this user has no permissions", ConfigError, "does not permit its user a command"),
         ("WRONGTYPE Operation against a key", ConfigError, "has a key of the relay's name with data of another"),
-        ("MOVED 3999 127.0.0.1:6381", JournalError, "has moved the relay's keys to another node"),
+        ("MOVED 3999 127.0.0.1:6381", JournalError, "names another node for the relay's keys"),
         ("ASK 3999 127.0.0.1:6381", JournalError, "is moving the relay's keys to another node"),
         ("CROSSSLOT Keys in request don't hash to the same slot", ConfigError, "is behind a proxy that spreads"),
         ("ERR DB index is out of range", ConfigError, "has no database of this number"),
