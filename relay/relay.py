@@ -186,7 +186,7 @@ class Relay:
             self._keep("the task that writes the journal again", self._upkeep.write_again)
             self._keep("the task that looks after the journal", self._upkeep.look_after)
             if self.cluster is not None:
-                self.cluster.start(self.supervisor.start)
+                await self.cluster.start(self.supervisor.start)
             elif not isinstance(self.journal, SharedJournal):
                 for job in map(self._learn, self.journal.recover()):
                     if not job.ended:

@@ -61,6 +61,9 @@ class Holdings:
         self._take_up = take_up
         self._let_go = let_go
         self._busy = busy
+        self.caught_up: asyncio.Event = asyncio.Event()
+        """Set while the jobs of all claimed shards are polled, or polling is paused."""
+        self.caught_up.set()
         self._claims: dict[int, int] = {}
         self._taken: set[int] = set()
         self._again: set[Job] = set()
@@ -94,6 +97,7 @@ class Holdings:
     def claimed(self, shard: int, claimed: Claimed) -> None:
         """This node owns *shard* from now on: its jobs are polled once the copy has reached the head of the claim."""
         self._claims[shard] = claimed.head
+        self.caught_up.clear()
         self._news.set()
 
     def lost(self, shard: int) -> None:
@@ -130,6 +134,8 @@ class Holdings:
             self._news.clear()
             self._pause_or_go_on()
             soon = not self._paused and await self._take_up_what_is_due() and bool(self._claims)
+            if self._paused or not self._claims:
+                self.caught_up.set()
             await self._rest(CATCH_UP if soon else self._lease / LOOKS)
 
     def _pause_or_go_on(self) -> None:

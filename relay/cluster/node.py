@@ -29,6 +29,8 @@ from relay.upstreams.base import Upstream, polls_each_task
 __all__ = ["ClusterNode"]
 
 TIDY_EVERY: Final = 60.0
+START_WITHIN: Final = 2.0
+
 OPEN_AGAIN_AFTER: Final = 1.0
 """Seconds between two tries to reach the engine at the start."""
 
@@ -150,8 +152,12 @@ class ClusterNode:
         for job in stored:
             self._learn(job)
 
-    def start(self, supervise: Supervise) -> None:
-        """Append and receive, take part in the cluster, and poll what is owned."""
+    async def start(self, supervise: Supervise) -> None:
+        """Append and receive, take part in the cluster, and poll what is owned.
+
+        It returns once the shards that are free for this node are claimed, or after START_WITHIN seconds of the loop's
+        time: callers that come right after the start then need not wait for an owner.
+        """
         self._holdings.begin()
         for name, work in (
             ("the task that appends and receives", self._bus.run),
@@ -162,6 +168,9 @@ class ClusterNode:
             task = supervise(name, work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        begun = asyncio.create_task(self._begun(), name="claim the first shards")
+        await asyncio.wait([begun], timeout=START_WITHIN)
+        begun.cancel()
 
     async def leave(self, within: float) -> None:
         """Hand over all shards, and leave the cluster, within *within* seconds of the loop's time.
@@ -191,6 +200,10 @@ class ClusterNode:
         """Why this node polls nothing at present; empty while it may."""
         problem = self.membership.problem
         return [] if problem is None else [problem]
+
+    async def _begun(self) -> None:
+        await self.membership.looked.wait()
+        await self._holdings.caught_up.wait()
 
     def _learn(self, stored: StoredJob) -> Job:
         job = Job(stored.id, stored.state, stored.owner)
