@@ -1,5 +1,6 @@
 """`relay access check`: what the relay would answer to a request of a subject, and why, without sending any."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,7 +158,8 @@ def _about_jobs(settings: Settings, place: _Place, access: Access, has: str) -> 
     for job in place.jobs:
         owner = _owner(settings, job)
         if owner is None:
-            return _Verdict("404", f"{job} is not in the journal {settings.journal.path}")
+            where = settings.journal.path or "of the cluster"
+            return _Verdict("404", f"{job} is not in the journal {where}")
         if not access.sees(job, owner):
             whose = f"belongs to {owner}" if owner else "belongs to nobody"
             return _Verdict("404", f"{job} {whose}, and is answered to {access.subject} as an unknown job is")
@@ -168,11 +170,22 @@ def _about_jobs(settings: Settings, place: _Place, access: Access, has: str) -> 
 
 
 def _owner(settings: Settings, job: str) -> str | None:
+    if settings.journal.shared:
+        return asyncio.run(_owner_at_server(settings, job))
     if settings.journal.scheme != "sqlite":
         raise UsageError(
             f"{settings.journal.where} is not read here, so the running relay alone knows whose job that is; ask it"
         )
     return stored_owner(Path(settings.journal.path), job)
+
+
+async def _owner_at_server(settings: Settings, job: str) -> str | None:
+    from relay.journal.redis.reading import reading
+
+    async with reading(settings.journal.reveal(), settings.cluster.name) as journal:
+        async for _, stored in journal.states([job]):
+            return None if stored is None else stored.owner
+    return None
 
 
 def _means(access: Access, rule: Rule) -> str:

@@ -27,13 +27,13 @@ class Cluster:
             f'[[upstreams]]\nkind = "sora"\nbase_url = "{base_url}"\ntoken = "env:TOKEN"\ninterval = "100ms"\n'
         )
 
-    def serve(self, node: str, *options: str) -> Running:
-        """Start a relay, without waiting until it serves."""
+    def serve(self, node: str, *options: str, more: str = "", **environ: str) -> Running:
+        """Start a relay with *more* in its configuration, without waiting until it serves."""
         folder = self._folder / node
         folder.mkdir(exist_ok=True)
-        (folder / "relay.toml").write_text(f'{self._cluster}node = "{node}"\n{self._upstream}')
+        (folder / "relay.toml").write_text(f'{self._cluster}node = "{node}"\n{self._upstream}{more}')
         arguments = ("serve", "--port", "0", "--log-format", "json", *options)
-        return self._stack.enter_context(relay(*arguments, folder=folder, TOKEN=self._token))
+        return self._stack.enter_context(relay(*arguments, folder=folder, piped=False, TOKEN=self._token, **environ))
 
 
 def address(serve: Running) -> str:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from relay.cli import main
 from tests.cli.asking import answer, get, post
 from tests.cli.several import Cluster, Stream, address, kinds, polled_on, records, submitted
 from tests.journal.redis.servers import EngineServer, running_engine
 
 pytestmark = [pytest.mark.server, pytest.mark.redis]
-
-PASSWORD = "canary-9f31"
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +105,41 @@ def test_a_relay_that_ends_in_order_hands_its_jobs_over_at_once(cluster: Cluster
     assert followed.serves[followed.owner].ends() == 0
     # Its lease would last for 30 s, in which nobody polls.
     followed.goes_on()
+
+
+ACCESS = """
+[access]
+signing_key = "env:SIGNS"
+[[access.keys]]
+name = "ann"
+key = "env:ANN"
+scopes = "jobs:read jobs:submit"
+jobs = "own"
+[[access.keys]]
+name = "bob"
+key = "env:BOB"
+scopes = "jobs:read"
+jobs = "own"
+"""
+KEYS = {name: f"rlk_key-of-{name.lower()}-0123456789-0123456789" for name in ("ANN", "BOB", "SIGNS")}
+
+
+def test_relay_access_check_reads_the_owner_of_a_job_from_the_server(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve = cluster.serve("a", more=ACCESS, **KEYS)
+    body = json.dumps({"upstream": "sora", "input": {"prompt": "[happy] a cat"}}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEYS['ANN']}"}
+    with answer("POST", f"{address(serve)}/v1/jobs", body, **headers) as response:
+        job = json.load(response)["job"]
+
+    monkeypatch.chdir(tmp_path / "a")
+    for name, value in {**KEYS, "TOKEN": "any"}.items():
+        monkeypatch.setenv(name, value)
+    checks = [("ann", job), ("bob", job), ("ann", "job_none")]
+    assert [main(["access", "check", "--as", name, "GET", f"/v1/jobs/{one}"]) for name, one in checks] == [0, 1, 1]
+    assert capsys.readouterr().out.splitlines() == [
+        f"200: key:ann has jobs:read, and owns {job}",
+        f"404: {job} belongs to key:ann, and is answered to key:bob as an unknown job is",
+        "404: job_none is not in the journal of the cluster",
+    ]
