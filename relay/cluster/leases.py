@@ -133,7 +133,7 @@ class Leases:
 
     def claimed(self, shard: int, claimed: Claimed, seen: Lease | None, asked: float) -> None:
         """A request that began at *asked* has claimed *shard*, whose lease was as *seen*."""
-        if self._given.pop(shard, None) is not None and seen is not None and not seen.owner:
+        if self._given.pop(shard, None) is not None and (seen is None or not seen.owner):
             self._kept_until[shard] = asked + NOT_AGAIN_FOR * self._lease
         self._let_go.pop(shard, None)
         self._held[shard] = _Held(claimed.token, asked)
@@ -162,8 +162,9 @@ class Leases:
         return now < held.renewed_at + POLL_FOR * self._lease
 
     def _is_free(self, shard: int, token: int) -> bool:
+        """Whether nobody has claimed *shard* since it was given away. A full engine drops a lease that is released."""
         lease = self.sightings.lease(shard)
-        return lease is not None and lease.token == token and lease.owner in ("", self._node)
+        return lease is None or (lease.token == token and lease.owner in ("", self._node))
 
     def _is_own(self, shard: int, token: int) -> bool:
         lease = self.sightings.lease(shard)

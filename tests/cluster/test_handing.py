@@ -75,6 +75,22 @@ def test_a_shard_that_was_lost_while_it_was_handed_over_is_not_released(node: No
     assert node.leases.handed_over(3) is None
 
 
+def test_no_more_shards_are_given_away_while_a_full_engine_lets_nobody_claim_the_first_ones() -> None:
+    """It drops a lease that is released, since that needs no memory."""
+    node = Node(shards=64)
+    leases = node.claim(0.0, 1, *range(64))
+    for at in range(11):
+        node.look(at, leases, OTHER)
+    for shard in node.leases.to_hand_over():
+        node.leases.hand_over(shard)
+        node.leases.handed_over(shard)
+        del leases[shard]
+
+    for at in range(11, 40):
+        node.look(at, leases, OTHER)
+        assert node.leases.to_hand_over() == []
+
+
 def test_a_shard_that_nobody_wanted_is_not_given_away_again_for_ten_leases(node: Node) -> None:
     leases = node.claim(0.0, 1, *range(SHARDS))
     for at in range(11):
