@@ -293,7 +293,9 @@ class Relay:
         A job without a task is lost, unless the upstream finds the task by the job's id; one whose upstream is no
         longer configured has failed. That is published.
         """
-        state = job.state
+        state = self.bus.pending(job)
+        if state.ended:
+            return
         if state.task is None:
             self.requests.adopt(job)
         elif state.upstream not in self._pollers:

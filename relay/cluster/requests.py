@@ -213,7 +213,7 @@ class ClusterRequests(Requests):
     def take_up(self, job: Job) -> None:
         """Go on with *job*, which is this node's from now on."""
         state = self._bus.pending(job)
-        if state.task is not None or state.upstream not in self._pollers:
+        if state.ended or state.task is not None or state.upstream not in self._pollers:
             self._resume(job)
         elif job not in self._submissions:
             self._reports.settle(job, self._handed_in, self.adopt)
@@ -340,7 +340,7 @@ class ClusterRequests(Requests):
             task.exception()  # a caller that has left does not look at it
 
     def _handed_in(self, job: Job, outcome: Accepted | Failed) -> None:
-        if job.ended:
+        if self._bus.pending(job).ended:
             if isinstance(outcome, Accepted):
                 self._notify(f"{job.id} has ended, and its submission has led to task {outcome.task} all the same")
             return

@@ -36,6 +36,7 @@ class World:
         self.cancelled: list[str] = []
         self.said: dict[str, Observation] = {}
         self.on_cancel: Exception | None = None
+        self.on_submit: Exception | None = None
         self.accepting = asyncio.Event()
         """A submission is answered while it is set."""
         self.accepting.set()
@@ -63,6 +64,8 @@ class Adapter(OneStep):
         self._world.submitted.append((self.node, input))
         number = len(self._world.submitted)
         await self._world.accepting.wait()
+        if self._world.on_submit is not None:
+            raise self._world.on_submit
         return f"task_{number}"
 
     async def cancel(self, task: str) -> None:

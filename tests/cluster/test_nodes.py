@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
-from relay import ConflictError, Record, UnavailableError, UpstreamError
+from relay import ConflictError, Record, UnavailableError, UpstreamError, UsageError
 from relay.polling.submission import INTERRUPTED
 from tests.cluster.house import FINISHED, LEASE, Cluster, House, cluster
+from tests.cluster.memory_node import MemoryNode
 
 UPSTREAMS = pytest.mark.parametrize("upstream", ["listing", "single"])
 INTERVAL = 2.5
@@ -306,3 +307,27 @@ async def test_a_request_that_comes_before_any_shard_has_an_owner_is_carried_out
 
         assert [nodes.owner(job) for job in jobs] == [house] * 3
         assert len(nodes.world.submitted) == 2
+
+
+@pytest.mark.parametrize("outcome", ["a task", "an end"])
+async def test_a_job_whose_submission_has_led_to_something_that_is_not_in_the_journal_yet_is_not_lost_to_its_own_node(
+    outcome: str,
+) -> None:
+    async with cluster(1) as nodes:
+        (here,) = nodes.houses
+        assert isinstance(here.journal, MemoryNode)
+        nodes.world.accepting.clear()
+        job = await here.relay.requests.submit("single", {"prompt": "p"})
+        here.journal.requests.close()
+        nodes.world.on_submit = UsageError("no") if outcome == "an end" else None
+        nodes.world.accepting.set()
+        while (pending := here.relay.bus.pending(job)).task is None and not pending.ended:  # noqa: ASYNC110 - some turns
+            await asyncio.sleep(0)
+        here.relay.requests.take_up(job)  # type: ignore[attr-defined]
+        here.journal.requests.open()
+        await nodes.advance(2 * INTERVAL)
+
+        assert here.events(job.id)[:3] == (
+            ["accepted", "accepted", "checking"] if outcome == "a task" else ["accepted", "failed"]
+        )
+        assert not [notice for notice in here.notices if "failed" in notice]
