@@ -1,6 +1,7 @@
 """The jobs of the shards that a node owns: it begins to poll them after a claim, and lets go of them after a loss."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
@@ -72,6 +73,8 @@ class Holdings:
         self._before = 0
         self._news = asyncio.Event()
         self._shards: WeakKeyDictionary[Job, int] = WeakKeyDictionary()
+        self._running: dict[int, dict[Job, None]] = {}
+        self._counted_at = -math.inf
 
     def begin(self) -> None:
         """The journal is open, and its tail is about to be read."""
@@ -94,6 +97,14 @@ class Holdings:
         """Whether *job* is one of those that this node polls at present."""
         return self.has(self.shard_of(job))
 
+    def note(self, job: Job) -> None:
+        """A job has its first record, or its last: from now on it is one of the running ones of its shard, or not."""
+        running = self._running.setdefault(self.shard_of(job), {})
+        if job.ended:
+            running.pop(job, None)
+        else:
+            running[job] = None
+
     def claimed(self, shard: int, claimed: Claimed) -> None:
         """This node owns *shard* from now on: its jobs are polled once the copy has reached the head of the claim."""
         self._claims[shard] = claimed.head
@@ -102,8 +113,7 @@ class Holdings:
 
     def lost(self, shard: int) -> None:
         """This node does not own *shard* any more."""
-        self._drop({shard})
-        for job in self._jobs_of({shard}):
+        for job in self._drop({shard}):
             self._bus.withdraw(job)
 
     async def hand_over(self, shard: int) -> None:
@@ -132,11 +142,20 @@ class Holdings:
         """Take up and pause, until this is cancelled."""
         while True:
             self._news.clear()
+            self._count_anew()
             self._pause_or_go_on()
             soon = not self._paused and await self._take_up_what_is_due() and bool(self._claims)
             if self._paused or not self._claims:
                 self.caught_up.set()
             await self._rest(CATCH_UP if soon else self._lease / LOOKS)
+
+    def _count_anew(self) -> None:
+        """Look at all jobs once in a lease: a new epoch may have set the state of one back, behind its end."""
+        if (now := self._clock.monotonic()) >= self._counted_at + self._lease:
+            self._counted_at, self._running = now, {}
+            for job in self._registry:
+                if job.state.seq and not job.ended:
+                    self.note(job)
 
     def _pause_or_go_on(self) -> None:
         pause = self._membership.problem is not None
@@ -198,16 +217,19 @@ class Holdings:
         key, digest = self._registry.key_of(job)
         return StoredJob(id=job.id, state=job.state, key=key, digest=digest, owner=job.owner)
 
-    def _drop(self, shards: Collection[int]) -> None:
+    def _drop(self, shards: Collection[int]) -> list[Job]:
+        """Poll the jobs of *shards* no longer, and return them."""
         for shard in shards:
             self._claims.pop(shard, None)
             self._taken.discard(shard)
-        for job in self._jobs_of(shards):
+        jobs = self._jobs_of(shards)
+        for job in jobs:
             apart(partial(self._let_go, job), f"letting go of {job.id}", self._notify)
+        return jobs
 
     def _jobs_of(self, shards: Collection[int]) -> list[Job]:
         """The running jobs of *shards*, without those whose first record waits: their caller does."""
-        return [job for job in self._registry if job.state.seq and not job.ended and self.shard_of(job) in shards]
+        return [job for shard in shards for job in self._running.get(shard, ()) if job.state.seq and not job.ended]
 
     async def _rest(self, seconds: float) -> None:
         slept = asyncio.ensure_future(self._clock.sleep(seconds))

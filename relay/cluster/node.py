@@ -209,6 +209,8 @@ class ClusterNode:
         job = Job(stored.id, stored.state, stored.owner)
         job = self._registry.learn(job, key=stored.key, digest=stored.digest)
         self._requests.arrived(job)
+        if job.state.seq:
+            self._holdings.note(job)
         return job
 
     def _take_up(self, job: Job) -> None:
@@ -235,4 +237,4 @@ class ClusterNode:
 
 
 def _is_news(record: Record) -> bool:
-    return record.terminal or (isinstance(record.event, Accepted) and record.event.task is not None)
+    return record.terminal or isinstance(record.event, Accepted)

@@ -196,10 +196,12 @@ class ClusterRequests(Requests):
             event.set()
 
     def committed(self, record: Record) -> None:
-        """The journal has a task of a job, or its end."""
+        """The journal has the acceptance of a job, its task, or its end."""
         if (job := self._find(record.job)) is not None:
             self._registry.learn(job)
-            self._reports.known(job)
+            self._holdings.note(job)
+            if job.ended or job.state.task is not None:
+                self._reports.known(job)
 
     def busy(self, job: Job) -> "Awaitable[object] | None":
         """The submission and the cancel of *job* that are under way: they have to be over before it is handed over."""
