@@ -1,6 +1,7 @@
 """The fewest commands that a user of the engine needs, and that nothing of the relay calls another one."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,17 @@ OPTIONAL = {"info", "config|get"}
 
 DOCTOR = {"ping", "xlen", "scard", "hlen"}
 """What `relay doctor` calls beside it."""
+
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/run-several-nodes.md"
+
+
+def test_the_page_names_these_commands() -> None:
+    block = PAGE.read_text("utf-8").partition("ACL SETUSER relay on >PASSWORD")[2]
+    user, _, rest = block.partition("```")
+
+    assert set(re.findall(r"\+([a-z|]+)", user)) == A_NODE | {"info"}
+    assert set(re.findall(r"\+([a-z|]+)", rest.partition("as well")[0])) == DOCTOR | {"config|get"}
 
 
 async def live(url: str, engine: EngineServer) -> None:
