@@ -149,6 +149,11 @@ async def test_a_full_server_takes_no_lease_away_and_gives_none(nodes: Nodes) ->
         await b.beat({})  # a node that the server does not know yet
     await a.release({1: held[1]})
     assert await a.beat(held) == {1}
+    await nodes.engine.call("SREM", "{r}:n", "a")
+    await nodes.engine.call("DEL", "{r}:l:0")
+    assert await nodes("c").beat({1: 99}) == {1}
+    assert await a.beat(held) == {1}
+    assert (await b.view()).leases[3].beat == 5
     assert await nodes.engine.call("XLEN", "{r}:claims") == 64
     assert await nodes.engine.call("GET", "{r}:t") == b"64"
 
