@@ -89,7 +89,7 @@ class Membership:
         """Why this node polls nothing at present, in a sentence; None while it may."""
         if self._left:
             return None
-        if others := self._leases.sightings.other_layouts:
+        if (others := self._leases.sightings.other_layouts) and not self.owned:
             return (
                 f"other nodes divide the jobs into {others[0]} shards, and this one into {self.shards.count}, so it "
                 "claims none: set [cluster] shards to the same number, or stop the other nodes"

@@ -92,8 +92,12 @@ class Sightings:
 
     @property
     def other_layouts(self) -> list[int]:
-        """Into how many shards other nodes divide the jobs, where this differs from what this one does."""
-        return [-shard for shard in self._shards if shard < 0 and shard != self._own_layout and self.is_held(shard)]
+        """Into how many shards other nodes divide the jobs, where this differs from what this one does.
+
+        A layout whose owner is out of the view is left from long ago.
+        """
+        others = [shard for shard in self._shards if shard < 0 and shard != self._own_layout and self.is_held(shard)]
+        return [-shard for shard in others if self._shards[shard].owner in self._nodes]
 
     def silence(self, shard: int, now: float) -> float:
         """For how many seconds the lease of *shard* has been as it is."""

@@ -9,9 +9,9 @@ MINE = -8
 ANOTHERS = -4
 
 
-def seen_by(leases: Leases, at: float, view: dict[int, Lease]) -> list[int]:
-    """Look at *view* at *at*; return what may be claimed."""
-    leases.look(ClusterView(view, {ME: round(at * 100)}), at, at)
+def seen_by(leases: Leases, at: float, view: dict[int, Lease], *nodes: str) -> list[int]:
+    """Look at *view* at *at*, with *nodes* beside this one; return what may be claimed."""
+    leases.look(ClusterView(view, dict.fromkeys((ME, *nodes), round(at * 100))), at, at)
     return [shard for shard, _ in leases.to_claim()]
 
 
@@ -32,7 +32,7 @@ def test_a_node_that_joins_claims_what_is_free_under_the_layout_of_another_one()
 def test_a_node_with_another_layout_claims_nothing_until_the_others_are_gone() -> None:
     leases = Leases(ME, 8, LEASE)
     for at in range(20):
-        assert seen_by(leases, at, {ANOTHERS: Lease("other", 1, at)}) == []
+        assert seen_by(leases, at, {ANOTHERS: Lease("other", 1, at)}, "other") == []
     assert leases.sightings.other_layouts == [4]
 
     assert seen_by(leases, 20.0, {ANOTHERS: Lease("", 1, 20)}) == [MINE]
@@ -41,9 +41,13 @@ def test_a_node_with_another_layout_claims_nothing_until_the_others_are_gone() -
 def test_the_layout_of_a_node_that_stopped_expires_as_its_shards_do() -> None:
     leases = Leases(ME, 8, LEASE)
     for at in (0.0, 4.0, 8.0, 9.9):
-        assert seen_by(leases, at, {ANOTHERS: Lease("other", 1, 1)}) == []
+        assert seen_by(leases, at, {ANOTHERS: Lease("other", 1, 1)}, "other") == []
 
-    assert seen_by(leases, 10.0, {ANOTHERS: Lease("other", 1, 1)}) == [MINE]
+    assert seen_by(leases, 10.0, {ANOTHERS: Lease("other", 1, 1)}, "other") == [MINE]
+
+
+def test_the_layout_of_a_node_that_is_long_forgotten_is_no_hindrance() -> None:
+    assert seen_by(Leases(ME, 8, LEASE), 0.0, {ANOTHERS: Lease("other", 1, 1)}) == [MINE]
 
 
 def test_two_nodes_that_claim_two_layouts_at_once_claim_no_shard() -> None:
@@ -51,7 +55,7 @@ def test_two_nodes_that_claim_two_layouts_at_once_claim_no_shard() -> None:
     seen_by(leases, 0.0, {})
     leases.claimed(MINE, Claimed(1, 0), None, 0.0)
 
-    assert seen_by(leases, 0.1, {MINE: Lease(ME, 1, 1), ANOTHERS: Lease("other", 2, 1)}) == []
+    assert seen_by(leases, 0.1, {MINE: Lease(ME, 1, 1), ANOTHERS: Lease("other", 2, 1)}, "other") == []
     assert not leases.agreed
 
 
