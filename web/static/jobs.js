@@ -40,6 +40,11 @@ export class Jobs {
     return [before, card.state];
   }
 
+  /** Records are missing. What comes next counts, also where it is behind what is shown: that may be lost. */
+  doubt() {
+    for (const card of this.#cards.values()) card.state = { ...card.state, seq: 0 };
+  }
+
   /**
    * Apply a snapshot of all jobs, which replaces records that are not kept. A job that is not in it is unknown by now. A
    * snapshot of many jobs comes in parts; *more*: this part is not the first.
@@ -50,7 +55,10 @@ export class Jobs {
     for (const { job } of snapshots) known.add(job);
     for (const snapshot of snapshots) {
       const card = this.#cards.get(snapshot.job) ?? this.#add(snapshot.job);
-      if (snapshot.seq >= (card.state.seq ?? 0)) card.state = { ...card.state, ...snapshot, gone: false };
+      const { seq = 0, terminal: end } = card.state;
+      // A snapshot only names the end, whose results the page may have.
+      const terminal = end?.type === snapshot.terminal ? end : snapshot.terminal;
+      if (snapshot.seq >= seq) card.state = { ...card.state, ...snapshot, terminal, gone: false };
       this.#touch(card);
     }
     for (const card of this.#cards.values()) {

@@ -60,9 +60,11 @@ function hearNotice(notice) {
   switch (notice.type) {
     case "snapshot":
       jobs.restore(notice.jobs, notice.more);
+      if (only) progress.state = jobs.state(only);
       if (notice.polled) return;
       return log.empty ? log.recall() : notice.more || log.note(FORGOTTEN);
     case "gap":
+      jobs.doubt();
       return log.note(missing(notice.missed));
     case "skipped":
       return log.note(`${count(notice.missed)} skipped here, because this page did not take them in time`);

@@ -119,6 +119,8 @@ export class RelayProgress extends HTMLElement {
     stream.addEventListener("record", ({ detail }) => become(evolve(this.#state, detail)));
     stream.addEventListener("notice", ({ detail: { type, jobs } }) => {
       if (type === "gone") gone();
+      // What was shown may be lost: what comes next counts, also where it is behind that.
+      if (type === "gap") this.#state = { ...this.#state, seq: 0 };
       if (type === "snapshot" && jobs[0]) look();
     });
     stream.addEventListener("state", ({ detail }) => {
