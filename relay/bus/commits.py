@@ -58,10 +58,7 @@ class CommitScheduler:
     journal cannot be written, each batch is another try; afterwards what had to wait is committed SLICE records at a
     time, one slice in each turn of the loop.
 
-    A commit is synchronous. A journal whose commit is awaited fits in at one place, `_write_pending`: it would start a
-    task that awaits the writer in place of calling it, and `_writing` would stay set until the task is done. Records
-    that are appended meanwhile are the next commit, which the task begins before it ends. `Bus.publish` would not
-    change, as no record is sent before its commit; only `Bus.publish_first`, which returns after it, would be awaited.
+    A commit is synchronous. The records of a journal that is awaited do not come by here: see `SharedWriter`.
     """
 
     def __init__(self, writer: Writes, clock: Clock, running_loop: Callable[[], Loop | None] = _running_loop) -> None:
