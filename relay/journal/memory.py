@@ -46,6 +46,11 @@ class MemoryJournal:
     def head(self) -> int:
         return self._head
 
+    def expect(self, job: str, last: int) -> None:
+        """Know of *job*, which goes on, that its newest record before what is kept here was at the offset *last*."""
+        shelf = self._by_job[job] = _Shelf()
+        shelf.trimmed_to = last
+
     @property
     def commit_delay(self) -> float:
         return 0.0

@@ -1,5 +1,6 @@
 """What every journal promises: what it keeps is in order, and what it forgot, it knows."""
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -9,13 +10,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from relay.events import LEVELS, Level, Log, Record
 from relay.jobs import recall
 from relay.journal import Journal, MemoryJournal, Retention, SqliteJournal
 from relay.testing.conformance.samples import hostile_records, sample_records
-from tests.journal.telling import Teller, reaches
+from tests.journal.awaited import AwaitedJournal
+from tests.journal.redis.servers import EngineServer
+from tests.journal.telling import START, Teller, reaches
 
 Open = Callable[..., Journal]
 
@@ -229,8 +239,11 @@ class JournalModel(RuleBasedStateMachine):
         self.keys |= self.pending_keys
         self.owners |= self.pending_owners
         self.pending, self.pending_keys, self.pending_owners = [], {}, {}
+        self.trim()
+
+    def trim(self) -> None:
         ends = {record.job: record.at for record in self.all if record.terminal}
-        now = self.all[-1].at
+        now = self.all[-1].at if self.all else START
         while len(self.kept) > 1:
             oldest = self.kept[0].job
             age = (now - ends[oldest]).total_seconds() if oldest in ends else 0
@@ -268,15 +281,8 @@ class JournalModel(RuleBasedStateMachine):
         assert self.journal.has_all_since(self.journal.head)
 
 
-class SqliteModel(JournalModel):
+class LastingModel(JournalModel):
     """The same, and across restarts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-
-    def begin(self, keep: Retention) -> Journal:
-        return SqliteJournal(self.folder / "relay.db", keep)
 
     @rule(bound=st.integers(1, 40))
     def restart(self, bound: int) -> None:
@@ -286,6 +292,7 @@ class SqliteModel(JournalModel):
         self.pending, self.pending_keys, self.pending_owners = [], {}, {}
         self.keep = Retention(records=bound, age=self.keep.age)
         self.journal = self.begin(self.keep)
+        self.begun_again()
         self.teller = Teller(self.journal)
         self.teller.now = now
         assert self.journal.epoch == epoch
@@ -302,10 +309,41 @@ class SqliteModel(JournalModel):
         assert all(job.digest == (job.key or "").encode() for job in recovered)
         assert {job.id: job.owner for job in recovered} == {job: self.owners.get(job, "") for job in there}
 
+    def begun_again(self) -> None:
+        """Called once the journal is open again, with what may be another bound."""
+
     def teardown(self) -> None:
         if hasattr(self, "journal"):
             self.journal.close()
+
+
+class SqliteModel(LastingModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+
+    def begin(self, keep: Retention) -> Journal:
+        return SqliteJournal(self.folder / "relay.db", keep)
+
+    def teardown(self) -> None:
+        super().teardown()
         shutil.rmtree(self.folder)
+
+
+class RedisModel(LastingModel):
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = f"model-{secrets.token_hex(8)}"
+
+    def begin(self, keep: Retention) -> Journal:
+        return AwaitedJournal(self.url, keep, name=self.name)
+
+    def begun_again(self) -> None:
+        """Its copy is made anew within the bounds, of an engine that keeps more for nodes that are behind."""
+        self.kept = list(self.all)
+        self.trim()
 
 
 TestMemoryModel = JournalModel.TestCase
@@ -314,3 +352,12 @@ TestSqliteModel = SqliteModel.TestCase
 TestSqliteModel.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.server
+@pytest.mark.redis
+def test_a_journal_in_redis_is_what_plain_lists_are(shared_engine: EngineServer) -> None:
+    class Model(RedisModel):
+        url = shared_engine.url
+
+    run_state_machine_as_test(Model, settings=settings(max_examples=20, stateful_step_count=30, deadline=None))

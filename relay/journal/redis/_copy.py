@@ -37,6 +37,9 @@ class LocalCopy:
         self._carried: dict[str, int] = {}
         for job in sorted(states, key=lambda job: job.state.offset):
             self._note(job.id, job.state.ended, job.state.offset)
+            if not job.state.ended and job.state.offset <= after:
+                self._records.expect(job.id, job.state.offset)
+        self._forget()
 
     @property
     def epoch(self) -> str:
@@ -89,6 +92,7 @@ class LocalCopy:
         return self._records.keeps(job) or job in self._ended
 
     def _note(self, job: str, ended: bool, offset: int) -> None:
+        self._ended.pop(job, None)  # the order is that of the ends, also where a state came before the records
         if ended:
             self._running.discard(job)
             self._ended[job] = offset

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha1
+from operator import itemgetter
 from typing import Any, Final, cast
 
 from msgspec import Struct
@@ -151,9 +152,12 @@ class Engine:
         )
         return cast(bytes, answer)
 
-    async def states(self, redis: Redis) -> list[StoredJob]:
-        """The state of every job that the epoch has; not as of one moment. One that cannot be read is left out."""
-        jobs: list[StoredJob] = []
+    async def states(self, redis: Redis) -> list[tuple[int, StoredJob]]:
+        """The state of every job that the epoch has, and the offset of its first entry; not as of one moment.
+
+        One that this version cannot read is left out, with a notice.
+        """
+        jobs: list[tuple[int, StoredJob]] = []
         cursor = unreadable = 0
         while True:
             cursor, page = await _awaited(redis.hscan(self.here.states, cursor, count=SCANNED))
@@ -167,7 +171,7 @@ class Engine:
             await asyncio.sleep(0)
         if unreadable:
             self._notify(f"the states of {unreadable:,} jobs in the journal cannot be read by this version")
-        return jobs
+        return sorted(jobs, key=itemgetter(0))
 
     async def unique(self, redis: Redis) -> dict[str, str]:
         """What jobs have unique, by job."""

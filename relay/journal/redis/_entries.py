@@ -128,10 +128,13 @@ def _beginning(job: str, fields: Mapping[bytes, bytes]) -> StoredJob:
     )
 
 
-def read_state(value: bytes) -> StoredJob:
-    """The newest state of a job as the engine keeps it. Raises ValueError for what is none of this version."""
-    _, offset, job = value.split(b" ", 2)
-    return _at(_decode_job.decode(job), int(offset))
+def read_state(value: bytes) -> tuple[int, StoredJob]:
+    """The newest state of a job as the engine keeps it, and the offset of the first entry of the job.
+
+    Raises ValueError for what is none of this version.
+    """
+    _, offset, first, job = value.split(b" ", 3)
+    return int(first), _at(_decode_job.decode(job), int(offset))
 
 
 def _at(job: StoredJob, offset: int) -> StoredJob:

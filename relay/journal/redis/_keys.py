@@ -13,8 +13,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class EpochKeys(NamedTuple):
     """The keys of one epoch; they expire once a new one has begun.
 
-    *stream*: the entries, by offset. *states*: job -> "seq offset JSON", its newest state. *unique*: texts that no two
-    jobs may share -> job. *batches*: node -> the answer to its last batch.
+    *stream*: the entries, by offset. *states*: job -> "seq offset first JSON", its newest state, and the offsets of its
+    newest and its first entry. *unique*: texts that no two jobs may share -> job. *batches*: node -> the answer to its
+    last batch.
     """
 
     stream: str

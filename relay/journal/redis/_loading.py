@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
@@ -21,8 +20,6 @@ PAGE: Final = 512
 SLICE: Final = 128
 """The entries that are decoded without a pause: about 3 ms."""
 
-_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
-
 T = TypeVar("T")
 
 
@@ -37,7 +34,8 @@ async def load(redis: Redis, engine: Engine, copy: LocalCopy, notify: Notify) ->
     engine.acknowledged(copy.head)
     if loading.unreadable:
         notify(f"{loading.unreadable:,} entries of the journal cannot be read by this version; readers get a gap")
-    return sorted(loading.jobs.values(), key=lambda job: (job.state.started or _LONG_AGO, job.id))
+    jobs = sorted(loading.jobs.values(), key=lambda job: loading.firsts[job.id])
+    return [job for job in jobs if copy.states(job.id)]
 
 
 class _Loading:
@@ -49,13 +47,16 @@ class _Loading:
         self._copy = copy
         self._meta = meta
         self.jobs: dict[str, StoredJob] = {}
+        self.firsts: dict[str, int] = {}
         self.unreadable: int = 0
 
     async def finished(self) -> bool:
         """Load; return whether that came to its end."""
         engine, copy = self._engine, self._copy
         # The states come first: entries that are appended meanwhile are behind them in the stream.
-        self.jobs = {job.id: job for job in await engine.states(self._redis)}
+        states = await engine.states(self._redis)
+        self.jobs = {job.id: job for _, job in states}
+        self.firsts = {job.id: first for first, job in states}
         self._unique = await engine.unique(self._redis)
         self._begin_behind(self._meta.base)
         begun = False
@@ -102,6 +103,7 @@ class _Loading:
         record, stored = kept.entry.record, kept.entry.stored
         if stored is not None:
             self.jobs.setdefault(stored.id, stored)
+            self.firsts.setdefault(stored.id, kept.entry.offset)
         if record is not None and (job := self.jobs.get(record.job)) is not None and record.seq > job.state.seq:
             self.jobs[record.job] = replace(job, state=evolve(job.state, record))
 

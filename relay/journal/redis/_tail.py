@@ -198,7 +198,7 @@ class Tail:
     async def _go_on_behind(self, offset: int, redis: Redis, receiver: Receiver) -> None:
         """Entries up to *offset* cannot be read any more: their jobs have a state, and readers of this node a gap."""
         engine = self._engine
-        states = await engine.states(redis)
+        states = [job for _, job in await engine.states(redis)]
         self._copy.begin(engine.epoch, offset, states, await engine.unique(redis))
         engine.acknowledged(offset)
         receiver.begin_anew()

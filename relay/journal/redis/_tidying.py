@@ -7,15 +7,17 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from relay.journal.redis._engine import Engine
-from relay.journal.redis._entries import offset_of, read_state
+from relay.journal.redis._entries import read_state
 
 __all__ = ["tidy"]
 
 SCANNED: Final = 200
 
 
-async def tidy(redis: Redis, engine: Engine, trimmed_to: int) -> None:
-    """Trim the stream up to about the offset *trimmed_to*, and remove what goes with it. Raises as the client does.
+async def tidy(redis: Redis, engine: Engine, trimmed_to: int, behind: int) -> None:
+    """Trim the stream up to about *behind* entries before the offset *trimmed_to*; remove the jobs that ended by then.
+
+    Raises as the client does.
 
     The offsets of an epoch follow each other, so a length says where it begins: MINID is unknown to Redis 5. Whole
     nodes of the stream go, at most some thousands of entries at a time, which takes 2 ms of the engine.
@@ -25,12 +27,10 @@ async def tidy(redis: Redis, engine: Engine, trimmed_to: int) -> None:
     epoch, _, head = await engine.glance(redis)
     if epoch != known:
         return
-    while await client.xtrim(here.stream, maxlen=max(1, head - trimmed_to), approximate=True):  # noqa: ASYNC110
+    while await client.xtrim(here.stream, maxlen=head - trimmed_to + behind, approximate=True):  # noqa: ASYNC110
         await asyncio.sleep(0)
-    oldest = await engine.entries(redis, 0, 1)
-    first = max(trimmed_to + 1, offset_of(oldest[0][0]) if oldest else head + 1)
     async for page in _pages(client, here.states):
-        if ended := [job for job, value in page.items() if _is_over(value, first)]:
+        if ended := [job for job, value in page.items() if _is_over(value, trimmed_to)]:
             await client.hdel(here.states, *ended)
     async for page in _pages(client, here.unique):
         states: list[bytes | None] = await client.hmget(here.states, list(page.values())) if page else []
@@ -42,12 +42,13 @@ async def tidy(redis: Redis, engine: Engine, trimmed_to: int) -> None:
         await client.hdel(here.batches, *gone)
 
 
-def _is_over(state: bytes, first: int) -> bool:
-    """Whether this is the state of a job that has ended, and whose records all lie before *first*."""
-    if int(state.split(b" ", 2)[1]) >= first:
-        return False
+def _is_over(state: bytes, trimmed_to: int) -> bool:
+    """Whether this is the state of a job that has ended, and whose entries lie up to *trimmed_to*."""
     try:
-        return read_state(state).state.ended
+        if int(state.split(b" ", 2)[1]) > trimmed_to:
+            return False
+        _, job = read_state(state)
+        return job.state.ended
     except ValueError:
         return False
 

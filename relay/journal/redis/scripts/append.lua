@@ -20,13 +20,14 @@ if remembered then
 end
 
 local refused, accepted = {}, {}
-local newest, held, holder, fallen = {}, {}, {}, {}
+local newest, first, held, holder, fallen = {}, {}, {}, {}, {}
 for at = FIRST, #ARGV, FIELDS do
   local job, seq, _, _, shard, token, name = unpack(ARGV, at, at + 6)
   local fence = shard .. ' ' .. token
   if held[fence] == nil then held[fence] = holds(leases, shard, node, token) or false end
   if newest[job] == nil then
-    newest[job] = tonumber(string.match(redis.call('HGET', states, job) or '0', '^%d+'))
+    local seq, _, began = string.match(redis.call('HGET', states, job) or '', '^(%d+) (%d+) (%d+) ')
+    newest[job], first[job] = tonumber(seq or 0), began
   end
   if name ~= '' and holder[name] == nil then holder[name] = redis.call('HGET', unique, name) end
   local reason
@@ -62,7 +63,8 @@ for _, at in ipairs(accepted) do
     end
   end
   head = add(stream, most, head, fields)
-  last[job] = string.format('%s %d %s', seq, head, state)
+  first[job] = first[job] or string.format('%d', head)
+  last[job] = string.format('%s %d %s %s', seq, head, first[job], state)
   if name ~= '' then redis.call('HSET', unique, name, job) end
 end
 for job, state in pairs(last) do redis.call('HSET', states, job, state) end

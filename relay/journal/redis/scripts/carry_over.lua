@@ -21,7 +21,7 @@ for at = 6, #ARGV, 4 do
       fields[#fields + 1] = name
     end
     head = add(stream, most, head, fields)
-    redis.call('HSET', states, job, string.format('%s %d %s', seq, head, stored))
+    redis.call('HSET', states, job, string.format('%s %d %d %s', seq, head, head, stored))
     if name ~= '' then redis.call('HSETNX', unique, name, job) end
   end
 end
