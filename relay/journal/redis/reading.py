@@ -88,7 +88,7 @@ class StoredJournal:
                 client: Any = redis
                 values = await client.hmget(self._keys.of(self.epoch).states, names[start : start + PAGE])
             for job, value in zip(names[start:], values, strict=False):
-                yield job, None if value is None else read_state(value)
+                yield job, None if value is None else read_state(value)[1]
 
 
 def _claim(fields: Mapping[bytes, bytes]) -> Claim:

@@ -153,7 +153,9 @@ async def test_a_record_of_the_greatest_length_is_kept_whole(engine: EngineServe
 
 @pytest.mark.parametrize("base", [2**31, 10**14, 2**53 - 1_000], ids=["2^31", "10^14", "2^53"])
 async def test_offsets_are_written_in_decimal_however_large_they_are(engine: EngineServer, base: int) -> None:
-    await engine.call("HSET", "{relay}:m", *_meta(epoch="e1", head=base, base=base))
+    async with joined(engine.url, run=False):
+        pass
+    await engine.call("HSET", "{relay}:m", "head", base, "base", base, "since", f"1:{base}")
     async with joined(engine.url) as node:
         story = Story("j", await node.own())
         await node.append(*story.take(3))
@@ -186,6 +188,8 @@ async def test_a_full_engine_refuses_a_batch_whole_and_gets_it_later(engine: Eng
         with pytest.raises(JournalError, match="maxmemory"):
             await node.journal.append(2, batch)
         assert await engine.call("XLEN", f"{{relay}}:s:{node.journal.epoch}") == 1
+        async with joined(engine.url, "another") as another:
+            assert [job.state.seq for job in another.jobs] == [1]
         await engine.call("CONFIG", "SET", "maxmemory", "0")
         assert await node.journal.append(2, batch) == [None] * 100
         await node.until(lambda: len(node.entries) == 101)
@@ -196,7 +200,3 @@ async def test_a_batch_of_more_drafts_than_the_engine_should_be_held_with_is_ref
     async with joined(engine.url, run=False) as node:
         with pytest.raises(UsageError, match="at most"):
             await node.journal.append(1, Story("j", Fence(0, 1)).take(BATCH + 1))
-
-
-def _meta(*, epoch: str, head: int, base: int) -> list[str | int]:
-    return ["epoch", epoch, "gen", 1, "head", head, "base", base, "since", f"1:{base}", "rid", "another process"]

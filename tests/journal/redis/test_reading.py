@@ -6,7 +6,6 @@ from msgspec.structs import replace
 from relay.errors import JournalError, UsageError
 from relay.events import Checking, Done, Event, Position, Record
 from relay.jobs.state import JobState, evolve
-from relay.journal import Retention
 from relay.journal.base import StoredJob
 from relay.journal.redis._entries import KeptEntry
 from relay.journal.redis.checking import Checker, JournalCheck, check
@@ -83,12 +82,12 @@ async def test_a_journal_that_nodes_wrote_is_found_right_also_trimmed_and_in_a_n
         assert await b.journal.carry_over(story.fence, [story.stored])
         await b.append(*story.take(2))
         assert await checked(engine.url) == JournalCheck(records=2, jobs=1, findings=())
-    async with joined(engine.url, "c", keep=Retention(records=100)) as c:
+    async with joined(engine.url, "c") as c:
         story.fence = await c.own()
         for _ in range(10):
             await c.append(*story.take(50))
         await c.until(lambda: len(c.seqs("j")) == 500)
-        await c.journal.tidy()
+        await engine.call("XTRIM", f"{{relay}}:s:{c.journal.epoch}", "MAXLEN", 100)
         found = await checked(engine.url)
         assert (found.jobs, found.findings) == (1, ())
         assert found.records < 500

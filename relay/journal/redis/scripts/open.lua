@@ -7,8 +7,8 @@
 --       the name of a new epoch, by how much that begins behind all that anybody has read, the prefix of the keys,
 --       milliseconds for which the keys of an old epoch stay; '1' if another node may look first, '' otherwise
 -- Answer: WAIT for a node that knows nothing, where nobody has looked at this process of the engine: it may have lost
---         what other nodes know; else {epoch, generation, head, base, generations}; generations are "number:head", a space between: the head of the
---         stream as each began.
+--         what other nodes know; else {epoch, generation, head, base, generations}; generations are "number:head", a space
+--         between: the head of the stream as each began.
 local meta, tokens = KEYS[1], KEYS[2]
 local epoch, gen, head, token = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local mark, print, spoiled = ARGV[5], ARGV[6], ARGV[7]
@@ -47,7 +47,8 @@ local function lacks()
   return oldest > gen + 1 or rewritten()
 end
 
-token = math.max(token, tonumber(redis.call('GET', tokens) or 0))
+local counted = tonumber(redis.call('GET', tokens) or 0)
+token = math.max(token, counted)
 
 if lacks() then
   -- Other nodes may have seen higher tokens; and leases of an older time are those of nodes that lost them since.
@@ -68,7 +69,8 @@ if lacks() then
   return {fresh, 1, at, at, '1:' .. at}
 end
 
-redis.call('SET', tokens, string.format('%d', token))
+-- Nothing is written where nothing has changed: a node may look at an engine that is full.
+if token > counted then redis.call('SET', tokens, string.format('%d', token)) end
 if found[6] ~= own then
   found[2] = string.format('%d', tonumber(found[2]) + 1)
   found[5] = found[5] .. ' ' .. found[2] .. ':' .. found[3]
