@@ -17,7 +17,7 @@ from relay.notices import Notify, apart, describe, guarded, notice
 __all__ = ["Membership"]
 
 ANSWER_WITHIN: Final = 1 / 6
-"""For how long, in leases, a request to the engine may take: two of them fit between a renewal and the end of polls."""
+"""For how long, in leases, a request to the engine may take."""
 
 HAND_OVER_WITHIN: Final = 1.0
 """For how long, in leases, a hand-over may take to settle; the shard is released then in any case."""
@@ -124,22 +124,25 @@ class Membership:
         self._woken.set()
 
     async def run(self) -> None:
-        """Take part until `leave`, or until this is cancelled. No failure of the engine ends it."""
+        """Take part until `leave`, or until this is cancelled. No failure of the engine ends it.
+
+        After another failure it may be called again: hand-overs that are under way have gone on.
+        """
         try:
             while not self._left:
                 self._woken.clear()
                 async with self._round:
                     await self._act()
                 await self._rest()
-        finally:
+        except asyncio.CancelledError:
             for task in self._hand_overs:
                 task.cancel()
+            raise
 
     async def leave(self) -> None:
         """Hand over all shards at once, claim no other, and leave the cluster.
 
-        It takes a lease at most for the hand-overs, and as long for the engine. What the engine does not confirm in
-        that time ends as every lease of a node that stopped.
+        It takes a lease at most for the hand-overs, and as long for the engine; leases that remain end by themselves.
         """
         self._leaving = True
         async with self._round:  # or a claim that is under way would bring one more shard

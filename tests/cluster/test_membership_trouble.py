@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from relay.errors import JournalError
-from relay.journal.shared import Claimed, Fence, Lease
+from relay.journal.shared import Claimed, ClusterView, Fence, Lease
 from tests.cluster.members import ALL, LEASE, Cluster, advance, share
 from tests.cluster.memory_engine import Known
 from tests.cluster.memory_node import MemoryNode
@@ -184,6 +184,38 @@ async def test_a_release_whose_reply_is_lost_is_repeated(cluster: Cluster) -> No
     await advance(LEASE, a, b, until=leaving.done)
 
     assert {lease.owner for lease in cluster.engine.view().leases.values()} <= {"", "b"}
+
+
+class Breaks(MemoryNode):
+    """Looking at the leases fails once in a way that nobody has foreseen, if a test wants that."""
+
+    broken = False
+
+    async def view(self) -> ClusterView:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("a mistake")
+        return await super().view()
+
+
+async def test_a_hand_over_goes_on_if_the_task_breaks_off_and_is_started_again(cluster: Cluster) -> None:
+    a = await cluster("a", store_type=Breaks)
+    await advance(0.5, a)
+    b = await cluster("b")
+    a.settled.clear()
+    await advance(2 * LEASE, a, b, until=lambda: a.owned != ALL)
+    store = cluster.stores["a"]
+    assert isinstance(store, Breaks)
+    store.broken = True
+    await advance(1.0, a, b)
+    with pytest.raises(RuntimeError):
+        await a.ended()
+
+    a.settled.set()
+    a.start()
+    await advance(2 * LEASE, a, b, until=lambda: b.owned == share("b", "a", "b"))
+
+    assert a.owned == share("a", "a", "b")
 
 
 async def test_ending_the_task_leaves_nothing_under_way(cluster: Cluster) -> None:
