@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.cli.asking import answer, get, post
 from tests.cli.running import Running, relay
 from tests.cli.several import Cluster, Stream, address, kinds, polled_on, records, submitted
-from tests.cli.test_starting_without_redis import folder, status
+from tests.cli.test_starting_without_redis import LocalConnection, folder, status
 from tests.journal.redis.servers import EngineServer, running_engine
 
 __all__ = ["folder"]
@@ -111,4 +112,25 @@ def test_a_key_that_is_revoked_stays_revoked_when_a_worker_is_replaced(tmp_path:
             serve.says("serves in its place")
         assert [answered() for _ in range(STREAMS)] == STREAMS * [401]
         serve.interrupt()
+        assert serve.ends() == 0
+
+
+def test_workers_share_the_sockets_of_systemd_which_stay_when_one_of_them_ends(
+    folder: Path, server: EngineServer
+) -> None:
+    """The system keeps such a socket over a restart of the service, and so over that of a worker."""
+    if shutil.which("systemd-socket-activate") is None:
+        pytest.skip("no systemd-socket-activate is installed; on Debian: apt-get install systemd")
+    under = ["systemd-socket-activate", f"--listen={folder}/relay", f"--setenv=REDIS_URL={server.url}"]
+    arguments = ("serve", "--workers", "2", "--host", "systemd")
+    with relay(*arguments, folder=folder, under=under) as serve:
+        serve.says("Listening on")
+        with closing(LocalConnection(folder / "relay")) as first:  # systemd starts the service for it
+            first.request("GET", "/healthz")
+            serve.says(rf"serving on unix:{folder}/relay with 2 workers; Ctrl-C ends this")
+            assert first.getresponse().status == 200
+        os.kill(processes(serve)[0], signal.SIGKILL)
+        serve.says("serves in its place")
+        assert status(folder, "/healthz") == 200
+        serve.interrupt(signal.SIGTERM)
         assert serve.ends() == 0
