@@ -9,11 +9,10 @@ local leases, nodes = KEYS[1], KEYS[2]
 local node, beat, zero, held = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local at = string.format('%d', zero + beat * 1000)
 
-local function failed(answer) return type(answer) == 'table' and answer.err end
-
--- A key that is missing cannot be made on a full server. That is no error: the rest is renewed all the same.
+-- A full server refuses the first write of a script that needs memory, and none behind a write that needs none.
 local function show(key)
-  if redis.call('PEXPIREAT', key, at) == 0 and not failed(redis.pcall('SET', key, '')) then
+  if redis.call('PEXPIREAT', key, at) == 0 then
+    redis.call('SET', key, '')
     redis.call('PEXPIREAT', key, at)
   end
 end
@@ -34,7 +33,7 @@ for place = 5 + 2 * held, #ARGV do
 end
 if redis.call('SISMEMBER', nodes, node) == 0 then
   local added = redis.pcall('SADD', nodes, node)
-  if failed(added) and held == 0 then return added end
+  if type(added) == 'table' and added.err and held == 0 then return added end
 end
 show(nodes .. ':' .. node)
 return lost
