@@ -20,6 +20,7 @@ ATTACKERS = [
     "An upstream, and receivers of records",
     "A sender of webhooks",
     "A proxy",
+    "The network and the programs around a shared engine",
 ]
 
 
