@@ -30,6 +30,9 @@ SETTLE_WITHIN: Final = 5.0
 ONE_MORE_TRY: Final = 1.0
 """Seconds that an orderly end waits for what is under way: in ordinary times, and while the journal has a problem."""
 
+CANCEL_AGAIN: Final = 0.05
+"""Seconds after which a task that goes on is cancelled again."""
+
 LOST: Final = (
     f"the journal did not confirm this job within {ACCEPT_WITHIN:g} s, so its caller was refused; nothing was submitted"
 )
@@ -138,9 +141,7 @@ class SharedSide:
             ended.pop().result()
         finally:
             self._running = False
-            appending.cancel()
-            reading.cancel()
-            await asyncio.wait([appending, reading])
+            await _end(appending, reading)
 
     async def close(self) -> None:
         """Close the journal, and notify the operator of records that it does not have as far as is known."""
@@ -263,6 +264,14 @@ class SharedSide:
             event.set()
         if not self.writer.pending:
             self._empty.set()
+
+
+async def _end(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel *tasks*, until they have ended: the client of an engine may drop a cancellation as it sends."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN)
 
 
 def _begun(job: str, stored: StoredJob | None) -> StoredJob:

@@ -176,10 +176,13 @@ async def test_an_acceptance_of_unknown_outcome_is_refused_after_five_seconds_an
         await cluster.clock.advance(5.0)
         with pytest.raises(UnavailableError, match="no new work is accepted"):
             await accepting
+        del a.jobs["one"]  # its caller withdraws it, and the node learns of it by the tail
         cluster.at_a.tail.open()
         cluster.at_a.replies.open()
         await a.received(2)
     assert [type(event) for _, _, event in a.events()] == [Accepted, Failed]
+    assert job.state.seq == 0
+    job = a.jobs["one"]
     assert (job.state.status, getattr(job.state.terminal, "kind", None)) == ("failed", "lost")
 
 

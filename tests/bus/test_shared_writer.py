@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from relay.errors import UnavailableError
+from relay.errors import JournalError, UnavailableError
 from relay.events import Accepted, Log
 from relay.jobs.state import JobState
 from relay.journal.shared import Command, Draft, Fence, Refusal
@@ -121,6 +121,24 @@ async def test_a_run_that_is_cancelled_over_a_batch_goes_on_with_its_number(clus
         await at_a.acknowledged()
     assert at_a.made == [(1, [("one", 1)])] * 2
     assert cluster.stream == [("one", 1)]
+
+
+async def test_a_run_ends_although_a_client_drops_its_cancellation(cluster: Cluster) -> None:
+    class Deaf(MemoryNode):
+        async def append(self, number: int, drafts: Sequence[Draft]) -> Sequence[Refusal | None]:
+            try:
+                return await super().append(number, drafts)
+            except asyncio.CancelledError:
+                raise JournalError("no answer in time") from None
+
+    node = Node(deaf := Deaf(cluster.engine, "c"), cluster.clock)
+    await node.open()
+    await node.claim()
+    deaf.requests.close()
+    async with running(node):
+        node.begin("one")
+        await deaf.requests.holds()
+    assert node.bus.waiting == 1
 
 
 @pytest.mark.parametrize("reason", ["fenced", "hole", "nobody"])
