@@ -99,7 +99,8 @@ def create_app(
     *access*: the ways in, [access] of relay.toml. *authorize*: the application's own decision, which is called first
     with each request that needs an access, and returns the `Access` of its client, or None for nobody that it knows;
     `app[web.GUARD].revoke` ends what it allowed. Without either, every client that reaches the relay may do everything.
-    *public_url*: the address at which users reach the relay, for links and cookies.
+    *public_url*: the address at which users reach the relay, for links and cookies. Raises ConfigError for an *access*
+    without a `signing_key` where *relay* is one of several nodes.
     """
     check_origins(origins, "origins of create_app")
     app = Application(middlewares=[problems, check_request, check_origin, answer_preflight, check_access])

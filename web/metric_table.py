@@ -78,7 +78,10 @@ METRICS: Final = _named(
         "Time from an upstream's answer to the write of what follows from it: one value a write to a group of streams.",
         unit="seconds",
     ),
-    records=MetricSpec("counter", "Records published in this epoch."),
+    records=MetricSpec(
+        "counter",
+        "Records published in this epoch; at one of several nodes, those of all that it has read since its start.",
+    ),
     journal_records=MetricSpec("gauge", "Records that the journal keeps."),
     journal_bytes=MetricSpec("gauge", "Size of the records that the journal keeps.", unit="bytes"),
     journal_waiting=MetricSpec("gauge", "Records that wait for the journal; many only while it cannot be written."),
@@ -101,6 +104,11 @@ METRICS: Final = _named(
         "gauge",
         "Time since the leases of this node were last renewed; behind two thirds of a lease it polls nothing.",
         unit="seconds",
+    ),
+    cluster_engine_problem=MetricSpec("gauge", "1 while this node cannot read the engine; else 0."),
+    cluster_breaks=MetricSpec(
+        "counter",
+        "Times that each stream of this node got a gap, since the engine lost records or removed them too soon.",
     ),
     cluster_tail_age_seconds=MetricSpec(
         "gauge", "Time since the engine last answered a read of its streams; about a second at rest.", unit="seconds"

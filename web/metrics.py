@@ -122,7 +122,7 @@ class _Figures:
 
     def _of_the_journal(self) -> Iterator["Metric"]:
         bus, journal = self._relay.bus, self._relay.journal
-        yield _family("records", [([], journal.head)])
+        yield _family("records", [([], bus.sent)])
         if (kept := getattr(journal, "kept", None)) is not None:  # not every journal knows it
             yield _family("journal_records", [([], kept.records)])
             yield _family("journal_bytes", [([], kept.bytes)])
@@ -145,6 +145,8 @@ class _Figures:
             "fences": counts.fences,
             "unanswered": counts.unanswered,
             "renewal_age_seconds": membership.since_renewal,
+            "engine_problem": node.journal.problem is not None,
+            "breaks": self._relay.bus.breaks,
         }
         if (age := getattr(node.journal, "tail_age", None)) is not None:  # not every journal knows it
             figures["tail_age_seconds"] = age

@@ -96,6 +96,16 @@ class Bus(Distributor):
         return self._writer.commit_times
 
     @property
+    def sent(self) -> int:
+        """How many records were sent since the start; on a journal of this process, its newest offset."""
+        return self._side.sent
+
+    @property
+    def breaks(self) -> int:
+        """How often readers may have missed entries; each time, what `when_begun_anew` was given is called."""
+        return self._side.breaks
+
+    @property
     def room(self) -> asyncio.Event:
         """Set while there is room for more records to wait for the journal; pollers wait for it before each request."""
         return self._writer.room

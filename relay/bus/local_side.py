@@ -27,6 +27,16 @@ class LocalSide:
         self.commits: CommitScheduler = CommitScheduler(self.writer, clock)
 
     @property
+    def sent(self) -> int:
+        """The newest offset of the journal: each of its records was sent."""
+        return self._journal.head
+
+    @property
+    def breaks(self) -> int:
+        """None: a journal of this process keeps its epoch."""
+        return 0
+
+    @property
     def problem(self) -> str | None:
         """Why the journal cannot be written at present."""
         return self.writer.problem

@@ -76,6 +76,10 @@ class SharedSide:
         self.writer: SharedWriter = SharedWriter(journal, sharing, clock, notify, Outbox(self._settled))
         self._listeners: dict[Callable[[], object], None] = {}
         self._running = False
+        self.sent: int = 0
+        """How many records of all nodes were sent here."""
+        self.breaks: int = 0
+        """How often the listeners were called."""
         self._epoch = ""
 
     # Publishing.
@@ -173,6 +177,7 @@ class SharedSide:
         self.writer.review()
         if arrivals.broken:  # before anything behind it is sent, or a reader might pass over it
             self._notify_listeners()
+        self.sent += len(arrivals.records)
         for own, records in groupby(arrivals.records, itemgetter(0)):
             self._send([record for _, record in records], own)
         for job in arrivals.ending:
@@ -238,6 +243,7 @@ class SharedSide:
             arrivals.refused[stored.id] = Refusal("hole")
 
     def _notify_listeners(self) -> None:
+        self.breaks += 1
         for listener in tuple(self._listeners):
             apart(listener, "a listener of new epochs", self._notify)
 

@@ -44,6 +44,11 @@ async def test_every_figure_of_a_node_is_there_and_says_what_happened(server: En
         assert (figures["cluster_nodes"], counted) == (1, [SHARDS, 0, 0, 0])
         assert figures["cluster_renewal_age_seconds"] >= 0
         assert figures["cluster_tail_age_seconds"] >= 0
+        assert [figures[name] for name in ("cluster_engine_problem", "cluster_breaks_total", "records_total")] == [
+            0,
+            0,
+            0,
+        ]
 
         thief = RedisLeases(journal._client, "relay", "b")
 
@@ -55,6 +60,13 @@ async def test_every_figure_of_a_node_is_there_and_says_what_happened(server: En
 
         await until(steals)
         await until(has_lost_one)
+        await server.call("FLUSHALL")
+
+        async def has_a_break() -> bool:
+            return (await scrape(client))["cluster_breaks_total"] == 1
+
+        await until(has_a_break)
+        assert (await scrape(client))["records_total"] == 0, "an epoch begins far behind the last one"
 
 
 async def test_a_relay_alone_has_no_figures_of_a_node() -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp.web import AppKey, Request, RequestKey
 
-from relay import Relay
+from relay import ConfigError, Relay
 from relay.clock import Clock
 from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
@@ -47,7 +47,8 @@ _NO_CREDENTIAL: Final = "this needs an access: send `Authorization: Bearer` with
 class Guard:
     """Finds the access of each request. Without settings and without *authorize*, everybody has every access.
 
-    *public_url*: the address at which users reach the relay, if it is not that of its own socket.
+    *public_url*: the address at which users reach the relay, if it is not that of its own socket. Raises ConfigError
+    for *settings* without a `signing_key` at one of several nodes.
     """
 
     def __init__(
@@ -65,6 +66,11 @@ class Guard:
         self._public = urlsplit(public_url or "")
         self._clock = relay.clock
         self.open: bool = settings is None and authorize is None
+        if relay.cluster is not None and settings is not None and settings.signing_key is None:
+            raise ConfigError(
+                "access at several nodes needs a signing_key, the same at all of them, as each would refuse the"
+                " sessions, tickets and watch links of the others"
+            )
         settings = settings or AccessSettings()
         self.settings: AccessSettings = settings
         signing = settings.signing_key

@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from relay import ConfigError, Relay
 from relay.config.access_settings import AccessSettings, KeySettings
 from relay.secret import Secret, read_text
+from tests.cluster.memory_engine import MemoryEngine
+from tests.cluster.memory_node import MemoryNode
 from tests.web.access.credentials import JSON, bearer
 from tests.web.access.house import ALL_WAYS, PROXY_SECRET, SCOPE_KEYS, House, house
 from tests.web.access.issuer import mint
 from tests.web.access.issuer import settings as jwt_settings
 from tests.web.access.keys import ANN, BOB, OPERATOR, SETTINGS
-from web import Access
+from web import Access, create_app
 
 USER_OF_PROXY = ["X-Forwarded-User: ann", f"X-Relay-Proxy: {PROXY_SECRET}"]
 
@@ -285,3 +288,15 @@ async def test_no_token_is_in_a_log_or_in_an_answer(caplog: pytest.LogCaptureFix
 
     told = whole.decode() + caplog.text
     assert [secret for secret in secrets if secret in told or secret[-20:] in told] == []
+
+
+@pytest.mark.parametrize("key", [None, "k" * 32], ids=["without a key", "with a key"])
+def test_access_at_several_nodes_needs_a_key_that_all_of_them_have(key: str | None) -> None:
+    relay = Relay([], journal=MemoryNode(MemoryEngine(), "n"))
+    settings = replace(SETTINGS, signing_key=None if key is None else Secret(key))
+    if key is None:
+        with pytest.raises(ConfigError, match="signing_key, the same at all of them"):
+            create_app(relay, access=settings)
+    else:
+        create_app(relay, access=settings)
+    create_app(Relay([]), access=settings)
