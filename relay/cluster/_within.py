@@ -1,4 +1,4 @@
-"""An await with a bound, on a clock that is handed in."""
+"""Waits with a bound, on a clock that is handed in."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from relay.clock import Clock
 
-__all__ = ["within"]
+__all__ = ["rest", "within"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,17 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
         timer.cancel()
         task.cancel()
         task.add_done_callback(_forget)
+
+
+async def rest(clock: Clock, seconds: float, news: asyncio.Event) -> None:
+    """Return after *seconds*, or as soon as *news* is set."""
+    slept = asyncio.ensure_future(clock.sleep(seconds))
+    woken = asyncio.create_task(news.wait())
+    try:
+        await asyncio.wait((slept, woken), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        slept.cancel()
+        woken.cancel()
 
 
 def _forget(task: "asyncio.Task[Any]") -> None:

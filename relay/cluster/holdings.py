@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from relay.bus.bus import Bus
 from relay.clock import Clock
+from relay.cluster._within import rest
 from relay.cluster.membership import Membership
 from relay.errors import JournalError
 from relay.jobs.registry import JobRegistry
@@ -147,7 +148,7 @@ class Holdings:
             soon = not self._paused and await self._take_up_what_is_due() and bool(self._claims)
             if self._paused or not self._claims:
                 self.caught_up.set()
-            await self._rest(CATCH_UP if soon else self._lease / LOOKS)
+            await rest(self._clock, CATCH_UP if soon else self._lease / LOOKS, self._news)
 
     def _count_anew(self) -> None:
         """Look at all jobs once in a lease: a new epoch may have set the state of one back, behind its end."""
@@ -230,12 +231,3 @@ class Holdings:
     def _jobs_of(self, shards: Collection[int]) -> list[Job]:
         """The running jobs of *shards*, without those whose first record waits: their caller does."""
         return [job for shard in shards for job in self._running.get(shard, ()) if job.state.seq and not job.ended]
-
-    async def _rest(self, seconds: float) -> None:
-        slept = asyncio.ensure_future(self._clock.sleep(seconds))
-        news = asyncio.create_task(self._news.wait())
-        try:
-            await asyncio.wait((slept, news), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slept.cancel()
-            news.cancel()

@@ -7,12 +7,12 @@ from typing import Any, Final, TypeVar
 from relay.clock import Clock
 from relay.cluster._counts import ClusterCounts
 from relay.cluster._rhythm import LOOK_EVERY, POLL_FOR, Rhythm
-from relay.cluster._within import within
+from relay.cluster._within import rest, within
 from relay.cluster.leases import Leases
 from relay.cluster.shards import Shards
 from relay.errors import JournalError
 from relay.journal.shared import Claimed, Fence, Lease, LeaseStore
-from relay.notices import Notify, apart, describe, guarded, notice
+from relay.notices import Notify, apart, describe, guarded, interrupts, notice
 
 __all__ = ["Membership"]
 
@@ -133,7 +133,8 @@ class Membership:
                 self._woken.clear()
                 async with self._round:
                     await self._act()
-                await self._rest()
+                due_in = self._rhythm.due_at - self._clock.monotonic()
+                await rest(self._clock, max(0.0, due_in), self._woken)
         except asyncio.CancelledError:
             for task in self._hand_overs:
                 task.cancel()
@@ -258,7 +259,9 @@ class Membership:
     async def _hand_over(self, shard: int) -> None:
         try:
             await within(self._clock, HAND_OVER_WITHIN * self._lease, self._on_handover(shard))
-        except Exception as error:
+        except BaseException as error:
+            if interrupts(error, asyncio.current_task()):
+                raise
             self._notify(f"shard {shard} was handed over before it had settled: {describe(error)}")
         if (token := self._leases.handed_over(shard)) is not None:
             self.counts.hand_overs += 1
@@ -281,17 +284,6 @@ class Membership:
         except (JournalError, TimeoutError):
             self.counts.unanswered += 1
             return None
-
-    async def _rest(self) -> None:
-        """Wait until something is due, or `wake`."""
-        until = self._rhythm.due_at - self._clock.monotonic()
-        slept = asyncio.ensure_future(self._clock.sleep(max(0.0, until)))
-        woken = asyncio.create_task(self._woken.wait())
-        try:
-            await asyncio.wait((slept, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slept.cancel()
-            woken.cancel()
 
 
 async def _true(request: Awaitable[object]) -> bool:

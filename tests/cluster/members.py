@@ -22,9 +22,9 @@ _Answer = TypeVar("_Answer")
 
 
 class Member:
-    """One node: its membership, and all that it was called back with, in order. *fails*: each callback raises."""
+    """One node: its membership, and all that it was called back with, in order. *fails*: each callback raises it."""
 
-    def __init__(self, store: LeaseStore, name: str, *, shards: int = 8, fails: bool = False) -> None:
+    def __init__(self, store: LeaseStore, name: str, *, shards: int = 8, fails: BaseException | None = None) -> None:
         self.store = store
         self.clock: ManualClock = ManualClock()
         self.notices: list[str] = []
@@ -88,8 +88,8 @@ class Member:
 
     def _called(self, what: str, shard: int) -> None:
         self.calls.append((what, shard))
-        if self._fails:
-            raise ValueError("no")
+        if self._fails is not None:
+            raise self._fails
 
 
 class Cluster:
@@ -101,7 +101,12 @@ class Cluster:
         self.members: list[Member] = []
 
     async def __call__(
-        self, name: str, *, shards: int = 8, fails: bool = False, store_type: type[MemoryNode] = MemoryNode
+        self,
+        name: str,
+        *,
+        shards: int = 8,
+        fails: BaseException | None = None,
+        store_type: type[MemoryNode] = MemoryNode,
     ) -> Member:
         store = self.stores[name] = store_type(self.engine, name)
         await store.open()

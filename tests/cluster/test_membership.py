@@ -167,7 +167,7 @@ async def test_nodes_that_start_together_claim_each_shard_once(cluster: Cluster)
 
 
 async def test_callbacks_that_fail_are_notices_and_stop_nothing(cluster: Cluster) -> None:
-    a = await cluster("a", shards=1, fails=True)
+    a = await cluster("a", shards=1, fails=ValueError("no"))
     await advance(0.1, a)
     assert a.owned == {0}
 

@@ -198,6 +198,18 @@ class Breaks(MemoryNode):
         return await super().view()
 
 
+async def test_a_hand_over_that_ends_as_if_it_was_cancelled_is_a_notice_and_the_shard_is_released(
+    cluster: Cluster,
+) -> None:
+    a = await cluster("a", shards=1, fails=asyncio.CancelledError())
+    await advance(0.5, a)
+
+    await a.membership.leave()
+
+    assert a.notices[1] == "shard 0 was handed over before it had settled: CancelledError"
+    assert cluster.engine.view().leases[0].owner == ""
+
+
 async def test_a_hand_over_goes_on_if_the_task_breaks_off_and_is_started_again(cluster: Cluster) -> None:
     a = await cluster("a", store_type=Breaks)
     await advance(0.5, a)
