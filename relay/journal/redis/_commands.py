@@ -1,10 +1,12 @@
 """Commands between nodes, as entries of a stream of Redis or Valkey that every node reads."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import ValidationError, convert
 from msgspec.structs import replace
+from redis.exceptions import ResponseError
 
 from relay.errors import UsageError
 from relay.journal.redis._client import EngineClient
@@ -25,6 +27,7 @@ class RedisCommands:
     def __init__(self, client: EngineClient, name: str) -> None:
         self._client = client
         self._key = f"{{{name}}}:c"
+        self._newest_then: bytes | None = None
 
     async def send(self, command: Command) -> None:
         """Append *command*. Raises JournalError if it may not have been sent, UsageError for a body over the limit."""
@@ -41,6 +44,19 @@ class RedisCommands:
         }
         async with self._client.talk() as redis:
             await redis.xadd(self._key, fields, maxlen=COMMANDS, approximate=True)
+
+    async def tidy(self) -> None:
+        """Remove the commands that were there already at the last call of this: nobody waits for answers to them now.
+
+        So a minute of them is kept, whatever their size. Redis before 6.2 keeps COMMANDS of them. Raises JournalError.
+        """
+        async with self._client.talk() as redis:
+            client: Any = redis
+            newest = await client.xrevrange(self._key, count=1)
+            if self._newest_then is not None:
+                with suppress(ResponseError):
+                    await client.xtrim(self._key, minid=self._newest_then, approximate=True)
+        self._newest_then = newest[0][0] if newest else None
 
 
 def read_command(fields: Mapping[bytes, bytes]) -> Command | None:

@@ -172,6 +172,7 @@ class RedisJournal:
         """
         async with self._client.talk() as redis:
             await tidy(redis, self._engine, self._copy.trimmed_to, BEHIND)
+        await self._commands.tidy()
 
     async def close(self) -> None:
         """Close connections. Idempotent."""

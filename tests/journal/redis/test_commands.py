@@ -34,6 +34,29 @@ async def test_a_body_over_the_limit_is_not_sent(engine: EngineServer) -> None:
     assert not await engine.call("EXISTS", "{r}:c")
 
 
+async def test_commands_that_were_there_at_the_tidying_before_are_removed(engine: EngineServer) -> None:
+    client = EngineClient(read_url(engine.url), read_timeout=20)
+    commands = RedisCommands(client, "r")
+
+    async def send(*ids: str) -> None:
+        for id in ids:
+            await commands.send(Command(id=id, op="submit", sender="a", body=b"x" * 50_000))
+
+    async def kept() -> list[bytes]:
+        return [fields[1] for _, fields in await engine.call("XRANGE", "{r}:c", "-", "+")]
+
+    await commands.tidy()
+    await send("1", "2")
+    await commands.tidy()
+    await send("3")
+    assert await kept() == [b"1", b"2", b"3"]
+    await commands.tidy()
+    assert await kept() == [b"2", b"3"]
+    await commands.tidy()
+    assert await kept() == [b"3"]
+    await client.close()
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {b"id": b"1", b"op": b"x"}, {b"id": b"\xff", b"op": b"x", b"sender": b"a"}, {b"shard": b"many"}]
 )
