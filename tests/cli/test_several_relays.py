@@ -107,6 +107,32 @@ def test_a_relay_that_ends_in_order_hands_its_jobs_over_at_once(cluster: Cluster
     followed.goes_on()
 
 
+def ready(at: str) -> int:
+    with answer("GET", f"{at}/readyz") as response:
+        return response.status
+
+
+def test_a_relay_whose_server_is_killed_is_not_ready_and_goes_on_once_that_is_back(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(running_engine("redis", "--appendonly", "yes", "--appendfsync", "always"))
+        serve = Cluster(stack, tmp_path, server.url, "dies", lease="1s").serve("a")
+        at = address(serve)
+        job = submitted(at, "[never-finishes] a cat")
+        stream = Stream(f"{at}/v1/jobs/{job}/events?level=debug")
+        polled_on(stream, 3)
+        server.kill()
+        while ready(at) == 200:
+            pass
+        server.start()
+        while ready(at) == 503:
+            pass
+        polled_on(stream, 3)
+        assert post(f"{at}/v1/jobs/{job}/cancel", {})["job"] == job
+        story = records(stream.ends())
+        assert [json.loads(data)["seq"] for _, data in story] == list(range(1, len(story) + 1))
+        assert kinds(story)[-1] == "cancelled"
+
+
 ACCESS = """
 [access]
 signing_key = "env:SIGNS"
