@@ -63,7 +63,7 @@ check: dev-environment ## lint code and workflows, check types, and see that imp
 	@$(BIN)/zizmor --offline --quiet --no-progress --strict-collection --persona pedantic .github
 	@$(BIN)/python -m pytest --quiet tests/architecture
 
-soak: dev-environment ## kill, freeze and starve a relay 200 times while jobs run, and compare what each client received
+soak: dev-environment ## kill, freeze and starve a relay 200 times while jobs run, and compare what each client received; ARGS="--nodes 3" for a cluster
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: bench-environment ## measure the relay, part by part, beside nginx, the kernel and two libraries

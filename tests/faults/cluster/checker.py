@@ -18,9 +18,6 @@ from tests.faults.cluster.violation import Violation
 
 __all__ = ["check", "check_polls", "takeovers"]
 
-SLACK: Final = 2
-"""Polls that may look too soon: a request that a busy machine delays comes closer to the next one than it was sent."""
-
 QUIET: Final = 40.0
 """Seconds that a fault of the engine may last."""
 
@@ -115,25 +112,29 @@ def _check_states(epoch: Epoch) -> Iterator[Violation]:
 
 
 def check_fences(history: History) -> Iterator[Violation]:
-    """No entry has a token below that of the newest claim of its shard at that offset, or the token of another node."""
-    claims: dict[int, list[Claim]] = {}
-    owners: dict[int, Claim] = {}
+    """No entry has a token below that of the newest claim of its shard at that offset, or the token of another node.
+
+    A new epoch begins without leases, so only claims within an epoch count for its entries.
+    """
+    claims: dict[tuple[str, int], list[Claim]] = {}
+    owners: dict[tuple[str, int], Claim] = {}
     for claim in history.claims:
-        claims.setdefault(claim.shard, []).append(claim)
-        if claim.token in owners:
-            yield Violation("fence", f"the token {claim.token} was given twice")
-        owners[claim.token] = claim
+        claims.setdefault((claim.epoch, claim.shard), []).append(claim)
+        if (claim.epoch, claim.token) in owners:
+            yield Violation("fence", f"the token {claim.token} was given twice in {claim.epoch}")
+        owners[claim.epoch, claim.token] = claim
     for epoch in history.epochs:
         for entry in epoch.entries:
             job = entry.record.job if entry.record is not None else entry.stored.id if entry.stored is not None else ""
             shard = history.shards.get(job)
             if shard is None:
                 continue
-            newest = max((claim.token for claim in claims.get(shard, ()) if claim.head < entry.offset), default=0)
+            known = claims.get((epoch.name, shard), ())
+            newest = max((claim.token for claim in known if claim.head < entry.offset), default=0)
             if entry.token < newest:
                 words = f"{epoch.name}-{entry.offset} of {job} was appended with token {entry.token} behind the claim"
                 yield Violation("fence", f"{words} of shard {shard} with token {newest}")
-            owner = owners.get(entry.token)
+            owner = owners.get((epoch.name, entry.token))
             if owner is None or (owner.shard, owner.node) != (shard, entry.node):
                 words = f"{epoch.name}-{entry.offset} of {job}, shard {shard}, by {entry.node} with token {entry.token}"
                 yield Violation("fence", f"{words}, which is that of {owner}")
@@ -208,13 +209,13 @@ def _is_late(record: Record) -> bool:
     return isinstance(record.event, Failed) and record.event.kind == "timeout"
 
 
-def check_polls(history: History, slack: int = SLACK) -> Iterator[Violation]:
+def check_polls(history: History) -> Iterator[Violation]:
     """One request an account and interval, over any time; one more for each claim of its shard within that time."""
     polls: dict[str, list[float]] = {}
     for request in history.requests:
         if request.kind == "poll":
             polls.setdefault(request.account, []).append(request.at)
-    for account, (shard, interval) in history.accounts.items():
+    for account, (shard, interval, slack) in history.accounts.items():
         claims = sorted(claim.at for claim in history.claims if claim.shard == shard)
         times = sorted(
             request.at for request in history.requests if (request.account, request.kind) == (account, "poll")

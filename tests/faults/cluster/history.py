@@ -10,6 +10,7 @@ from relay.journal import StoredJob
 from relay.journal.shared import Entry
 
 __all__ = [
+    "Account",
     "Answer",
     "Block",
     "Call",
@@ -70,13 +71,14 @@ class Epoch(Struct, frozen=True, kw_only=True):
 
 
 class Claim(NamedTuple):
-    """A lease that was claimed, as the engine has noted it; *at* is a time of day in seconds."""
+    """A lease that was claimed, as the engine has noted it in *epoch*; *at* is a time of day in seconds."""
 
     shard: int
     token: int
     node: str
     head: int
     at: float = 0.0
+    epoch: str = "e1"
 
 
 class Draft(NamedTuple):
@@ -89,13 +91,17 @@ class Draft(NamedTuple):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """A batch that *node* sent, once or several times under one *number*, and whether an answer ever came."""
+    """A batch that *node* sent, once or several times under one *number*, and whether an answer ever came.
+
+    So many of these times (*unanswered*) it was not known whether it was appended.
+    """
 
     node: str
     number: int
     epoch: str
     drafts: list[Draft]
     outcome: Literal["answered", "unknown"]
+    unanswered: int = 0
 
 
 class Request(NamedTuple):
@@ -131,8 +137,20 @@ class Task(NamedTuple):
     end: Literal["done", "failed"]
 
 
+class Account(NamedTuple):
+    """An account that is polled every *interval* seconds by the owner of *shard*.
+
+    So many polls (*slack*) may look too soon: a request that a busy machine delays comes closer to the next one than it
+    was sent. Of a task that is polled by itself there may be more: a node that has paused polls it at once.
+    """
+
+    shard: int
+    interval: float
+    slack: int = 2
+
+
 class History(Struct, frozen=True, kw_only=True):
-    """All of it. *shards* has the shard of each job, and *accounts* the shard and the interval of each account.
+    """All of it. *shards* has the shard of each job, and *accounts* each account by its name.
 
     *lease* is in seconds. *epochs* is in order; if *losses* is set, the engine has lost what it had acknowledged.
     """
@@ -140,7 +158,7 @@ class History(Struct, frozen=True, kw_only=True):
     epochs: list[Epoch]
     claims: list[Claim]
     shards: Mapping[str, int]
-    accounts: Mapping[str, tuple[int, float]]
+    accounts: Mapping[str, Account]
     lease: float
     calls: list[Call] = []
     stories: list[Story] = []

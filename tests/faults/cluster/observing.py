@@ -52,7 +52,8 @@ class Observer:
         """Read what is new."""
         client: Any = self._redis
         meta = {key.decode(): value.decode() for key, value in (await client.hgetall(self._key("m"))).items()}
-        if not meta:
+        # An engine with older data shows an epoch that is over; a node begins a new one soon.
+        if not meta or meta["epoch"] in {epoch.name for epoch in self.epochs[:-1]}:
             return
         epoch = self._epoch(meta)
         while True:
@@ -83,7 +84,6 @@ class Observer:
         page, claims, _ = await pipeline.execute()
         epoch.entries.extend(_entries(epoch.name, page))
         self._take_claims(claims)
-        self._seen_claim = "-"
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -97,6 +97,7 @@ class Observer:
         return self.epochs[-1]
 
     async def _read_claims(self) -> None:
+        """Read those that are new: their ids are times, which go on where the engine has lost them."""
         client: Any = self._redis
         self._take_claims(await client.xrange(self._key("claims"), self._seen_claim, "+"))
 
@@ -105,7 +106,7 @@ class Observer:
             self._seen_claim = f"({id.decode()}"
             text = {key.decode(): value.decode() for key, value in fields.items()}
             at = int(id.partition(b"-")[0]) / 1000
-            claim = Claim(int(text["shard"]), int(text["token"]), text["node"], int(text["head"]), at)
+            claim = Claim(int(text["shard"]), int(text["token"]), text["node"], int(text["head"]), at, text["epoch"])
             self.claims.append(claim)
 
 
@@ -124,5 +125,6 @@ def _entry(epoch: str, id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
 
 
 def _state(text: bytes) -> tuple[int, int, StoredJob]:
-    seq, offset, stored = text.split(b" ", 2)
-    return int(seq), int(offset), msgspec.json.decode(stored, type=StoredJob)
+    numbers, _, stored = text.partition(b" {")
+    seq, offset, *_ = map(int, numbers.split())
+    return seq, offset, msgspec.json.decode(b"{" + stored, type=StoredJob)

