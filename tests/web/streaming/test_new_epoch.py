@@ -196,3 +196,30 @@ async def test_the_position_of_the_state_is_that_of_the_new_epoch_wherever_it_is
         assert kept[0].event == "gap"
         assert kept[-1].data["text"] == "behind"
         assert kept[-1].id == head
+
+
+async def test_while_the_engine_is_away_streams_stay_open_and_behind_it_nothing_is_missing() -> None:
+    async with served(heartbeat=0.01) as one:
+        job = await one.house.relay.requests.follow("single", "t")
+        await one.nodes.advance(1.0)
+        one.say(job, "before")
+        await one.nodes.advance(0.1)
+        async with one.client.get(f"/v1/jobs/{job.id}/events") as response:
+            await response.content.readuntil(b"before")
+            await response.content.readuntil(b"\n\n")
+            await one.all_live(1)
+            one.engine.down = True
+            one.say(job, "meanwhile")
+            await one.nodes.advance(INTERVAL)
+            beats = [await response.content.readline() for _ in range(3)]
+            async with one.client.get("/readyz") as ready:
+                assert (ready.status, "the engine cannot be reached" in await ready.text()) == (503, True)
+            one.engine.down = False
+            await one.nodes.advance(2 * INTERVAL)
+            came = await response.content.readuntil(b"meanwhile")
+            assert one.app[STREAMS].counts.opened == 1
+        async with one.client.get("/readyz") as ready:
+            assert ready.status == 200
+    assert beats == [b":\n"] * 3
+    assert b"gap" not in came
+    assert b"snapshot" not in came
