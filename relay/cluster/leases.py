@@ -87,7 +87,11 @@ class Leases:
             for shard, held in (self._let_go | self._held).items():
                 if self._lasts(held, replied):
                     self.sightings.keep(shard)
-        self._let_go = {shard: held for shard, held in self._let_go.items() if self._lasts(held, replied)}
+        self._let_go = {
+            shard: held
+            for shard, held in self._let_go.items()
+            if self._lasts(held, replied) and not self.sightings.is_held(shard)
+        }
         self._looked_at = asked
         if self.sightings.other_layouts:
             self._agreed = False

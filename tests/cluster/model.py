@@ -28,6 +28,7 @@ class Message:
     what: tuple[Any, ...]
     sent_at: int
     answered: bool = False
+    epoch: int = 0
     reply: Any = None
 
 
@@ -150,9 +151,7 @@ class World:
             before = self.engine.leases.copy()
             name, *given = message.what
             message.reply = getattr(self.engine, name)(node.name, *given)
-            message.answered = True
-            if name == "view" and node.first_saw is None:
-                node.first_saw = self.engine.epoch
+            message.answered, message.epoch = True, self.engine.epoch
             if name == "claim" and message.reply is not None and given[0] >= 0:
                 self._claimed(given[0], before.get(given[0]), node)
         elif message.answered and not node.replies_held:

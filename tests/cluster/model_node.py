@@ -47,7 +47,7 @@ class ModelNode:
         self.rate = rate
         self.wall = wall
         self.first_saw: int | None = None
-        """The epoch of its first look."""
+        """The epoch of the first look that was answered."""
         self.stopped = self.suspended = self.was_suspended = False
         self.requests_held = self.replies_held = False
         self.leaving = False
@@ -108,6 +108,8 @@ class ModelNode:
         for message in self.inbox:
             if self._waiting is not None and self._waiting[0] is message:
                 asked, self._waiting = self._waiting[1], None
+                if message.what[0] == "view" and self.first_saw is None:
+                    self.first_saw = message.epoch
                 if message.what[0] in ("beat", "view") and message.sent_at > self._stood_still_at:
                     self.was_suspended = False
                 self._answered(message.what, message.reply, asked)

@@ -148,6 +148,14 @@ def test_after_a_flush_a_node_does_not_claim_what_another_one_has_by_now(node: N
     assert node.claims() == [1]
 
 
+def test_after_two_flushes_a_node_does_not_claim_at_once_what_another_one_had_between_them(node: Node) -> None:
+    node.look(1.0, node.claim(0.0, 1, 0, 1))
+    flushed(node, 2.0, {0: Lease(OTHER, 1, 1)})
+    flushed(node, 3.0, {})
+
+    assert node.claims() == [1]
+
+
 def test_a_shard_without_an_owner_in_an_older_dump_may_have_one_that_polls(node: Node) -> None:
     node.look(1.0, held_by(OTHER))
     older = {shard: Lease("", 0, 1) for shard in range(SHARDS)}
