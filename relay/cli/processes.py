@@ -258,7 +258,10 @@ class _Parent:
 def _how_it_ended(status: int) -> str:
     if status >= 0:
         return f"has ended with status {status}"
-    return f"was ended by {signal.Signals(-status).name}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"was ended by signal {-status}"
 
 
 def _is_mixed(number: int) -> bool:

@@ -96,6 +96,15 @@ def test_a_worker_that_dies_is_replaced_and_the_other_goes_on() -> None:
         assert program.ends() == (0, ENDS)
 
 
+def test_a_signal_without_a_name_is_reported_by_its_number() -> None:
+    with running(WAITS) as program:
+        first, _ = program.begins()
+        os.kill(first, signal.SIGRTMIN + 1)
+        program.says(rf"relay: worker 1 \(process {first}\) was ended by signal {signal.SIGRTMIN + 1}; another .*")
+        program.process.terminate()
+        assert program.ends()[0] == 0
+
+
 def test_the_pause_grows_with_each_death_in_a_row() -> None:
     work = "if which.number == 2: sys.exit(1)\nwhich.ready()\nwait_for_the_end()\nsay('ends')"
     with running(work) as program:
