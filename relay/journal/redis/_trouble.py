@@ -63,7 +63,7 @@ def explain(error: Exception, place: EnginePlace) -> JournalError | ConfigError:
             " in the URL, and the host as the certificate does"
         )
     if (tls := _in_chain(error, SSLError)) is not None and tls.reason == "WRONG_VERSION_NUMBER":
-        return ConfigError(f"{place} does not speak TLS; give it a certificate, or begin the URL without the second s")
+        return ConfigError(f"{place} does not speak TLS; give it a certificate, or begin the URL with redis://")
     error = _origin(error)
     if isinstance(error, MasterNotFoundError):
         return _without_primary(error, place)

@@ -235,6 +235,24 @@ async def test_another_service_at_the_port_is_no_engine() -> None:
     )
 
 
+@pytest.mark.server
+async def test_a_server_without_tls_is_named_as_such() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"-ERR Protocol error\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with connected(f"rediss://127.0.0.1:{port}") as client:
+            said = await failure(client, "PING")
+
+    assert said == (
+        "ConfigError",
+        f"127.0.0.1:{port} does not speak TLS; give it a certificate, or begin the URL with redis://",
+    )
+
+
 async def test_a_port_that_nobody_listens_at_can_be_tried_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
