@@ -82,16 +82,13 @@ class Leases:
 
         If the engine has lost data, this node may claim at once for which it could poll up to now.
         """
+        let_go = {shard: held for shard, held in self._let_go.items() if not self.sightings.is_held(shard)}
         self.sightings.look(view, asked, replied)
         if self.sightings.rewound:
-            for shard, held in (self._let_go | self._held).items():
+            for shard, held in (let_go | self._held).items():
                 if self._lasts(held, replied):
                     self.sightings.keep(shard)
-        self._let_go = {
-            shard: held
-            for shard, held in self._let_go.items()
-            if self._lasts(held, replied) and not self.sightings.is_held(shard)
-        }
+        self._let_go = {shard: held for shard, held in let_go.items() if self._lasts(held, replied)}
         self._looked_at = asked
         if self.sightings.other_layouts:
             self._agreed = False
