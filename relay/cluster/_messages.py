@@ -20,6 +20,7 @@ from relay.errors import (
 from relay.events import Accepted, Failed
 
 __all__ = [
+    "Announce",
     "Answer",
     "CancelJob",
     "FollowTask",
@@ -88,7 +89,16 @@ class ReportSubmission(Struct, frozen=True, tag="report"):
     outcome: Accepted | Failed | None
 
 
-Message: TypeAlias = FollowTask | SubmitInput | CancelJob | WakeJob | ReleaseKey | SeekSubmission | ReportSubmission
+class Announce(Struct, frozen=True, tag="announce"):
+    """For everybody: news for those above the cluster that wait for this *topic*. No answer."""
+
+    topic: str
+    what: dict[str, str]
+
+
+Message: TypeAlias = (
+    FollowTask | SubmitInput | CancelJob | WakeJob | ReleaseKey | SeekSubmission | ReportSubmission | Announce
+)
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 from relay.bus.bus import Bus
 from relay.bus.sharing import Sharing
 from relay.clock import Clock
-from relay.cluster._messages import Message
+from relay.cluster._messages import Announce, Message
 from relay.cluster.catching_up import CatchingUp
 from relay.cluster.holdings import Holdings
 from relay.cluster.mailbox import Mailbox
@@ -21,7 +22,7 @@ from relay.jobs.registry import JobRegistry
 from relay.jobs.state import Job
 from relay.journal.base import StoredJob
 from relay.journal.shared import SharedJournal
-from relay.notices import Notify
+from relay.notices import Notify, apart
 from relay.polling.poller import Poller
 from relay.supervision.supervisor import Supervise, stop
 from relay.upstreams.base import Upstream, polls_each_task
@@ -58,6 +59,7 @@ class ClusterNode:
         self._notify = notify
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = False
+        self._listeners: dict[object, tuple[str, Callable[[Mapping[str, str]], object]]] = {}
         self.catch_up: CatchingUp = CatchingUp(journal)
         """Waits for all that other nodes have appended up to now."""
         per_account = [name for name, upstream in upstreams.items() if not polls_each_task(upstream)]
@@ -216,7 +218,26 @@ class ClusterNode:
     def _take_up(self, job: Job) -> None:
         self._requests.take_up(job)
 
+    def announce(self, topic: str, what: Mapping[str, str]) -> None:
+        """Send *what* to all other nodes, once; those that the engine does not reach then do not get it."""
+        self._mailbox.tell(Announce(topic, {**what}))
+
+    def when_announced(self, topic: str, listener: Callable[[Mapping[str, str]], object]) -> Callable[[], None]:
+        """Call *listener* with what another node announces on *topic*, until the returned function is called."""
+        key = object()
+        self._listeners[key] = (topic, listener)
+
+        def leave() -> None:
+            self._listeners.pop(key, None)
+
+        return leave
+
     async def _act(self, message: Message, sender: str) -> str | None:
+        if isinstance(message, Announce):
+            for topic, listener in tuple(self._listeners.values()):
+                if topic == message.topic:
+                    apart(partial(listener, message.what), f"news of {topic!r} from another node", self._notify)
+            return None
         return await self._requests.act(message, sender)
 
     def _busy(self, job: Job) -> Awaitable[object] | None:

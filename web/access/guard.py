@@ -19,6 +19,7 @@ from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
 from web.access.cookies import read_cookie
 from web.access.denied import DeniedError, unauthorized, unavailable
+from web.access.elsewhere import Elsewhere
 from web.access.keys import ApiKeys
 from web.access.proxy import PROXY, TrustedProxy
 from web.access.revocations import Revocations
@@ -82,6 +83,7 @@ class Guard:
         self._withdrawals = Withdrawals()
         self._sessions = Sessions(self.signer, self.now)
         self._revocations = Revocations(self.now)
+        self._elsewhere = Elsewhere(relay, self._revoke, self._sessions.ended)
         self._jwt: JwtVerifier | None = None
         self._changed: dict[str, float] = {}
         self._former: deque[JwtVerifier] = deque(maxlen=FORMER)
@@ -89,11 +91,13 @@ class Guard:
 
     async def start(self) -> None:
         """Fetch the keys of the issuer of tokens, so that no request waits for them."""
+        self._elsewhere.start()
         if self._jwt is not None:
             await self._jwt.start()
 
     async def close(self) -> None:
         """End a fetch of keys that is under way."""
+        self._elsewhere.close()
         for verifier in [*self._former, *([self._jwt] if self._jwt is not None else [])]:
             await verifier.close()
         self._former.clear()
@@ -177,13 +181,19 @@ class Guard:
         The links of a job are of the subject `watch:JOB`, and none of them is accepted any more, whenever it was made.
         An API key is revoked where it is configured, and whatever the application says where the application says it.
         """
-        self._revocations.revoke(subject=subject, credential=credential)
-        self._bearer.forget()
-        self._withdraw(lambda access: subject == access.subject or credential == access.credential)
+        self._revoke(subject, credential)
+        self._elsewhere.revoked(subject, credential, self.now())
 
     def end_session(self, request: Request) -> None:
         """Accept the session of *request* no more, if it has one; its streams go on until it would have ended."""
-        self._sessions.end(read_cookie(request, self.session_cookie(request)))
+        number = self._sessions.end(read_cookie(request, self.session_cookie(request)))
+        if number is not None:
+            self._elsewhere.ended(number)
+
+    def _revoke(self, subject: str | None, credential: str | None, at: float = 0.0) -> None:
+        self._revocations.revoke(subject=subject, credential=credential, at=at)
+        self._bearer.forget()
+        self._withdraw(lambda access: subject == access.subject or credential == access.credential)
 
     def _accepted(self, claims: Claims, access: Access) -> Access:
         """*access*, which was signed as *claims*. Raises DeniedError if it was revoked, or its key is none any more."""

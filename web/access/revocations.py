@@ -20,14 +20,15 @@ class Revocations:
         self._subjects: dict[str, float] = {}
         self._credentials: dict[str, float] = {}
 
-    def revoke(self, *, subject: str | None = None, credential: str | None = None) -> None:
-        """Accept nothing any more that was issued until now to *subject*, or with *credential*."""
+    def revoke(self, *, subject: str | None = None, credential: str | None = None, at: float = 0.0) -> None:
+        """Accept nothing any more that was issued until now, or until *at*, to *subject*, or with *credential*."""
+        at = max(at, self._now())
         for known, name in ((self._subjects, subject), (self._credentials, credential)):
             if name is not None:
                 known.pop(name, None)
                 if len(known) >= MOST_REVOKED:
                     del known[next(iter(known))]
-                known[name] = self._now()
+                known[name] = at
 
     def holds(self, subject: str, credential: str, issued: float | None) -> bool:
         """Whether what was *issued* then is still accepted; without a time, it was issued before any revocation."""

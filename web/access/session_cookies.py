@@ -44,7 +44,13 @@ class Sessions:
             self._verified.keep(cookie, session, claims.expires)
         return session if self._ended.holds("", session.claims.nonce, None) else None
 
-    def end(self, cookie: str | None) -> None:
-        """Accept the session in *cookie* no more."""
-        if (session := self.find(cookie)) is not None:
-            self._ended.revoke(credential=session.claims.nonce)
+    def end(self, cookie: str | None) -> str | None:
+        """Accept the session in *cookie* no more; return its number, None for no session."""
+        if (session := self.find(cookie)) is None:
+            return None
+        self.ended(session.claims.nonce)
+        return session.claims.nonce
+
+    def ended(self, number: str) -> None:
+        """Accept the session of this *number* no more."""
+        self._ended.revoke(credential=number)
