@@ -255,6 +255,45 @@ async def test_a_submission_of_a_node_that_is_killed_after_it_lost_the_job_is_lo
         assert len(nodes.world.submitted) == 12
 
 
+@UPSTREAMS
+async def test_the_outcome_of_a_submission_that_comes_while_the_engine_is_away_is_published_once_it_is_back(
+    upstream: str,
+) -> None:
+    async with cluster(2) as nodes:
+        nodes.world.accepting.clear()
+        job = await nodes.houses[0].relay.requests.submit(upstream, {})
+        await nodes.advance(0.1)
+        memory(nodes).down = True
+        await nodes.advance(1)
+        nodes.world.accepting.set()
+        await nodes.advance(3 * LEASE)
+        memory(nodes).down = False
+        await nodes.advance(3 * LEASE)
+
+        assert {house.job(job).state.task for house in nodes.houses} == {"task_1"}
+        assert not job.ended
+        assert all(is_whole(house, job.id) for house in nodes.houses)
+        assert nodes.world.polls(upstream)
+        assert len(nodes.world.submitted) == 1
+
+
+async def test_the_outcome_of_a_submission_that_comes_behind_the_end_of_its_job_is_a_notice() -> None:
+    async with cluster(2) as nodes:
+        nodes.world.accepting.clear()
+        job = await nodes.houses[0].relay.requests.submit("single", {})
+        await nodes.advance(0.1)
+        owner = nodes.owner(job)
+        link(owner).requests.close()
+        await nodes.advance(2 * LEASE)
+        link(owner).requests.open()
+        await nodes.advance(LEASE)
+        nodes.world.accepting.set()
+        await nodes.advance(1)
+
+        assert {house.job(job).state.text for house in nodes.houses} == {f"failed (lost): {INTERRUPTED}"}
+        assert f"{job.id} has ended, and its submission has led to task task_1 all the same" in owner.notices
+
+
 # Messages
 
 
