@@ -244,7 +244,6 @@ class ClusterNode:
         return self._requests.busy(job)
 
     def _refused(self, job: Job, reason: str) -> None:
-        self._requests.refused(job)
         self._holdings.refused(job, reason)
 
     async def _tidy(self) -> None:

@@ -208,10 +208,6 @@ class ClusterRequests(Requests):
         works = {work for work in (self._submissions.get(job), self._cancellations.of(job)) if work is not None}
         return asyncio.wait(works) if works else None
 
-    def refused(self, job: Job) -> None:
-        """The journal has refused records of *job*: another node publishes the outcome of its submission, if any."""
-        self._reports.refused(job)
-
     def take_up(self, job: Job) -> None:
         """Go on with *job*, which is this node's from now on."""
         state = self._bus.pending(job)

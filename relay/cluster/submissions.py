@@ -70,11 +70,6 @@ class SubmissionReports:
         """Let all nodes have the outcome: another one owns *job* by now, or will."""
         self._mailbox.tell(ReportSubmission(job=job.id, outcome=self._outcomes.get(job.id)))
 
-    def refused(self, job: Job) -> None:
-        """The record of the outcome may have been refused: if so, another node needs it."""
-        if job.id in self._outcomes:
-            self.report(job)
-
     def answer(self, job_id: str, to: str, submitting: bool) -> None:
         """The node *to* owns a job without a task, and seeks who submits it."""
         if submitting or job_id in self._outcomes:

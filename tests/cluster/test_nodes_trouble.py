@@ -294,6 +294,68 @@ async def test_the_outcome_of_a_submission_that_comes_behind_the_end_of_its_job_
         assert f"{job.id} has ended, and its submission has led to task task_1 all the same" in owner.notices
 
 
+async def test_a_node_whose_renewals_are_not_answered_polls_nothing_when_another_may_begin_to() -> None:
+    async with cluster(2) as nodes:
+        job = await nodes.houses[0].relay.requests.follow("single", "t")
+        owner = nodes.owner(job)
+
+        async def lost(_: object) -> frozenset[int]:
+            raise JournalError("no answer")
+
+        link(owner).beat = lost  # type: ignore[method-assign, assignment]
+        began = nodes.clock.monotonic()
+        await nodes.advance(3 * LEASE)
+        polled = [at - began for at, node, _, _ in nodes.world.requests if node == owner.name]
+
+        assert polled
+        # The last renewal may have begun a third of a lease before; it is looked at twenty times in a lease.
+        assert max(polled) <= (2 / 3 + 1 / 20) * LEASE
+        assert any("so it polls nothing" in problem for problem in owner.relay.problems())
+        assert nodes.owner(job) is not owner
+
+
+async def test_a_shard_is_polled_by_its_new_owner_once_that_has_all_that_the_old_one_appended() -> None:
+    async with cluster(2) as nodes:
+        job = await nodes.houses[0].relay.requests.follow("single", "t")
+        owner = nodes.owner(job)
+        (heir,) = nodes.others(owner)
+        link(heir).tail.close()
+        await nodes.advance(2 * INTERVAL)
+        await nodes.kill(owner)
+        await nodes.advance(2 * LEASE)
+        before = [node for _, node, _, _ in nodes.world.requests if node == heir.name]
+        link(heir).tail.open()
+        await nodes.advance(2 * INTERVAL)
+
+        assert (before, heir.polls(job), is_whole(heir, job.id)) == ([], True, True)
+        assert heir.notices == [notice for notice in heir.notices if "refused" not in notice]
+
+
+async def test_jobs_that_another_node_has_got_are_polled_by_that_alone() -> None:
+    async with cluster(1) as nodes:
+        (first,) = nodes.houses
+        joined = await nodes.add()
+        await nodes.advance(0.95 * LEASE)
+        link(first).tail.close()  # these are in the journal, and not known to be, when their shards are handed over
+        following = [asyncio.ensure_future(first.relay.requests.follow("single", f"t{number}")) for number in range(24)]
+        await nodes.advance(0.2 * LEASE)
+        link(first).tail.open()
+        await nodes.advance(1)
+        jobs = await asyncio.gather(*following)
+        await nodes.settle()
+        moved = {job.state.task for job in jobs if joined.polls(job)}
+        polls = [(at, node, task) for at, node, _, tasks in nodes.world.requests for task in tasks]
+        settled = nodes.clock.monotonic() - 2 * INTERVAL
+
+        assert 0 < len(moved) < 24
+        assert {node for at, node, task in polls if at > settled and task in moved} == {joined.name}
+        assert {node for at, node, task in polls if at > settled and task not in moved} == {first.name}
+        for task in moved:
+            begun = min(at for at, node, polled in polls if polled == task and node == joined.name)
+            assert [at for at, node, polled in polls if polled == task and node == first.name and at > begun] == []
+        assert not [notice for house in nodes.houses for notice in house.notices if "refused" in notice]
+
+
 # Messages
 
 
@@ -315,6 +377,20 @@ async def test_a_request_whose_owner_does_not_answer_fails_in_bounded_time_and_m
         job = await other.relay.requests.submit("listing", {"a": 1}, key="k")
         assert (await other.relay.requests.submit("listing", {"a": 1}, key="k")) is job
         await nodes.advance(INTERVAL)
+        assert len(nodes.world.submitted) == 1
+
+
+async def test_a_request_that_could_not_be_sent_is_sent_again_within_its_time() -> None:
+    async with cluster(2) as nodes:
+        account = await nodes.houses[0].relay.requests.follow("listing", "t")
+        (other,) = nodes.others(nodes.owner(account))
+        memory(nodes).refusing = "OOM command not allowed"
+        waiting = asyncio.ensure_future(other.relay.requests.submit("listing", {"a": 1}))
+        await nodes.advance(3)
+        memory(nodes).refusing = None
+        await nodes.advance(3)
+
+        assert (await waiting).state.upstream == "listing"
         assert len(nodes.world.submitted) == 1
 
 

@@ -208,6 +208,27 @@ async def test_a_trial_whose_job_is_dropped_still_says_that_the_account_works(ga
         assert left.state.status == "running"
 
 
+async def test_a_trial_that_waits_for_the_budget_as_its_job_is_dropped_lets_another_job_try(
+    gates: Gates, clock: ManualClock
+) -> None:
+    gates.said = lambda _: LIMITED
+    upstream = Elsewhere(gates, clock)
+    async with polling(upstream, clock, requests_per_second=0.5) as relay:
+        jobs = [relay.follow("scripted", task) for task in "ab"]
+        await clock.advance(6)
+        before = len(gates.called)
+        gates.said = lambda _: ELSEWHERE
+        while len(gates.called) == before:
+            await clock.advance(0.1)
+        ((_, tried),) = gates.called[before:]
+        dropped, left = jobs if tried == "a" else jobs[::-1]
+        assert records_of(relay, dropped)[-1].event.type == "drafts-fetch", "the budget lets the result wait"
+        relay.let_go(dropped)
+        await clock.advance(60)
+
+        assert (dropped.ended, left.ended) == (False, True)
+
+
 async def test_a_refused_token_is_looked_at_also_once_the_jobs_that_met_the_refusal_are_dropped(
     gates: Gates, clock: ManualClock
 ) -> None:
