@@ -24,6 +24,7 @@ __all__ = [
     "Answer",
     "CancelJob",
     "FollowTask",
+    "JobMessage",
     "Message",
     "ReleaseKey",
     "ReportSubmission",
@@ -96,9 +97,8 @@ class Announce(Struct, frozen=True, tag="announce"):
     what: dict[str, str]
 
 
-Message: TypeAlias = (
-    FollowTask | SubmitInput | CancelJob | WakeJob | ReleaseKey | SeekSubmission | ReportSubmission | Announce
-)
+JobMessage: TypeAlias = FollowTask | SubmitInput | CancelJob | WakeJob | ReleaseKey | SeekSubmission | ReportSubmission
+Message: TypeAlias = JobMessage | Announce
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,7 +14,7 @@ from relay.clock import Clock
 from relay.cluster._messages import (
     CancelJob,
     FollowTask,
-    Message,
+    JobMessage,
     ReleaseKey,
     ReportSubmission,
     SeekSubmission,
@@ -160,7 +160,7 @@ class ClusterRequests(Requests):
 
     # What other nodes request.
 
-    async def act(self, message: Message, sender: str) -> str | None:
+    async def act(self, message: JobMessage, sender: str) -> str | None:
         """Carry out a *message* of the node *sender*; return the id of the job, if an answer is due. Raises RelayError.
 
         A message that comes again under another id leads to the same job.
