@@ -18,6 +18,7 @@ from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
 from relay.cluster.node import ClusterNode
 from relay.cluster.options import ClusterOptions
+from relay.cluster.shared_clock import SharedClock
 from relay.errors import UsageError
 from relay.events import Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
@@ -69,8 +70,9 @@ class Relay:
     ) -> None:
         self.redactor: Redactor = redactor or Redactor()
         notify = guarded(redacted(notify, self.redactor))
-        self.clock: Clock = clock or SystemClock()
         self.journal: Journal | SharedJournal = journal or MemoryJournal()
+        shared = SharedClock(clock := clock or SystemClock())
+        self.clock: Clock = shared if isinstance(self.journal, SharedJournal) else clock
         self.supervisor: Supervisor = Supervisor(self.clock, notify)
         self.registry: JobRegistry = JobRegistry(self.journal.keeps, max_running=max_running, new_id=new_job_id)
         self.upstreams: dict[str, Upstream] = _by_name(upstreams)
@@ -78,7 +80,13 @@ class Relay:
         """This process as a node, if its journal is one that several nodes share."""
         if isinstance(self.journal, SharedJournal):
             self.cluster = ClusterNode(
-                self.journal, cluster or ClusterOptions(), self.registry, self.upstreams, self.clock, notify
+                self.journal,
+                cluster or ClusterOptions(),
+                self.registry,
+                self.upstreams,
+                self.clock,
+                notify,
+                agree=shared.agree,
             )
         elif cluster is not None:
             raise UsageError("a cluster needs a journal that its nodes share, such as one on redis://")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from relay.clock import Clock
@@ -33,6 +34,7 @@ class Membership:
     owner has appended is up to the head of the claim. *on_handover*: stop polling the jobs of a shard, and settle what
     waits to be appended; the lease holds meanwhile, and may end before. *on_lost*: the node does not own a shard any
     more, after a hand-over or without one. Each `on_owned` is followed by one `on_lost`, unless the process ends.
+    *on_time*: the engine's time of day, with each look at the leases.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Membership:
         on_owned: Callable[[int, Claimed], object],
         on_lost: Callable[[int], object],
         on_handover: Callable[[int], Coroutine[Any, Any, object]],
+        on_time: Callable[[datetime], object] = bool,
         notify: Notify = notice,
     ) -> None:
         self.node: str = node
@@ -59,6 +62,7 @@ class Membership:
         self._on_owned = on_owned
         self._on_lost = on_lost
         self._on_handover = on_handover
+        self._on_time = on_time
         self._notify = guarded(notify)
         self._leases = Leases(node, shards.count, lease)
         self._rhythm = Rhythm(lease, clock.monotonic())
@@ -217,6 +221,8 @@ class Membership:
         if view is None:
             return False
         self._rhythm.looked()
+        if view.time is not None:
+            self._on_time(view.time)
         gone = self._leases.look(view, asked, self._clock.monotonic())
         if self._leases.sightings.rewound:
             self._rhythm.renew_soon()  # the others do not see this node any more

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -50,7 +51,10 @@ class ClusterNode:
         upstreams: Mapping[str, Upstream],
         clock: Clock,
         notify: Notify,
+        *,
+        agree: Callable[[datetime], object] = bool,
     ) -> None:
+        """*agree* is called with the engine's time of day, each time that the node has looked at the leases."""
         self.journal: SharedJournal = journal
         self._options = options
         self._registry = registry
@@ -72,6 +76,7 @@ class ClusterNode:
             on_owned=lambda shard, claimed: self._holdings.claimed(shard, claimed),
             on_lost=lambda shard: self._holdings.lost(shard),
             on_handover=lambda shard: self._holdings.hand_over(shard),
+            on_time=agree,
             notify=notify,
         )
         self.sharing: Sharing = Sharing(

@@ -5,6 +5,7 @@ Valkey are the first engines. Another one, PostgreSQL say, needs what is in this
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -89,10 +90,15 @@ class Lease(NamedTuple):
 
 
 class ClusterView(NamedTuple):
-    """The leases by shard, and the beats of the nodes by name. A shard that nobody ever claimed has no lease."""
+    """The leases by shard, and the beats of the nodes by name. A shard that nobody ever claimed has no lease.
+
+    *time* is the engine's time of day as it answered, in UTC, if it has one. No lease depends on it; the records of all
+    nodes have their times from it.
+    """
 
     leases: Mapping[int, Lease]
     nodes: Mapping[str, int]
+    time: datetime | None = None
 
 
 class Claimed(NamedTuple):

@@ -98,6 +98,7 @@ class House:
         *,
         lease: float = LEASE,
         interval: float = 2.5,
+        clock: Clock | None = None,
         **options: Any,
     ) -> None:
         self.notices: list[str] = []
@@ -111,7 +112,7 @@ class House:
             cluster=ClusterOptions(lease=lease, shards=8),
             sinks=[self.sunk.append],
             paces={name: Pace(interval=interval, jitter=0.0) for name in ("listing", "single", "finding")},
-            clock=world.clock,
+            clock=clock or world.clock,
             notify=self.notices.append,
             **options,
         )

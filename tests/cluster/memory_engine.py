@@ -8,6 +8,7 @@ import copy
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -74,10 +75,12 @@ class _Data:
 class MemoryEngine:
     """The data, and one method for each script. A script is one step: it does all it decides, or nothing.
 
-    *down*: every call fails. *refusing*: each write fails with that text, and nothing is changed.
+    *down*: every call fails. *refusing*: each write fails with that text, and nothing is changed. *time* returns its
+    time of day; without one, it has none.
     """
 
     def __init__(self) -> None:
+        self.time: Callable[[], datetime] | None = None
         self._data = _Data()
         self._down = False
         self._listeners: list[Callable[[], None]] = []
@@ -211,7 +214,7 @@ class MemoryEngine:
         return True
 
     def view(self) -> ClusterView:
-        return ClusterView(dict(self._data.leases), dict(self._data.nodes))
+        return ClusterView(dict(self._data.leases), dict(self._data.nodes), self.time and self.time())
 
     def beat(self, node: str, held: Mapping[int, int]) -> frozenset[int]:
         data = self._data

@@ -180,7 +180,7 @@ async def test_a_lease_is_claimed_as_it_was_seen_renewed_and_released() -> None:
     await a.release({3: 1})
     await b.release({3: 2})
     await a.leave()
-    assert await a.view() == ({3: Lease("", 2, 2)}, {})
+    assert (await a.view())[:2] == ({3: Lease("", 2, 2)}, {})
     assert engine.claims == [(3, 1, "a", 0), (3, 2, "b", 0)]
 
 

@@ -1,6 +1,7 @@
 """Leases in Redis or Valkey: each step is one script, no clock is in it, and renewing needs no memory of the server."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from relay.journal.redis._client import EngineClient
@@ -47,12 +48,12 @@ class RedisLeases:
     async def view(self) -> ClusterView:
         """All leases and nodes, as they are now. Raises JournalError."""
         async with self._client.talk() as redis:
-            owned, alive = await _VIEW(redis, self._keys("l", "n"), [BEAT_ZERO])
+            owned, alive, now = await _VIEW(redis, self._keys("l", "n"), [BEAT_ZERO])
         leases = {int(shard): _lease(lease, beat) for shard, lease, beat in owned}
         nodes = {node.decode(): beat for node, beat in alive}
         self.highest_token = max([self.highest_token, *(lease.token for lease in leases.values())])
         self._note(nodes)
-        return ClusterView(leases, nodes)
+        return ClusterView(leases, nodes, datetime.fromtimestamp(now / 1000, UTC))
 
     async def beat(self, held: Mapping[int, int]) -> frozenset[int]:
         """Show that this node lives, and renew the leases that it holds; the shards it lost. Raises JournalError.

@@ -15,8 +15,8 @@ __all__ = ["PrimaryPool", "Route", "RoutedConnection", "RoutedRedis", "RoutedTls
 ASK_EVERY: Final = 1.0
 """Seconds between two questions to the Sentinels, while there are commands.
 
-[measured] After SENTINEL FAILOVER the old primary accepted writes for 10 s more, all of which were lost: it is only
-demoted once its Sentinels look at it, and no client receives a word of it before.
+[measured] After SENTINEL FAILOVER a client that asks at errors alone came to the new primary some 10 s later, and a
+write that the old one had acknowledged meanwhile was lost: no client receives a word before the old one is demoted.
 """
 
 

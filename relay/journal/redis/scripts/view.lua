@@ -6,7 +6,8 @@
 --
 -- KEYS: leases, nodes
 -- ARGV: milliseconds of beat 0
--- Answer: {{shard, "owner token beat at the claim", beat} ...}, {{node, beat} ...}; a beat of -1 is none.
+-- Answer: {{shard, "owner token beat at the claim", beat} ...}, {{node, beat} ...}; a beat of -1 is none;
+--         the time of day in milliseconds.
 local leases, nodes = KEYS[1], KEYS[2]
 local zero = tonumber(ARGV[1])
 local clock = redis.call('TIME')
@@ -21,4 +22,4 @@ local owned, alive = {}, {}
 local found = redis.call('HGETALL', leases)
 for at = 1, #found, 2 do owned[#owned + 1] = {found[at], found[at + 1], beat(leases .. ':' .. found[at])} end
 for _, node in ipairs(redis.call('SMEMBERS', nodes)) do alive[#alive + 1] = {node, beat(nodes .. ':' .. node)} end
-return {owned, alive}
+return {owned, alive, now}
