@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -21,12 +21,12 @@ from relay.cluster._messages import (
     SubmitInput,
     WakeJob,
 )
-from relay.cluster._within import within
+from relay.cluster.begun import Begun
 from relay.cluster.holdings import Holdings
-from relay.cluster.mailbox import ANSWER_WITHIN, Mailbox
+from relay.cluster.mailbox import Mailbox
 from relay.cluster.membership import Membership
 from relay.cluster.submissions import SubmissionReports
-from relay.errors import UnavailableError, UsageError
+from relay.errors import UsageError
 from relay.events import Accepted, Failed, Record
 from relay.jobs.registry import JobRegistry
 from relay.jobs.state import Job
@@ -39,8 +39,6 @@ from relay.upstreams.base import Upstream
 
 __all__ = ["ClusterRequests"]
 
-T = TypeVar("T")
-
 MAX_INPUT: Final = 1000 * 1024
 """The most bytes of an input as JSON: it may have to go through the engine, which keeps it for a while."""
 
@@ -49,12 +47,6 @@ TRIES: Final = 64
 
 RELEASED: Final = 10_000
 """How many released keys a node remembers."""
-
-UNKNOWN: Final = (
-    "the journal did not confirm the request in time, so it is not known whether it was carried out; send it again with"
-    " the same key in a few seconds"
-)
-RETRY_AFTER: Final = 2.0
 
 
 class ClusterRequests(Requests):
@@ -89,15 +81,14 @@ class ClusterRequests(Requests):
         self._holdings = holdings
         self._mailbox = mailbox
         self._resume = resume
-        self._begun: set[asyncio.Task[Job]] = set()
-        self._expected: dict[str, asyncio.Event] = {}
+        self._begun = Begun(bus, registry, clock)
         self._released: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._reports = SubmissionReports(bus, membership, mailbox, clock)
 
     @property
     def under_way(self) -> "set[asyncio.Task[Any]]":
         """The submissions, cancels and requests of other nodes that have begun and are not over."""
-        return super().under_way | self._begun | self._reports.tasks
+        return super().under_way | self._begun.tasks | self._reports.tasks
 
     def owns(self, shard: int) -> bool:
         """Whether requests for *shard* are carried out here."""
@@ -113,9 +104,9 @@ class ClusterRequests(Requests):
                 return known
             id, shard = self._place(upstream)
             if self.owns(shard):
-                return await self._whole(self._follow(upstream, task, owner, admit, id))
+                return await self._begun.whole(self._follow(upstream, task, owner, admit, id))
             message = FollowTask(job=id, upstream=upstream, task=task, owner=owner)
-            return await self._whole(self._elsewhere(shard, message, admit))
+            return await self._begun.whole(self._elsewhere(shard, message, admit))
 
     async def submit(
         self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "", admit: Admit = str
@@ -145,10 +136,10 @@ class ClusterRequests(Requests):
         """As `Relay.cancel`: it begins with this call, and awaiting it returns once the end is in the journal."""
         job = self._registry.get(job_id)
         if job.ended or self._holdings.polls(job):
-            return self._confirmed(job, super().cancel(job_id))
+            return self._begun.ended(job, super().cancel(job_id))
         if self._quiesced:
             raise shutting_down("nothing was cancelled")
-        return self._joined(self._begin(self._cancel_elsewhere(job)))
+        return self._begun.joined(self._begun.begin(self._cancel_elsewhere(job)))
 
     async def wake(self, upstream: str, task: str) -> bool:
         """As `Relay.wake`, wherever the job is polled."""
@@ -192,8 +183,7 @@ class ClusterRequests(Requests):
 
     def arrived(self, job: Job) -> None:
         """*job*, which another node has accepted, is known here from now on."""
-        if (event := self._expected.get(job.id)) is not None:
-            event.set()
+        self._begun.arrived(job)
 
     def committed(self, record: Record) -> None:
         """The journal has the acceptance of a job, its task, or its end."""
@@ -222,7 +212,7 @@ class ClusterRequests(Requests):
         try:
             return await super()._follow(upstream, task, owner, admit, id)
         except TakenError as taken:
-            return await self._known(taken.job)
+            return await self._begun.known(taken.job)
 
     async def _submit(
         self,
@@ -237,7 +227,7 @@ class ClusterRequests(Requests):
         try:
             return await super()._submit(upstream, input, key, digest, owner, admit, id)
         except TakenError as taken:
-            job = await self._known(taken.job)
+            job = await self._begun.known(taken.job)
             if key is not None:
                 self._registry.submitted_again(key, digest, owner)  # raises ConflictError for another input
             return job
@@ -247,9 +237,9 @@ class ClusterRequests(Requests):
     ) -> Job:
         id, shard = self._place(upstream)
         if self.owns(shard):
-            return await self._whole(self._submit(upstream, input, key, digest, owner, admit, id))
+            return await self._begun.whole(self._submit(upstream, input, key, digest, owner, admit, id))
         message = SubmitInput(job=id, upstream=upstream, input=dict(input), key=key, owner=owner)
-        return await self._whole(self._elsewhere(shard, message, admit))
+        return await self._begun.whole(self._elsewhere(shard, message, admit))
 
     def _place(self, upstream: str) -> tuple[str, int]:
         """An id for a new job on *upstream*, and its shard: one of this node's, if that can be had."""
@@ -264,7 +254,7 @@ class ClusterRequests(Requests):
         if self._quiesced:
             raise shutting_down("no new work is accepted")
         admit(message.job)
-        return await self._known(await self._mailbox.ask(shard, message))
+        return await self._begun.known(await self._mailbox.ask(shard, message))
 
     async def _follow_for_another(self, message: FollowTask) -> str:
         self._check_task(message.upstream, message.task)
@@ -288,54 +278,7 @@ class ClusterRequests(Requests):
 
     async def _cancel_elsewhere(self, job: Job) -> Job:
         await self._mailbox.ask(self._holdings.shard_of(job), CancelJob(job=job.id))
-        return await self._confirmed(job)
-
-    async def _confirmed(self, job: Job, cancelled: Awaitable[object] | None = None) -> Job:
-        """*job*, once its end is known here. Raises as *cancelled* does, and UnavailableError if it does not come."""
-        if cancelled is not None:
-            await cancelled
-        ended = asyncio.Event()
-        with self._bus.subscribe(lambda _: ended.set() if job.ended else None, [job], name="cancel"):
-            if not job.ended:
-                await self._in_time(ended.wait())
-        return job
-
-    async def _known(self, job_id: str) -> Job:
-        """The job with this id, once it is known here."""
-        event = self._expected.setdefault(job_id, asyncio.Event())
-        try:
-            if self._find(job_id) is None:
-                await self._in_time(event.wait())
-            return self._registry.get(job_id)
-        finally:
-            self._expected.pop(job_id, None)
-
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await within(self._clock, ANSWER_WITHIN, work)
-        except TimeoutError:
-            raise UnavailableError(UNKNOWN, retry_after=RETRY_AFTER) from None
-
-    async def _whole(self, work: Coroutine[Any, Any, Job]) -> Job:
-        """Await *work*, which goes on if the caller leaves: a job whose acceptance is under way is handed in."""
-        return await self._joined(self._begin(work))
-
-    def _begin(self, work: Coroutine[Any, Any, Job]) -> "asyncio.Task[Job]":
-        task = asyncio.create_task(work)
-        self._begun.add(task)
-        task.add_done_callback(self._over)
-        return task
-
-    async def _joined(self, task: "asyncio.Task[Job]") -> Job:
-        await asyncio.wait([task])
-        if task.cancelled():  # this node leaves, and what it has begun may be in the journal or not
-            raise shutting_down("it is not known whether this was carried out")
-        return task.result()
-
-    def _over(self, task: "asyncio.Task[Job]") -> None:
-        self._begun.discard(task)
-        if not task.cancelled():
-            task.exception()  # a caller that has left does not look at it
+        return await self._begun.ended(job)
 
     def _handed_in(self, job: Job, outcome: Accepted | Failed) -> None:
         if self._bus.pending(job).ended:
