@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.clock import Clock
 
 __all__ = ["rest", "within"]
+
+TURNS: Final = 10
+"""Turns of the loop that *work* has left when the time is over. After the process stood still, its answer is here."""
 
 T = TypeVar("T")
 
@@ -17,6 +20,9 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
     timer = asyncio.ensure_future(clock.sleep(seconds))
     try:
         await asyncio.wait((task, timer), return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(TURNS):
+            if not task.done():
+                await asyncio.sleep(0)
         if not task.done():
             raise TimeoutError(f"not done within {seconds:g} s")
         return task.result()

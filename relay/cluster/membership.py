@@ -17,8 +17,8 @@ from relay.notices import Notify, apart, describe, guarded, interrupts, notice
 
 __all__ = ["Membership"]
 
-ANSWER_WITHIN: Final = 1 / 6
-"""For how long, in leases, a request to the engine may take."""
+ANSWER_WITHIN: Final = 1 / 4
+"""For how long, in leases, a request to the engine may take: a second renewal still begins before polling stops."""
 
 HAND_OVER_WITHIN: Final = 1.0
 """For how long, in leases, a hand-over may take to settle; the shard is released then in any case."""

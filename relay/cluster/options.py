@@ -17,7 +17,7 @@ class ClusterOptions(Struct, frozen=True, kw_only=True):
     """How the jobs of a cluster are shared out; the same on every node. Raises UsageError for what cannot be.
 
     *lease*, in seconds, is how long a node that stopped keeps its shards; another one polls their jobs less than twice
-    that later, most often 1.1 times. An engine that takes longer than a sixth of it to answer is too slow for it.
+    that later, most often 1.1 times. An engine that takes longer than a quarter of it to answer is too slow for it.
     *shards* is into how many parts the jobs are divided. A node without one polls nothing, so there are several for
     each node. A node that is set to another number than the cluster has claims none.
     """
