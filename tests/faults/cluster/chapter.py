@@ -50,9 +50,6 @@ new_jobs_per_minute = 100_000
 LISTS: Final = ("list-a", "list-b", "list-c")
 ITEMS: Final = ("item-a", "item-b")
 
-SLACK_OF_ITEMS: Final = 5
-"""Polls of one task that may come too soon: one for each pause of its node, and it lives for some seconds alone."""
-
 PATIENCE: Final = 60.0
 """Seconds in which nothing at all goes on before a chapter is given up: a safety net, and no part of any figure."""
 
@@ -277,9 +274,6 @@ class _Chapter:
         for record in (entry.record for epoch in epochs for entry in epoch.entries):
             if record is not None and isinstance(record.event, Accepted):
                 upstreams[record.job] = record.event.upstream
-                if record.event.task is not None and record.event.upstream in ITEMS:
-                    shard = shards.of(record.job, record.event.upstream)
-                    accounts[record.event.task] = Account(shard, self._plan.item_every, SLACK_OF_ITEMS)
         return History(
             epochs=[replace(epoch, tidied=self._plan.keep < LARGE) for epoch in epochs],
             claims=self._observer.claims,

@@ -98,15 +98,14 @@ class Double(LoopbackServer):
         return answer({"tasks": shown})
 
     async def _show(self, request: Request) -> Response:
-        # One that is polled by itself is an account of its own.
-        self._note(request, "poll", account=request.match_info["task"])
+        self._note(request, "poll")
         if self._chance.random() < FAILS:
             return answer({"error": "busy"}, status=503)
         task = self._tasks[request.match_info["account"]].get(request.match_info["task"])
         return answer({"error": "no such task"}, status=404) if task is None else answer(task.view())
 
-    def _note(self, request: Request, kind: Literal["poll", "submit"], key: str = "", account: str = "") -> None:
-        node, account = request.match_info["node"], account or request.match_info["account"]
+    def _note(self, request: Request, kind: Literal["poll", "submit"], key: str = "") -> None:
+        node, account = request.match_info["node"], request.match_info["account"]
         self.requests.append(history.Request(time.time(), account, kind, node, key))
 
 

@@ -138,15 +138,10 @@ class Task(NamedTuple):
 
 
 class Account(NamedTuple):
-    """An account that is polled every *interval* seconds by the owner of *shard*.
-
-    So many polls (*slack*) may look too soon: a request that a busy machine delays comes closer to the next one than it
-    was sent. Of a task that is polled by itself there may be more: a node that has paused polls it at once.
-    """
+    """An account whose tasks are listed in one answer, which the owner of *shard* polls every *interval* seconds."""
 
     shard: int
     interval: float
-    slack: int = 2
 
 
 class History(Struct, frozen=True, kw_only=True):

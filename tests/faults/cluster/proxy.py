@@ -42,6 +42,11 @@ class Proxy:
         self.requests.set()
         self.replies.set()
 
+    def give_up(self) -> None:
+        """Cut the connections of clients alone: what waits at the gate of requests still arrives, once it is open."""
+        for link in self._links.values():
+            _reset(link.writers[0])
+
     def reset(self) -> None:
         """Cut every connection, on both sides; what waits at a gate is lost."""
         for link in self._links.values():
@@ -119,8 +124,12 @@ class _Link:
         for pump in self.pumps:
             pump.cancel()
         for writer in self.writers:
-            end: socket.socket | None = writer.get_extra_info("socket")
-            if end is not None:
-                with suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
-            writer.transport.abort()
+            _reset(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    end: socket.socket | None = writer.get_extra_info("socket")
+    if end is not None:
+        with suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    writer.transport.abort()

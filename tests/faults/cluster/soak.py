@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ LOSE_EVERY: Final = 4
 ENGINES: Final[tuple[Kind, ...]] = ("redis", "valkey")
 """The chapters have them in turn."""
 
-SHOWN: Final = 20
+SHOWN: Final = 5
 
 
 def soak_cluster(
@@ -62,8 +63,14 @@ def soak_cluster(
         outcomes.append(outcome)
         for line in outcome.lines():
             say(line)
-        for violation in outcome.violations[:SHOWN]:
-            say(f"  {violation}")
+        for fault, beside in sorted(
+            {(each.fault, each.beside) for each in outcome.takeovers if each.seconds > 2 * lease}
+        ):
+            say(f"  above two leases: {fault}, beside {', '.join(beside) or 'nothing'}")
+        for kind, count in Counter(violation.invariant for violation in outcome.violations).items():
+            say(f"  {count} of {kind}")
+            for violation in [each for each in outcome.violations if each.invariant == kind][:SHOWN]:
+                say(f"    {violation}")
     seconds = sorted(takeover.seconds for outcome in outcomes for takeover in outcome.takeovers)
     violations = sum(len(outcome.violations) for outcome in outcomes)
     say(f"\nin all       {done:,} faults, {sum(outcome.records for outcome in outcomes):,} records")

@@ -26,8 +26,12 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 WEIGHTS: Final = {"kill": 3, "stop": 3, "requests": 2, "replies": 2, "reset": 2, "engine-stop": 0.3}
 
-JUMPS: Final = (-7200.0, -30.0, 30.0, 3600.0)
-"""Seconds by which the time of day of a node is wrong."""
+JUMPS: Final = (-100_000.0, -60.0, -10.0, 10.0, 60.0, 100_000.0)
+"""Seconds by which the time of day of a node is wrong.
+
+The story of a job believes what two nodes differ by, if it is less than a day, and its deadline comes nearer by that at
+each takeover: a node that is an hour ahead ends jobs whose deadline is 25 minutes.
+"""
 
 
 class Place(Struct, frozen=True, eq=False):
@@ -117,12 +121,18 @@ class Striker:
         self._note("requests", place.node.name)
         place.proxy.requests.clear()
         await self._lasts(0.1, 2.5)
+        if self._chance.random() < 0.5:
+            # The client has given up, and sends the same again; the first one arrives nevertheless.
+            place.proxy.give_up()
+            await self._lasts(0.1, 0.5)
         place.proxy.release()
 
     async def _hold_replies(self, place: Place) -> None:
         self._note("replies", place.node.name)
         place.proxy.replies.clear()
         await self._lasts(0.1, 2.5)
+        if self._chance.random() < 0.5:
+            place.proxy.reset()
         place.proxy.release()
 
     async def _reset(self, place: Place) -> None:

@@ -62,6 +62,27 @@ async def test_a_request_that_was_held_arrives_although_its_client_has_gone() ->
         assert await far.lines.get() == b"two\n"
 
 
+async def test_a_request_that_was_held_arrives_although_its_client_was_cut_off_and_has_connected_again() -> None:
+    async with proxied() as (far, proxy):
+        reader, writer = await dial(proxy)
+        writer.write(b"one\n")
+        await reader.readline()
+        proxy.requests.clear()
+        writer.write(b"two\n")
+        await proxy.waits()
+        proxy.give_up()
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        again, other = await dial(proxy)
+        other.write(b"three\n")
+        proxy.release()
+
+        assert await again.readline() == b"THREE\n"
+        assert {await far.lines.get() for _ in range(3)} == {b"one\n", b"two\n", b"three\n"}
+        writer.close()
+        other.close()
+
+
 async def test_a_request_is_executed_while_its_reply_is_held() -> None:
     async with proxied() as (far, proxy):
         reader, writer = await dial(proxy)
