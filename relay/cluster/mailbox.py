@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.clock import Clock
-from relay.cluster._messages import Message, answer_with, decoded, encoded, outcome
+from relay.cluster._messages import Announce, Message, answer_with, decoded, encoded, outcome
 from relay.cluster._within import within
 from relay.errors import BusyError, JournalError, RelayError, UnavailableError
 from relay.journal.shared import EVERYBODY, Command, Commands
@@ -28,13 +28,15 @@ MOST_AT_ONCE: Final = 1_000
 """How many requests of others a node remembers, and how many it works on at once."""
 
 ANSWER: Final = "answer"
+ANNOUNCE: Final = "announce"
 
 
 class Mailbox:
     """The messages of the node *node*.
 
     *act* carries out a request of another node, and returns the id of a job, or None where no answer is due; it raises
-    RelayError. *owns* says whether a shard is this node's: a request for another is for another node.
+    RelayError. *owns* says whether a shard is this node's: a request for another is for another node. *announced* gets
+    each announcement of any node, and its sender, in the order in which every node gets them.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Mailbox:
         *,
         act: Callable[[Message, str], Coroutine[Any, Any, str | None]],
         owns: Callable[[int], bool],
+        announced: Callable[[Announce, str], object],
     ) -> None:
         self._commands = commands
         self._node = node
@@ -53,6 +56,7 @@ class Mailbox:
         self._notify = notify
         self._act = act
         self._owns = owns
+        self._announced = announced
         self._awaited: dict[str, asyncio.Future[bytes]] = {}
         self._answers: OrderedDict[str, bytes | None] = OrderedDict()
         self._working: set[asyncio.Task[None]] = set()
@@ -87,6 +91,8 @@ class Mailbox:
             awaited = self._awaited.get(command.re)
             if awaited is not None and not awaited.done():
                 awaited.set_result(command.body)
+        elif command.op == ANNOUNCE:
+            self._pass_on(command)
         elif command.shard == EVERYBODY:
             if command.sender != self._node:
                 self._begin(command)
@@ -123,6 +129,16 @@ class Mailbox:
             await self._commands.send(command)
         except JournalError:
             """The journal reports why; a request that matters is sent again."""
+
+    def _pass_on(self, command: Command) -> None:
+        """Pass an announcement on at once, this node's own as well: all nodes do so in the order of the stream."""
+        try:
+            message = decoded(command.body)
+        except msgspec.MsgspecError as error:
+            self._notify(f"node {command.sender} has sent news that this version cannot read: {error}")
+        else:
+            if isinstance(message, Announce):
+                self._announced(message, command.sender)
 
     def _begin(self, command: Command) -> None:
         if command.id in self._answers:

@@ -1,6 +1,7 @@
 """One node of a cluster: what connects a relay's bus, jobs and pollers with the journal that several nodes share."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -63,7 +64,9 @@ class ClusterNode:
         self._notify = notify
         self._tasks: set[asyncio.Task[None]] = set()
         self._left = False
-        self._listeners: dict[object, tuple[str, Callable[[Mapping[str, str]], object]]] = {}
+        self._listeners: dict[object, tuple[str, bool, Callable[[Mapping[str, str]], object]]] = {}
+        self.started_at: float = math.inf
+        """When this node began to read, in seconds since 1970."""
         self.catch_up: CatchingUp = CatchingUp(journal)
         """Waits for all that other nodes have appended up to now."""
         per_account = [name for name, upstream in upstreams.items() if not polls_each_task(upstream)]
@@ -120,7 +123,8 @@ class ClusterNode:
             self._clock,
             self._notify,
             act=self._act,
-            owns=lambda shard: self._requests.owns(shard),
+            owns=self._owns,
+            announced=self._heed,
         )
         self._requests = ClusterRequests(
             bus,
@@ -166,6 +170,7 @@ class ClusterNode:
         time: callers that come right after the start then need not wait for an owner.
         """
         self._holdings.begin()
+        self.started_at = self._clock.now().timestamp()
         for name, work in (
             ("the task that appends and receives", self._bus.run),
             ("the task that renews leases", self.membership.run),
@@ -224,26 +229,34 @@ class ClusterNode:
         self._requests.take_up(job)
 
     def announce(self, topic: str, what: Mapping[str, str]) -> None:
-        """Send *what* to all other nodes, once; those that the engine does not reach then do not get it."""
+        """Send *what* to all nodes, once; those that the engine does not reach then do not get it."""
         self._mailbox.tell(Announce(topic, {**what}))
 
-    def when_announced(self, topic: str, listener: Callable[[Mapping[str, str]], object]) -> Callable[[], None]:
-        """Call *listener* with what another node announces on *topic*, until the returned function is called."""
+    def when_announced(
+        self, topic: str, listener: Callable[[Mapping[str, str]], object], *, own: bool = False
+    ) -> Callable[[], None]:
+        """Call *listener* with what other nodes announce on *topic*, until the returned function is called.
+
+        With *own*, also with the announcements of this node: then it gets what every node gets, in the same order.
+        """
         key = object()
-        self._listeners[key] = (topic, listener)
+        self._listeners[key] = (topic, own, listener)
 
         def leave() -> None:
             self._listeners.pop(key, None)
 
         return leave
 
+    def _owns(self, shard: int) -> bool:
+        return self._requests.owns(shard)
+
+    def _heed(self, message: Announce, sender: str) -> None:
+        for topic, own, listener in tuple(self._listeners.values()):
+            if topic == message.topic and (own or sender != self.journal.node):
+                apart(partial(listener, message.what), f"news of {topic!r} from another node", self._notify)
+
     async def _act(self, message: Message, sender: str) -> str | None:
-        if isinstance(message, Announce):
-            for topic, listener in tuple(self._listeners.values()):
-                if topic == message.topic:
-                    apart(partial(listener, message.what), f"news of {topic!r} from another node", self._notify)
-            return None
-        return await self._requests.act(message, sender)
+        return None if isinstance(message, Announce) else await self._requests.act(message, sender)
 
     def _busy(self, job: Job) -> Awaitable[object] | None:
         return self._requests.busy(job)

@@ -76,7 +76,7 @@ class Guard:
         self.settings: AccessSettings = settings
         signing = settings.signing_key
         self.signer: Signer = Signer(signing.reveal().encode() if signing is not None else None)
-        self.tickets: Tickets = Tickets(self.signer, self.now)
+        self.tickets: Tickets = Tickets(self.signer, self.now, relay.cluster)
         self.attempts: FailedAttempts = FailedAttempts(settings.failures, self._clock.monotonic)
         self.on_withdrawn: Callable[[EndsAccess], object] = bool
         """Called once an access may have ended: the streams of those that have are to end."""
@@ -92,12 +92,16 @@ class Guard:
     async def start(self) -> None:
         """Fetch the keys of the issuer of tokens, so that no request waits for them."""
         self._elsewhere.start()
+        if self.tickets.uses is not None:
+            self.tickets.uses.start()
         if self._jwt is not None:
             await self._jwt.start()
 
     async def close(self) -> None:
         """End a fetch of keys that is under way."""
         self._elsewhere.close()
+        if self.tickets.uses is not None:
+            self.tickets.uses.close()
         for verifier in [*self._former, *([self._jwt] if self._jwt is not None else [])]:
             await verifier.close()
         self._former.clear()
@@ -244,7 +248,7 @@ class Guard:
             return access
         if stream and "ticket=" in request.rel_url.raw_query_string:
             path = self.path(request.rel_url.raw_path)
-            ticket = self.tickets.find(request, secure=self.is_secure(request), path=path)
+            ticket = await self.tickets.find(request, secure=self.is_secure(request), path=path)
             if ticket is not None:
                 return self._accepted(ticket, access_in(ticket))
         cookie = read_cookie(request, self.session_cookie(request))

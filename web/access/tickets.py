@@ -23,6 +23,7 @@ from web.access.cookies import expire_cookie, read_cookies, set_cookie
 from web.access.denied import DeniedError, unauthorized
 from web.access.keys import jobs_of
 from web.access.signing import SIGNED_LIMIT, Claims, Signer
+from web.access.ticket_uses import Announcements, TicketUses
 
 __all__ = ["FIRST_WITHIN", "MOST_OF_A_SUBJECT", "MOST_TICKETS", "Tickets", "access_in", "claims_of"]
 
@@ -47,14 +48,18 @@ _ONCE: Final = "this ticket opens no stream: it was used by another client, or h
 
 
 class Tickets:
-    """Issues tickets, and finds the access of each. *now* is in seconds since 1970."""
+    """Issues tickets, and finds the access of each. *now* is in seconds since 1970.
 
-    def __init__(self, signer: Signer, now: Callable[[], float]) -> None:
+    The nodes of a *cluster* agree on the first use of each: any of them may have issued it.
+    """
+
+    def __init__(self, signer: Signer, now: Callable[[], float], cluster: Announcements | None = None) -> None:
         self._signer = signer
         self._now = now
         # Those that were not used yet, by digest: a ticket that is not among them was used, maybe by another process.
         self._unused: dict[bytes, _Unused] = {}
         self._of: Counter[str] = Counter()
+        self.uses: TicketUses | None = None if cluster is None else TicketUses(cluster, now, self._used_anywhere)
 
     def issue(self, access: Access, expires: float) -> str:
         """A ticket for *access*, whose streams end at *expires*. Raises DeniedError (429) while there are too many."""
@@ -72,7 +77,7 @@ class Tickets:
         self._of[access.subject] += 1
         return ticket
 
-    def find(self, request: Request, *, secure: bool, path: str) -> Claims | None:
+    async def find(self, request: Request, *, secure: bool, path: str) -> Claims | None:
         """What the ticket of *request* allows, None if it has none; its first use lets the response set the cookie.
 
         *path*: that of the stream as the browser sees it. Raises DeniedError for a ticket that is not accepted.
@@ -92,8 +97,7 @@ class Tickets:
         cookies = [cookie for cookie in read_cookies(request) if cookie[0].startswith(_PREFIX)]
         if any(known == name and self._signer.is_bound(value, ticket, here) for known, value in cookies):
             return claims
-        # From here on nobody else can use it: nothing is awaited between the look and its removal.
-        if request.method != "GET" or not self._use(digest, now):
+        if request.method != "GET" or not await self._use(digest, claims, now):
             return self._refuse(_ONCE)
         for old, _ in cookies[: max(0, len(cookies) - MOST_COOKIES + 1)]:
             expire_cookie(request, old, path=path, secure=secure)
@@ -112,14 +116,24 @@ class Tickets:
     def _refuse(self, detail: str) -> Claims:
         raise unauthorized(detail, "invalid_token", ambient=True, failed=True)
 
-    def _use(self, digest: bytes, now: float) -> bool:
-        """Whether the ticket with this digest may be used now, and from now on no more."""
+    async def _use(self, digest: bytes, claims: Claims, now: float) -> bool:
+        """Whether the ticket with this digest may be used now, and from now on no more.
+
+        Nothing is awaited between the look and its removal, but at several nodes, which decide by one order.
+        """
         self._forget(now)
+        if self.uses is not None:
+            fresh = abs(now - claims.issued) <= FIRST_WITHIN
+            return fresh and await self.uses.is_first(digest.hex(), claims.issued)
         known = self._unused.get(digest)
         if known is None or known.until < now:
             return False
         self._drop(digest)
         return True
+
+    def _used_anywhere(self, digest: str) -> None:
+        if (used := bytes.fromhex(digest)) in self._unused:
+            self._drop(used)
 
     def _forget(self, now: float) -> None:
         """Forget the tickets that open nothing any more; the oldest come first."""

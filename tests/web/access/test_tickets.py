@@ -10,6 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import Application, Request, Response
 
 from relay import Relay
+from relay.polling.requests import at_once
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.access.credentials import JSON, bearer
@@ -38,7 +39,7 @@ class Store(Tickets):
         """The cookie that is set, empty for none; None where the ticket is refused."""
         request = make_mocked_request(method, f"{path}?ticket={ticket}", headers=dict(fields))
         try:
-            self.find(request, secure=False, path=path)
+            at_once(self.find(request, secure=False, path=path))
         except DeniedError as denied:
             return None if (denied.status, denied.ambient, denied.failed) == (401, True, True) else "another refusal"
         lines = [line for lines in request.values() if isinstance(lines, list) for line in lines]
@@ -129,7 +130,7 @@ def test_the_oldest_cookies_of_a_path_give_way() -> None:
     store = Store()
     held = [cookie(store.opens(store.new()))[1] for _ in range(MOST_COOKIES + 2)]
     request = make_mocked_request("GET", f"{EVENTS}?ticket={store.new()}", headers={"Cookie": "; ".join(held)})
-    store.find(request, secure=False, path=EVENTS)
+    at_once(store.find(request, secure=False, path=EVENTS))
 
     (lines,) = [value for value in request.values() if isinstance(value, list)]
     expired = [line.partition("=")[0] for line in lines if "Max-Age=0" in line]
@@ -145,7 +146,7 @@ def test_of_another_site_the_cookie_is_partitioned_where_it_can_be() -> None:
     ):
         headers = {"Sec-Fetch-Site": site}
         request = make_mocked_request("GET", f"{EVENTS}?ticket={store.new()}", headers=headers)
-        store.find(request, secure=secure, path=EVENTS)
+        at_once(store.find(request, secure=secure, path=EVENTS))
         (lines,) = [value for value in request.values() if isinstance(value, list)]
         assert lines[0].endswith(f"; HttpOnly; {expected}")
 
