@@ -32,7 +32,7 @@ __all__ = ["Plan", "run_chapter"]
 CONFIG: Final = """
 [journal]
 url = "redis://127.0.0.1:{port}"
-keep = {{ records = {keep}, bytes = 1_000_000_000 }}
+keep = {{ records = {keep}, bytes = 1_000_000_000, age = "30d" }}
 
 [cluster]
 lease = {lease}
