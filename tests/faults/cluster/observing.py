@@ -57,8 +57,7 @@ class Observer:
             return
         epoch = self._epoch(meta)
         while True:
-            after = epoch.entries[-1].offset if epoch.entries else epoch.base
-            page = await client.xrange(self._key(f"s:{epoch.name}"), f"({after}-0", "+", count=PAGE)
+            page = await client.xrange(self._key(f"s:{epoch.name}"), _behind(epoch), "+", count=PAGE)
             epoch.entries.extend(_entries(epoch.name, page))
             if len(page) < PAGE:
                 break
@@ -78,7 +77,7 @@ class Observer:
         await self.look()
         epoch = self.epochs[-1]
         pipeline: Any = self._redis.pipeline(transaction=True)
-        pipeline.xrange(self._key(f"s:{epoch.name}"), f"({epoch.entries[-1].offset}-0", "+")
+        pipeline.xrange(self._key(f"s:{epoch.name}"), _behind(epoch), "+")
         pipeline.xrange(self._key("claims"), self._seen_claim, "+")
         pipeline.flushall()
         page, claims, _ = await pipeline.execute()
@@ -108,6 +107,11 @@ class Observer:
             at = int(id.partition(b"-")[0]) / 1000
             claim = Claim(int(text["shard"]), int(text["token"]), text["node"], int(text["head"]), at, text["epoch"])
             self.claims.append(claim)
+
+
+def _behind(epoch: Epoch) -> str:
+    """The ids behind all that was read of *epoch*."""
+    return f"({epoch.entries[-1].offset if epoch.entries else epoch.base}-0"
 
 
 def _entries(epoch: str, page: list[Any]) -> Iterator[Entry]:

@@ -27,5 +27,6 @@ async def test_a_server_that_loses_all_or_has_older_data_is_a_gap_for_every_clie
     outcome = await run_chapter(tmp_path, plan)
 
     assert outcome.violations == []
-    assert outcome.epochs == 3
+    # The second loss may come before any node has begun an epoch after the first one.
+    assert outcome.epochs in (2, 3)
     assert outcome.gaps > 0
