@@ -177,8 +177,8 @@ class Bus(Distributor):
 
         On a shared journal *unique* is what no other job of any node may have; TakenError names the job that has it.
         Raises UnavailableError while the journal has a problem, and where it is not known within 5 s whether it has the
-        record. If it turns up later, the job ends as `failed` (lost). A caller that is cancelled stops waiting, and
-        the job is accepted nevertheless.
+        record. If it turns up later, the job ends as `failed` (lost), unless it follows a task. A caller that is
+        cancelled stops waiting, and the job is accepted nevertheless.
         """
         self._check_publisher()
         self._check_known(job)

@@ -65,7 +65,7 @@ class Waiting:
         self.accepted: asyncio.Future[Record] | None = accepted
         self.stage: Stage = Stage.UNSENT
         self.ends: bool = False
-        """Whether its caller has given up on it: if it turns up nevertheless, its job ends."""
+        """Whether its caller has given up on it: if it turns up, its job ends, unless it follows a task."""
 
 
 class Outbox:

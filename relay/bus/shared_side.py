@@ -15,7 +15,7 @@ from relay.bus.shared_writer import SharedWriter
 from relay.bus.sharing import Sharing
 from relay.bus.writer import unavailable
 from relay.clock import Clock
-from relay.events import Event, Failed, Record
+from relay.events import Accepted, Event, Failed, Record
 from relay.jobs.state import Job, JobState, evolve
 from relay.journal.base import StoredJob
 from relay.journal.shared import Command, Entry, Refusal, SharedJournal
@@ -48,6 +48,7 @@ class _Arrivals:
         self.records: list[tuple[bool, PendingRecord]] = []
         self.refused: dict[str, Refusal] = {}
         self.ending: list[Job] = []
+        self.unattended: list[Job] = []
         self.broken: bool = False
 
 
@@ -180,6 +181,8 @@ class SharedSide:
         self.sent += len(arrivals.records)
         for own, records in groupby(arrivals.records, itemgetter(0)):
             self._send([record for _, record in records], own)
+        for job in arrivals.unattended:
+            apart(partial(self._sharing.unattended, job), f"taking up {job.id}", self._notify)
         for job in arrivals.ending:
             if not job.ended:
                 self.writer.append(job, Failed(kind="lost", message=LOST))
@@ -216,7 +219,9 @@ class SharedSide:
         """A draft of this node is in the journal, also if the outcome of its batch is not known yet."""
         self.writer.pending.delivered(waiting)
         if waiting.ends:
-            arrivals.ending.append(job)
+            # A task exists, whatever its caller was answered; a submission was never begun.
+            follows = isinstance(record.event, Accepted) and record.event.task is not None
+            (arrivals.unattended if follows else arrivals.ending).append(job)
         if waiting.accepted is not None and not waiting.accepted.done():
             waiting.accepted.set_result(record)
 
@@ -256,7 +261,8 @@ class SharedSide:
             timer.cancel()
 
     def _give_up(self, job: Job) -> None:
-        """Forget a draft that was never sent; one that may be in the journal ends its job, if it turns up."""
+        """Forget a draft that was never sent; one that may be in the journal ends its job, if it turns up and
+        nothing but its caller could have begun that."""
         waiting = self.writer.pending.oldest(job.id)
         if waiting is None:
             return

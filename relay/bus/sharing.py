@@ -47,5 +47,8 @@ class Sharing:
     refused: Callable[[Job, str], object] = _ignored
     """The journal has refused records of a job, as `fenced` or as a `hole`: what waited of the job is dropped."""
 
+    unattended: Callable[[Job], object] = _ignored
+    """A job that follows a task has come after its caller was refused: it is like any other, and is not polled yet."""
+
     command: Callable[[Command], object] = _ignored
     """A command has come by the tail."""

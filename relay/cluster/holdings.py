@@ -132,8 +132,12 @@ class Holdings:
         if reason == "fenced" and self._membership.fence(job.id, state.upstream) is not None:
             self._membership.lost(self.shard_of(job))
         else:
-            self._again.add(job)
-            self._news.set()
+            self.take_up_soon(job)
+
+    def take_up_soon(self, job: Job) -> None:
+        """Poll *job*, if this node owns it, though its shard was polled before."""
+        self._again.add(job)
+        self._news.set()
 
     async def carry_over(self, epoch: str) -> None:  # noqa: ARG002 - the journal knows its epoch
         """Append to a new epoch what it lacks of the jobs of this node. Raises JournalError; it may be repeated."""

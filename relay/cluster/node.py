@@ -89,6 +89,7 @@ class ClusterNode:
             stored=lambda job: self._holdings.stored(job),
             before_append=lambda epoch: self._holdings.carry_over(epoch),
             refused=self._refused,
+            unattended=lambda job: self._holdings.take_up_soon(job),
             command=lambda command: self._mailbox.receive(command),
         )
         """What the bus of this node is made with."""

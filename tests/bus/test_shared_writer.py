@@ -404,6 +404,31 @@ async def test_a_new_job_that_was_never_sent_leaves_nothing_behind(cluster: Clus
     assert cluster.stream == [("one", 1)]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "ends", "left"),
+    [(Accepted(upstream="u"), ["failed"], 0), (Accepted(upstream="u", task="t"), [], 1)],
+    ids=["submits", "follows"],
+)
+async def test_a_given_up_job_that_turns_up_ends_unless_it_follows_a_task(
+    cluster: Cluster, accepted: Accepted, ends: list[str], left: int
+) -> None:
+    a, at_a = cluster.a, cluster.at_a
+    async with running(a):
+        at_a.replies.close()
+        at_a.tail.close()
+        accepting = asyncio.ensure_future(a.bus.accept(a.job("two"), accepted))
+        await at_a.replies.holds()
+        await cluster.clock.sleeping()
+        await cluster.clock.advance(5.0)
+        with pytest.raises(UnavailableError):
+            await accepting
+        at_a.tail.open()
+        at_a.replies.open()
+        await a.received(1 + len(ends))
+    assert [event.type for _, _, event in a.events()] == ["accepted", *ends]
+    assert len(a.unattended) == left
+
+
 async def test_a_given_up_job_is_not_begun_in_a_new_epoch(cluster: Cluster) -> None:
     a, at_a, engine = cluster.a, cluster.at_a, cluster.engine
     async with running(a):

@@ -24,6 +24,7 @@ class Node:
         self.clock: Clock = clock or ManualClock()
         self.notices: list[str] = []
         self.refused: list[tuple[str, str]] = []
+        self.unattended: list[Job] = []
         self.commands: list[Command] = []
         self.carried_over: list[str] = []
         self.jobs: dict[str, Job] = {}
@@ -43,6 +44,7 @@ class Node:
                 stored=lambda job: StoredJob(id=job.id, state=job.state, owner=job.owner),
                 before_append=self._carry_over,
                 refused=lambda job, reason: self.refused.append((job.id, reason)),
+                unattended=self.unattended.append,
                 command=self.commands.append,
             ),
         )

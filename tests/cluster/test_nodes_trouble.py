@@ -49,6 +49,27 @@ def is_whole(house: House, job: str) -> bool:
 
 
 @UPSTREAMS
+async def test_a_task_whose_caller_was_refused_is_polled_once_its_job_turns_up(upstream: str) -> None:
+    async with cluster(1) as nodes:
+        [house] = nodes.houses
+        link(house).replies.close()
+        link(house).tail.close()
+        following = asyncio.ensure_future(house.relay.requests.follow(upstream, "t"))
+        await link(house).replies.holds()
+        await nodes.advance(5.0)
+        with pytest.raises(UnavailableError):
+            await following
+        link(house).tail.open()
+        link(house).replies.open()
+        nodes.world.said["t"] = FINISHED
+        await nodes.advance(4 * INTERVAL)
+
+        [job] = house.relay.jobs()
+        assert job.state.status == "succeeded"
+        assert await house.relay.requests.follow(upstream, "t") is job
+
+
+@UPSTREAMS
 async def test_while_the_engine_is_down_polling_stops_and_is_said_to_and_then_all_goes_on(upstream: str) -> None:
     async with cluster(2) as nodes:
         job = await nodes.houses[0].relay.requests.follow(upstream, "t")
