@@ -26,12 +26,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 WEIGHTS: Final = {"kill": 3, "stop": 3, "requests": 2, "replies": 2, "reset": 2, "engine-stop": 0.3}
 
-JUMPS: Final = (-100_000.0, -60.0, -10.0, 10.0, 60.0, 100_000.0)
-"""Seconds by which the time of day of a node is wrong.
-
-The story of a job believes what two nodes differ by, if it is less than a day, and its deadline comes nearer by that at
-each takeover: a node that is an hour ahead ends jobs whose deadline is 25 minutes.
-"""
+JUMPS: Final = (-7200.0, -30.0, 30.0, 3600.0, 100_000.0)
+"""Seconds by which the time of day of a node is wrong."""
 
 
 class Place(Struct, frozen=True, eq=False):
