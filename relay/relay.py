@@ -22,7 +22,7 @@ from relay.cluster.shared_clock import SharedClock
 from relay.errors import UsageError
 from relay.events import Exchange, Failed, Level, Record
 from relay.jobs.registry import MAX_RUNNING, JobRegistry, new_job_id
-from relay.jobs.state import Job, elapsed
+from relay.jobs.state import Job, elapsed, held_off
 from relay.journal import Journal, MemoryJournal, StoredJob
 from relay.journal.shared import SharedJournal
 from relay.notices import Notify, guarded, notice, redacted
@@ -310,7 +310,10 @@ class Relay:
             gone = f"upstream {state.upstream!r} is no longer configured"
             self.bus.publish(job, Failed(kind="internal", message=gone))
         else:
-            self._pollers[state.upstream].watch(job, elapsed=elapsed(state, self.clock.now()))
+            now = self.clock.now()
+            # A restart polls at once, since it may have mended the trouble; a change of hands has not.
+            wait = held_off(state, now) if self.cluster is not None else 0.0
+            self._pollers[state.upstream].watch(job, elapsed=elapsed(state, now), held_off=wait)
 
     def let_go(self, job: Job) -> None:
         """Poll *job* no longer: nothing more is published for it, also by a poll that is under way."""

@@ -33,7 +33,18 @@ from relay.jobs.eta import Mark, marked
 from relay.jobs.rhythm import Rhythm
 from relay.text import well_formed
 
-__all__ = ["Job", "JobState", "Snapshot", "checked_owner", "elapsed", "evolve", "moves", "recall", "repeats"]
+__all__ = [
+    "Job",
+    "JobState",
+    "Snapshot",
+    "checked_owner",
+    "elapsed",
+    "evolve",
+    "held_off",
+    "moves",
+    "recall",
+    "repeats",
+]
 
 BELIEVED: Final = timedelta(days=1)
 """The longest time between two records that is believed: a longer one, or one below 0, is a clock that was set."""
@@ -64,7 +75,7 @@ class JobState(Struct, frozen=True, kw_only=True, gc=False):
 
     *shown*: the newest record about the polls is progress, which the next one may repeat; behind a failed poll or a
     look for the result, any progress is news. *regressed*: it was published since the job moved that the upstream went
-    back.
+    back. *retry_at* is when the next poll is due after one that failed, by the story's own clock, until it begins.
     """
 
     upstream: str = ""
@@ -91,6 +102,7 @@ class JobState(Struct, frozen=True, kw_only=True, gc=False):
     started: datetime | None = None
     updated: datetime | None = None
     reckoned: datetime | None = None
+    retry_at: datetime | None = None
     entered: datetime | None = None
     rhythm: Rhythm = Rhythm()
     marks: tuple[Mark, ...] = ()
@@ -212,6 +224,13 @@ def elapsed(state: JobState, now: datetime) -> float:
     return max(0.0, (reckoned + _believed(state, now) - state.started).total_seconds())
 
 
+def held_off(state: JobState, now: datetime) -> float:
+    """For how many more seconds the job's last failed poll puts off the next one; 0 for a job that is not held off."""
+    if state.retry_at is None or state.reckoned is None:
+        return 0.0
+    return max(0.0, (state.retry_at - state.reckoned - _believed(state, now)).total_seconds())
+
+
 def _believed(state: JobState, now: datetime) -> timedelta:
     """The time since the last record, if the clocks of both can be believed."""
     passed = now - state.updated if state.updated is not None else _NONE
@@ -224,7 +243,7 @@ def _changed(state: JobState, event: Event, at: datetime) -> JobState:
         case Accepted(upstream=upstream, task=task):
             return replace(state, upstream=upstream, task=task, followed=task is not None and state.seq == 1)
         case Checking(attempt=attempt):
-            return replace(state, attempt=attempt, looking=False)
+            return replace(state, attempt=attempt, looking=False, retry_at=None)
         case Progress(listed=True):
             return _moved_on(state, event, at)
         case Progress():
@@ -232,8 +251,9 @@ def _changed(state: JobState, event: Event, at: datetime) -> JobState:
         case DraftsFetch(attempt=attempt, listed=listed):
             seen, misses, looks = state.seen or listed, state.misses + (not listed), state.looks + 1
             return replace(state, fetches=attempt, looks=looks, looking=True, seen=seen, misses=misses, shown=False)
-        case Retrying():
-            return replace(state, looks=state.looks - state.looking, looking=False, shown=False)
+        case Retrying(next_in=next_in):
+            retry_at, looks = at + timedelta(seconds=next_in), state.looks - state.looking
+            return replace(state, looks=looks, looking=False, shown=False, retry_at=retry_at)
         case Stalled():
             return replace(state, rhythm=replace(state.rhythm, stalled=True))
         case Log(severity="warning", line=line):

@@ -33,8 +33,10 @@ class PerAccountPolling:
         self._failures = self._failed_fetches = 0
         self._fetch_at = -math.inf
 
-    def watch(self, job: Job, elapsed: float) -> None:
+    def watch(self, job: Job, elapsed: float, held_off: float = 0.0) -> None:
         self._watches.add(job, elapsed)
+        if held_off:
+            self._failing, self._next_at = True, max(self._next_at, self._clock.monotonic() + held_off)
         self._arrived.set()
 
     def drop(self, job: Job) -> None:

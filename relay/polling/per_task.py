@@ -62,8 +62,13 @@ class PerTaskPolling:
         self._hurried = False
         self._looked_at = -math.inf
 
-    def watch(self, job: Job, elapsed: float) -> None:
-        self._queue.join(self._watches.add(job, elapsed))
+    def watch(self, job: Job, elapsed: float, held_off: float = 0.0) -> None:
+        watch = self._watches.add(job, elapsed)
+        if held_off:
+            watch.held_until = self._clock.monotonic() + held_off
+            self._queue.put(watch, watch.held_until)
+        else:
+            self._queue.join(watch)
         self._hurry()
 
     def drop(self, job: Job) -> None:
@@ -156,7 +161,8 @@ class PerTaskPolling:
         return watch.news and not watch.failures and self._breaker.state == "closed" and due > self._soonest(watch)
 
     def _soonest(self, watch: Watch) -> float:
-        return max(self._clock.monotonic(), watch.began + MIN_DELAY)
+        held_off = watch.held_until if watch.began == -math.inf else -math.inf
+        return max(self._clock.monotonic(), watch.began + MIN_DELAY, held_off)
 
     def _request_what_is_due(self) -> None:
         """Make requests while concurrency and budget allow: for results first, then for jobs in their turns."""

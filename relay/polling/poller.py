@@ -45,13 +45,15 @@ class Poller:
         self.counts: PollCounts = watches.counts
         self._polls = (PerTaskPolling if polls_each_task(upstream) else PerAccountPolling)(upstream, watches, notify)
 
-    def watch(self, job: Job, *, elapsed: float = 0.0, submitted: bool = False) -> None:
+    def watch(self, job: Job, *, elapsed: float = 0.0, held_off: float = 0.0, submitted: bool = False) -> None:
         """Poll *job*, which has been running for *elapsed* seconds already, until it ends.
 
-        If it was *submitted* just now, the upstream is known to work: polls that were held off are tried again.
+        The first poll is *held_off* seconds from now, or more, and so is the next round of a whole account: another
+        node met trouble there. If the job was *submitted* just now, the upstream is known to work: polls that were held
+        off are tried again.
         """
         self._polls.drop(job)
-        self._polls.watch(job, elapsed)
+        self._polls.watch(job, elapsed, held_off)
         if submitted:
             self._polls.recovered()
 

@@ -35,6 +35,7 @@ class World:
         """The node and the input of each submission."""
         self.cancelled: list[str] = []
         self.said: dict[str, Observation] = {}
+        self.on_observe: Exception | None = None
         self.on_cancel: Exception | None = None
         self.on_submit: Exception | None = None
         self.accepting = asyncio.Event()
@@ -58,6 +59,8 @@ class Adapter(OneStep):
     async def observe(self, tasks: Sequence[str]) -> Answer:
         world = self._world
         world.requests.append((world.clock.monotonic(), self.node, self.name, tuple(tasks)))
+        if world.on_observe is not None:
+            raise world.on_observe
         return Answer(listed=len(tasks), tasks={task: world.said.get(task, RUNNING) for task in tasks})
 
     async def submit(self, input: Mapping[str, Any]) -> str:

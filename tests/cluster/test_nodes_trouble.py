@@ -12,6 +12,7 @@ from relay import (
     Record,
     Relay,
     UnavailableError,
+    UpstreamError,
     UsageError,
 )
 from relay.cluster import ClusterOptions
@@ -43,6 +44,30 @@ def seqs(records: list[Record], job: str) -> list[int]:
 def is_whole(house: House, job: str) -> bool:
     numbers = seqs(house.streamed, job)
     return numbers == list(range(1, len(numbers) + 1))
+
+
+@UPSTREAMS
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "is killed"])
+async def test_a_job_that_changes_hands_is_not_polled_before_the_upstream_wants_it(upstream: str, leaves: bool) -> None:
+    async with cluster(2) as nodes:
+        job = await nodes.houses[0].relay.requests.follow(upstream, "t")
+        await nodes.advance(2 * INTERVAL)
+        nodes.world.on_observe = UpstreamError("rate-limit", "too many requests", retry_after=60.0)
+        await nodes.advance(INTERVAL)
+        refused_at = nodes.world.polls(upstream)[-1]
+        nodes.world.on_observe = None
+        owner = nodes.owner(job)
+        await (nodes.leave(owner) if leaves else nodes.kill(owner))
+        await nodes.advance(2 * LEASE)
+        [heir] = nodes.alive
+        assert nodes.owner(job) is heir
+        await heir.relay.requests.wake(upstream, "t")
+        await nodes.advance(60.0)
+        [next_at, *_] = [at for at in nodes.world.polls(upstream) if at > refused_at]
+
+        assert refused_at + 60.0 <= next_at < refused_at + 60.0 + 2 * INTERVAL
+        assert heir.job(job).state.retry_at is None
+        assert is_whole(heir, job.id)
 
 
 # The engine

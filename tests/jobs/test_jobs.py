@@ -24,10 +24,12 @@ from relay.events import (
     Progress,
     Received,
     Record,
+    Retrying,
     Stalled,
 )
 from relay.jobs import Decision, Job, JobState, Patience, decide_fetched, decide_listed, elapsed, evolve, recall
 from relay.jobs.observations import Failure, Observation, Result, normalised
+from relay.jobs.state import held_off
 from relay.wire.record_json import stamp
 
 PATIENCE = Patience(unseen=4, grace=3)
@@ -524,3 +526,18 @@ def test_however_the_answers_come_a_job_is_lost_after_a_time_and_a_number_of_the
         assert times.index(lost) >= 24
     else:
         assert len(times) < 28 or sum(min(gap, 30.0) for gap in gaps[1:]) < 63.0 + 30.0
+
+
+def test_a_failed_poll_puts_off_the_next_one_until_it_begins() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    state = at(0.0, Accepted(upstream="u", task="t"), JobState())
+    assert held_off(state, now) == 0.0
+
+    failed = Retrying(kind="rate-limit", message="slow down", attempt=1, next_in=60.0)
+    state = at(10.0, failed, at(10.0, Checking(attempt=1, of=9), state))
+    assert held_off(state, now + timedelta(seconds=10)) == 60.0
+    assert held_off(state, now + timedelta(seconds=30)) == 40.0
+    assert held_off(state, now + timedelta(seconds=99)) == 0.0
+    assert held_off(state, now + timedelta(days=3)) == 60.0, "a clock that was set says nothing about the time between"
+
+    assert held_off(at(70.0, Checking(attempt=2, of=9), state), now + timedelta(seconds=30)) == 0.0
