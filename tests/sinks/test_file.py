@@ -192,7 +192,8 @@ async def test_a_full_disk_quarantines_the_sink_until_there_is_room_and_its_file
         lines = parsed(path)
         missed = sum(line["missed"] for line in lines if line["type"] == "skipped")
         assert lines[-1]["text"] == "the last one"
-        assert [line["seq"] for line in lines if "seq" in line][-6:] == [96, 97, 98, 99, 100, 101]
+        # The writer's thread had a record in hand when the disk turned out to be full, whichever that was.
+        assert [line["seq"] for line in lines if "seq" in line][-5:] == [97, 98, 99, 100, 101]
         assert missed + sum("seq" in line for line in lines) == 101
         assert missed == sink.missed
 
