@@ -45,21 +45,32 @@ def check_epochs(history: History) -> Iterator[Violation]:
         names = ", ".join(epoch.name for epoch in history.epochs)
         yield Violation("epochs", f"{len(history.epochs)} epochs, at most {history.most_epochs} have a cause: {names}")
     newest = 0
-    known: dict[str, int] = {}
+    known: dict[str, Record] = {}
     for epoch in history.epochs:
         if epoch.entries and epoch.base < newest:
             yield Violation("epochs", f"{epoch.name} begins at {epoch.base}, below the offset {newest} of one before")
         newest = max([newest, *(entry.offset for entry in epoch.entries)])
-        first: dict[str, int] = {}
-        for entry in epoch.entries:
-            if entry.record is not None:
-                first.setdefault(entry.record.job, entry.record.seq)
-        for job, seq in first.items():
-            # A record that no node has received before the epoch ended may be appended again, under the same seq.
-            if job in known and not 1 < seq <= known[job] + 1:
-                yield Violation("seq", f"{job} had {known[job]} records, and goes on in {epoch.name} with seq {seq}")
+        first: dict[str, Record] = {}
         for record in _records(epoch):
-            known[record.job] = max(known.get(record.job, 0), record.seq)
+            first.setdefault(record.job, record)
+        for job, record in first.items():
+            if job in known and not _follows(record, known[job]):
+                had = f"{job} had {known[job].seq} records"
+                yield Violation("seq", f"{had}, and goes on in {epoch.name} with seq {record.seq}")
+        for record in _records(epoch):
+            if record.job not in known or record.seq > known[record.job].seq:
+                known[record.job] = record
+
+
+def _follows(record: Record, newest: Record) -> bool:
+    """Whether a job whose *newest* record is in an epoch before may go on with *record*.
+
+    A record that no node has received before the epoch ended is appended again, under the same seq. Where it was the
+    only one of its job, that has no state to carry over, and begins with the very same record.
+    """
+    if record.seq == 1:
+        return newest.seq == 1 and record.json == newest.json
+    return record.seq <= newest.seq + 1
 
 
 def check_epoch(epoch: Epoch) -> Iterator[Violation]:

@@ -299,6 +299,19 @@ def test_a_reader_that_is_sent_a_gap_goes_on_in_a_new_epoch() -> None:
     assert check(two_epochs(GAP, SNAPSHOT, LAST)) == []
 
 
+def test_the_only_record_of_a_job_may_be_appended_again_in_a_new_epoch_if_no_node_had_it() -> None:
+    lost = Epoch(name="e1", base=0, entries=ENTRIES[:1])
+    again = replace(ENTRIES[0], offset=1001, node="n2", token=2)
+
+    def played(entry: Entry) -> History:
+        epochs = [lost, Epoch(name="e2", base=1000, entries=[entry])]
+        return replace(two_epochs(epochs=epochs), stories=[])
+
+    assert check(played(again)) == []
+    [violation] = check(played(entry(1001, 1, ACCEPTED, node="n2", token=2)))
+    assert "goes on in e2 with seq 1" in violation.words
+
+
 def test_a_slow_reader_may_be_spared_polls_and_progress_if_it_is_notified() -> None:
     blocks = [notice("skipped", '{"missed":2}', "e1-1"), block(ENTRIES[3]), block(ENTRIES[4])]
 
