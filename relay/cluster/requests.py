@@ -96,36 +96,6 @@ class ClusterRequests(Requests):
 
     # What callers request.
 
-    async def follow(self, upstream: str, task: str, owner: str = "", *, admit: Admit = str) -> Job:
-        """As `Relay.follow`; *admit* may refuse a new job, and none is begun then."""
-        self._check_task(upstream, task)
-        async with self._turn("task", upstream, task, owner):
-            if (known := self._registry.by_task(upstream, task, owner)) is not None:
-                return known
-            id, shard = self._place(upstream)
-            if self.owns(shard):
-                return await self._begun.whole(self._follow(upstream, task, owner, admit, id))
-            message = FollowTask(job=id, upstream=upstream, task=task, owner=owner)
-            return await self._begun.whole(self._elsewhere(shard, message, admit))
-
-    async def submit(
-        self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "", admit: Admit = str
-    ) -> Job:
-        """As `Relay.submit`; *admit* may refuse a new job, and nothing is submitted then.
-
-        Raises UsageError also for an input of more than MAX_INPUT bytes.
-        """
-        self._check_submits(upstream)
-        digest = input_digest(upstream, input)
-        if len(msgspec.json.encode(input)) > MAX_INPUT:
-            raise UsageError(f"an input has at most {MAX_INPUT // 1024:,} KiB where several nodes share the work")
-        if key is None:
-            return await self._submit_anywhere(upstream, input, None, digest, owner, admit)
-        async with self._turn("key", checked_key(key), owner):
-            if (known := self._registry.submitted_again(key, digest, owner)) is not None:
-                return known
-            return await self._submit_anywhere(upstream, input, key, digest, owner, admit)
-
     def release(self, key: str, owner: str = "") -> None:
         """As `Relay.release`; the other nodes are notified, and one that is not for lack of a link keeps the key."""
         if (job := self._registry.release_key(key, owner)) is not None:
@@ -232,9 +202,19 @@ class ClusterRequests(Requests):
                 self._registry.submitted_again(key, digest, owner)  # raises ConflictError for another input
             return job
 
-    async def _submit_anywhere(
+    async def _begin_to_follow(self, upstream: str, task: str, owner: str, admit: Admit) -> Job:
+        id, shard = self._place(upstream)
+        if self.owns(shard):
+            return await self._begun.whole(self._follow(upstream, task, owner, admit, id))
+        message = FollowTask(job=id, upstream=upstream, task=task, owner=owner)
+        return await self._begun.whole(self._elsewhere(shard, message, admit))
+
+    async def _begin_to_submit(
         self, upstream: str, input: Mapping[str, Any], key: str | None, digest: bytes, owner: str, admit: Admit
     ) -> Job:
+        """Here or elsewhere. Raises UsageError also for an input of more than MAX_INPUT bytes."""
+        if len(msgspec.json.encode(input)) > MAX_INPUT:
+            raise UsageError(f"an input has at most {MAX_INPUT // 1024:,} KiB where several nodes share the work")
         id, shard = self._place(upstream)
         if self.owns(shard):
             return await self._begun.whole(self._submit(upstream, input, key, digest, owner, admit, id))

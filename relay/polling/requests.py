@@ -101,7 +101,7 @@ class Requests:
         async with self._turn("task", upstream, task, owner):
             if (known := self._registry.by_task(upstream, task, owner)) is not None:
                 return known
-            return await self._follow(upstream, task, owner, admit)
+            return await self._begin_to_follow(upstream, task, owner, admit)
 
     async def submit(
         self, upstream: str, input: Mapping[str, Any], *, key: str | None = None, owner: str = "", admit: Admit = str
@@ -110,11 +110,11 @@ class Requests:
         self._check_submits(upstream)
         digest = input_digest(upstream, input)
         if key is None:
-            return await self._submit(upstream, input, None, digest, owner, admit)
+            return await self._begin_to_submit(upstream, input, None, digest, owner, admit)
         async with self._turn("key", checked_key(key), owner):
             if (known := self._registry.submitted_again(key, digest, owner)) is not None:
                 return known
-            return await self._submit(upstream, input, key, digest, owner, admit)
+            return await self._begin_to_submit(upstream, input, key, digest, owner, admit)
 
     def release(self, key: str, owner: str = "") -> None:
         """As `Relay.release`."""
@@ -178,6 +178,16 @@ class Requests:
     def _turn(self, *what: str) -> asyncio.Lock:
         """A lock of all requests for the same; it is free at once unless one of them awaits the journal."""
         return self._turns.setdefault(what, asyncio.Lock())
+
+    async def _begin_to_follow(self, upstream: str, task: str, owner: str, admit: Admit) -> Job:
+        """Follow a task of which no job is known."""
+        return await self._follow(upstream, task, owner, admit)
+
+    async def _begin_to_submit(
+        self, upstream: str, input: Mapping[str, Any], key: str | None, digest: bytes, owner: str, admit: Admit
+    ) -> Job:
+        """Submit an input whose key, if any, no known job has."""
+        return await self._submit(upstream, input, key, digest, owner, admit)
 
     async def _follow(self, upstream: str, task: str, owner: str, admit: Admit, id: str | None = None) -> Job:
         """A new job, with this *id* if it is given, that follows *task*."""
