@@ -257,7 +257,9 @@ class _Chapter:
         """The words for all that is still to come; "" for nothing."""
         waiting = sum(not task.done() for task in calling)
         unended = sorted(set(self._jobs) - self._known.ended)
-        head = self._observer.epochs[-1].entries[-1].offset if self._observer.epochs else 0
+        # A new epoch has nothing in it for a moment.
+        entries = self._observer.epochs[-1].entries if self._observer.epochs else []
+        head = entries[-1].offset if entries else 0
         behind = [reader.offset for reader in self._readers if reader.follows_all and reader.offset < head]
         if not (waiting or unended or behind):
             return ""
