@@ -40,7 +40,8 @@ from web.sessions import create_session, create_ticket, end_session, show_sessio
 from web.sinks import change_sink, list_sinks
 from web.streaming.fanout import FanOut
 from web.streaming.handlers import stream_all, stream_job
-from web.streaming.keys import FAN_OUT, STREAMS, TURNS
+from web.streaming.keys import FAN_OUT, STREAMS, TURNS, WAITS
+from web.streaming.patience import ClientWaits
 from web.streaming.registry import StreamRegistry
 from web.turn_queue import TurnQueue
 from web.webhooks import receive_webhook
@@ -72,8 +73,9 @@ def create_app(
     """The relay's routes as an application. It starts and stops *relay*, unless the relay is running already.
 
     Streams, with times in seconds. *heartbeat*: the interval between heartbeats on a quiet stream. *send_timeout*: a
-    client that reads nothing for that long is disconnected. *slow_after*: a client that is behind for that long
-    receives the latest progress instead of every record. *max_age*: a stream is renewed after that time, plus or minus
+    client that reads nothing for that long is disconnected. *slow_after*: a client that is behind, and for which the
+    relay has waited that long, receives the latest progress instead of every record. Neither counts time in which the
+    relay or its machine stood still. *max_age*: a stream is renewed after that time, plus or minus
     a fifth; the client does not notice. *max_streams*: the most streams that may be open, *max_streams_per_client* by
     one client, 0 for no limit; further clients are sent `busy` and retry later. *debug*: whether `?debug=1` streams may
     carry raw exchanges.
@@ -119,6 +121,7 @@ def create_app(
     app[GUARD].on_withdrawn = app[STREAMS].withdraw
     app[FAN_OUT] = FanOut(relay.bus, heartbeat, now=relay.clock.monotonic)
     app[TURNS] = TurnQueue()
+    app[WAITS] = ClientWaits(send_timeout)
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,

@@ -296,6 +296,7 @@ LAW: Final = {
             "web.middleware",
             "web.path_params",
             "web.request_failures",
+            "web.running_time",
             "web.state_snapshot",
             "web.turn_queue",
         }

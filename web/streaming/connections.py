@@ -6,10 +6,15 @@ from typing import Final, Protocol
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
+from web.streaming.patience import ClientWaits
+
 __all__ = ["CHUNK", "HandlerConnection", "ServedStream", "StreamConnection", "Writer"]
 
 CHUNK: Final = b"%x\r\n%b\r\n"
 """[spec] RFC 9112, 7.1: a chunk is its size in hexadecimal, and its data, each ended by CRLF."""
+
+FIRST_BYTES: Final = 16 * 1024
+"""Bytes that are passed to aiohttp, with the headers. It waits for the client, without a limit, after 64 KB of them."""
 
 
 class Writer(Protocol):
@@ -70,13 +75,14 @@ class ServedStream(Protocol):
 class HandlerConnection:
     """aiohttp's response, with its handler waiting until it is woken."""
 
-    def __init__(self, request: Request, response: StreamResponse, stream: ServedStream, send_timeout: float) -> None:
+    def __init__(self, request: Request, response: StreamResponse, stream: ServedStream, waits: ClientWaits) -> None:
         self.chunked: bool = request.version >= HttpVersion11
         self.news: asyncio.Event = asyncio.Event()
+        self._begun = False
         self._request = request
         self._response = response
         self._stream = stream
-        self._send_timeout = send_timeout
+        self._waits = waits
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -98,21 +104,29 @@ class HandlerConnection:
         self._stream.slow = True
 
     async def send(self, data: bytes) -> None:
-        await self._response.write(data)
+        if not self._begun:
+            self._begun = True
+            first, data = data[:FIRST_BYTES], data[FIRST_BYTES:]
+            await self._response.write(first)
+        if data:
+            self._open_transport().write(CHUNK % (len(data), data) if self.chunked else data)
         await self.drained()
 
     async def drained(self) -> None:
-        transport = self.transport
-        if transport.is_closing():
-            raise ConnectionError("the client has left")
-        if not transport.get_write_buffer_size():
+        if not self._open_transport().get_write_buffer_size():
             return
         try:
-            async with asyncio.timeout(self._send_timeout):
+            async with self._waits.limit():
                 await self._request.writer.drain()
         except TimeoutError:
             self.cut()
             raise ConnectionError("the client reads nothing") from None
+
+    def _open_transport(self) -> asyncio.Transport:
+        transport = self.transport
+        if transport.is_closing():
+            raise ConnectionError("the client has left")
+        return transport
 
     def finish(self, data: bytes = b"") -> bool:  # noqa: ARG002
         return False

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from web.app_keys import OPTIONS, RELAY
 from web.streaming.connections import HandlerConnection, StreamConnection, Writer
 from web.streaming.content import StreamContent
 from web.streaming.fanout import Group
-from web.streaming.keys import FAN_OUT, STREAMS, TURNS
+from web.streaming.keys import FAN_OUT, STREAMS, TURNS, WAITS
+from web.streaming.patience import Patience
 from web.streaming.registry import OpenStream, StreamState
 from web.streaming.resume import StreamStart, resume_stream
 from web.streaming.selection import Selection
@@ -104,8 +105,8 @@ class StreamSession(OpenStream):
         Without *follow*, serve until the client has caught up. After a takeover the stream continues by itself: the
         handler has to return *response*, and is done.
         """
-        send_timeout = self._app[OPTIONS].send_timeout
-        connection = HandlerConnection(request, response, self, send_timeout)
+        waits = self._app[WAITS]
+        connection = HandlerConnection(request, response, self, waits)
         self.connection: StreamConnection = connection
         if request.transport is not None:
             tune(request.transport)
@@ -119,7 +120,7 @@ class StreamSession(OpenStream):
         try:
             over = await self._catch_up(opens=True, follow=follow)
             while not over:
-                if take and (taken := take_over(request, self, send_timeout)):
+                if take and (taken := take_over(request, self, waits)):
                     self.connection = taken
                     return self._join_group()
                 self._join_group()
@@ -178,25 +179,25 @@ class StreamSession(OpenStream):
     async def _catch_up(self, *, opens: bool = False, follow: bool = True) -> bool:
         """Write everything behind the cursor, page by page in turn; a stream that *opens* writes at least a heartbeat.
 
-        A client still behind after `slow_after` seconds is slow; any client may lag briefly in a burst. Without
-        *follow* the stream is over once the client has caught up, and its last block is the position it has reached.
+        A client for which the relay has waited `slow_after` seconds since it fell behind is slow (see `Patience`); any
+        client may lag briefly in a burst. Without *follow* the stream is over once the client has caught up, and its
+        last block is the position it has reached.
         Returns whether the stream is over. Await nothing between that and joining a group, or a record is missed.
         """
-        clock = asyncio.get_running_loop().time
-        patience_ends = clock() + self._app[OPTIONS].slow_after if self.slow else math.inf
+        patience = Patience(self._app[OPTIONS].slow_after if self.slow else math.inf)
         content = self._leave_group()
         if self.slow:
-            await self.connection.drained()
+            await self._wait(self.connection.drained(), patience)
         turns = self._app[TURNS]
         await turns.wait_turn()
         opening = self._wire.opening(content.position) if opens else b""
-        page = opening + self._next_page(content, slow=clock() >= patience_ends)
+        page = opening + self._next_page(content, slow=patience.is_over)
         if opens and not page:
             page = self._wire.heartbeat(content.position, moved=False)
         while page and not self.access_ended:
-            await self.connection.send(page)
+            await self._wait(self.connection.send(page), patience)
             await turns.wait_turn()
-            page = self._next_page(content, slow=clock() >= patience_ends)
+            page = self._next_page(content, slow=patience.is_over)
         if self.access_ended:
             why = {"reason": self.why_denied}
             await self.connection.send(self._wire.notice("denied", why, content.position))
@@ -209,12 +210,19 @@ class StreamSession(OpenStream):
             last = self._wire.heartbeat(content.position, moved=self._level != LEVELS[0])
         elif self.closing:
             last = self._bye(content.position)
-        elif self._wire.renewed and clock() >= self.expires:
+        elif self._wire.renewed and asyncio.get_running_loop().time() >= self.expires:
             why = {"reason": "this stream is renewed"}
             last = self._wire.notice("bye", why, content.position, retry=RENEWAL_PAUSE)
         if last is not None:
             await self.connection.send(last)
         return last is not None
+
+    async def _wait(self, drained: Awaitable[None], patience: Patience) -> None:
+        """Wait until the client's connection has accepted all data. The time counts, where the relay was running."""
+        running = self._app[WAITS].running
+        begun = running()
+        await drained
+        patience.waited(running() - begun)
 
     def _join_group(self) -> None:
         """Be written to together with others that are up to date, until there is work for this client alone."""

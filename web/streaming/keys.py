@@ -3,11 +3,13 @@
 from aiohttp.web import AppKey
 
 from web.streaming.fanout import FanOut
+from web.streaming.patience import ClientWaits
 from web.streaming.registry import StreamRegistry
 from web.turn_queue import TurnQueue
 
-__all__ = ["FAN_OUT", "STREAMS", "TURNS"]
+__all__ = ["FAN_OUT", "STREAMS", "TURNS", "WAITS"]
 
 FAN_OUT = AppKey("fan_out", FanOut)
 STREAMS = AppKey("streams", StreamRegistry)
 TURNS = AppKey("turns", TurnQueue)
+WAITS = AppKey("waits", ClientWaits)

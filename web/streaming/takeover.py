@@ -18,6 +18,7 @@ from aiohttp.web import Request, RequestHandler, StreamResponse
 from relay.notices import interrupts
 from web.request_failures import FAILURES, RequestFailures
 from web.streaming.connections import CHUNK, ServedStream, Writer
+from web.streaming.patience import ClientWaits
 
 __all__ = ["StreamHead", "TakenOverConnection", "can_be_taken_over", "take_over"]
 
@@ -41,7 +42,7 @@ def can_be_taken_over(request: Request) -> bool:
     return _holds(handler, transport)
 
 
-def take_over(request: Request, stream: ServedStream, send_timeout: float) -> "TakenOverConnection | None":
+def take_over(request: Request, stream: ServedStream, waits: ClientWaits) -> "TakenOverConnection | None":
     """Take over the connection of *request*, whose response has been started, and serve *stream* on it from now on.
 
     The handler returns that response, which has `Connection: close`; aiohttp treats it like the response to a client
@@ -51,7 +52,7 @@ def take_over(request: Request, stream: ServedStream, send_timeout: float) -> "T
     if transport is None or transport.is_closing() or not can_be_taken_over(request):
         return None
     chunked, failures = request.version >= HttpVersion11, request.app[FAILURES]
-    connection = TakenOverConnection(transport, stream, failures, chunked=chunked, send_timeout=send_timeout)
+    connection = TakenOverConnection(transport, stream, failures, chunked=chunked, waits=waits)
     transport.set_protocol(connection)
     handler.transport = None
     handler.close()
@@ -67,7 +68,7 @@ def _holds(handler: object, transport: asyncio.Transport) -> bool:
 class TakenOverConnection(asyncio.Protocol):
     """The protocol of a stream's connection. It has a task only while there is work for its client alone."""
 
-    __slots__ = ("_awaited", "_failures", "_ignored", "_send_timeout", "_stream", "_task", "chunked", "transport")
+    __slots__ = ("_awaited", "_failures", "_ignored", "_stream", "_task", "_waits", "chunked", "transport")
 
     def __init__(
         self,
@@ -76,13 +77,13 @@ class TakenOverConnection(asyncio.Protocol):
         failures: RequestFailures,
         *,
         chunked: bool,
-        send_timeout: float,
+        waits: ClientWaits,
     ) -> None:
         self.chunked: bool = chunked
         self.transport: asyncio.Transport = transport
         self._stream = stream
         self._failures = failures
-        self._send_timeout = send_timeout
+        self._waits = waits
         self._ignored = 0
         self._task: asyncio.Task[None] | None = None
         self._awaited: asyncio.Future[None] | None = None
@@ -102,7 +103,7 @@ class TakenOverConnection(asyncio.Protocol):
             return
         self._awaited = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._send_timeout):
+            async with self._waits.limit():
                 await self._awaited
         except TimeoutError:
             raise ConnectionError("the client reads nothing") from None
