@@ -69,10 +69,10 @@ class Bus(Distributor):
                 raise UsageError(
                     "a journal that several nodes share needs `sharing`, which connects the bus to its node"
                 )
-            self._side = shared = SharedSide(journal, sharing, clock, notify, self._send_arrived)
+            self._side = shared = SharedSide(journal, sharing, clock, notify, self._send_arrived, self._sent)
             self._writer, self._commits = shared.writer, shared
         else:
-            self._side = local = LocalSide(journal, clock, notify, self._send_records)
+            self._side = local = LocalSide(journal, clock, notify, self._send_records, self._sent)
             self._writer, self._commits = local.writer, local.commits
 
     @property

@@ -58,14 +58,25 @@ class CommitScheduler:
     journal cannot be written, each batch is another try; afterwards what had to wait is committed SLICE records at a
     time, one slice in each turn of the loop.
 
+    *written* is called behind each commit, or each try, with whether that was of deferred batches: the next one is then
+    due after the delay, and otherwise any number of them may come within this turn of the loop.
+
     A commit is synchronous. The records of a journal that is awaited do not come by here: see `SharedWriter`.
     """
 
-    def __init__(self, writer: Writes, clock: Clock, running_loop: Callable[[], Loop | None] = _running_loop) -> None:
+    def __init__(
+        self,
+        writer: Writes,
+        clock: Clock,
+        running_loop: Callable[[], Loop | None] = _running_loop,
+        *,
+        written: Callable[[bool], object] = bool,
+    ) -> None:
         """Without a running loop nothing is deferred, and nothing sliced."""
         self._writer = writer
         self._clock = clock
         self._running_loop = running_loop
+        self._written = written
         self._batches = 0
         self._urgent = False
         self._writing = False
@@ -93,6 +104,9 @@ class CommitScheduler:
 
     def flush(self) -> None:
         """Commit what is pending, also within a batch; while the journal cannot be written, this is another try."""
+        self._flush(deferred=False)
+
+    def _flush(self, *, deferred: bool) -> None:
         self._urgent = False
         if self._timer is not None:
             self._timer.cancel()
@@ -104,13 +118,18 @@ class CommitScheduler:
             self._write_pending()
         finally:
             self._writing = False
+            self._written(deferred)
+
+    def _flush_deferred(self) -> None:
+        self._flush(deferred=True)
 
     def _defer(self) -> None:
-        rest = self._writer.committed_at + self._writer.commit_delay - self._clock.monotonic()
+        delay = self._writer.commit_delay
+        rest = self._writer.committed_at + delay - self._clock.monotonic()
         if rest <= 0 or (loop := self._running_loop()) is None:
-            self.flush()
+            self._flush(deferred=delay > 0)
         elif self._timer is None:
-            self._timer = loop.call_later(rest, self.flush)
+            self._timer = loop.call_later(rest, self._flush_deferred)
 
     def _write_pending(self) -> None:
         """Commit all at once in ordinary times, and in slices once records had to wait."""

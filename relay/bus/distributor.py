@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from relay.bus.callables import never_awaited, refuse_no_sink
@@ -16,7 +17,7 @@ from relay.errors import UsageError
 from relay.events import Exchange, Record
 from relay.jobs.state import Job
 from relay.journal.base import JournalReader
-from relay.notices import INTERRUPTIONS, Notify, describe
+from relay.notices import INTERRUPTIONS, Notify, apart, describe
 
 __all__ = ["REPLAY_SLICE", "Distributor", "reraise"]
 
@@ -50,6 +51,7 @@ class Distributor:
         self._exchanges = OrderedSignal()
         self._topics = Topics()
         self._records.connect(self._hand_out, weak=False)
+        self._after_sending: tuple[Callable[[bool], object], ...] = ()
         self._thread: int | None = None
         self._sending = False
 
@@ -126,6 +128,25 @@ class Distributor:
         self._exchanges.connect(receive, weak=False)
         self._listening(True)
         return leave
+
+    def when_sent(self, listener: Callable[[bool], object]) -> Callable[[], None]:
+        """Call *listener* whenever every sink has the records of a commit, until the returned function is called.
+
+        A sink that passes several records on together does it then, or at the end of this turn of the loop: *listener*
+        gets whether the commit was of deferred batches, or of what another process has brought, and no other follows at
+        once. Its exceptions affect nobody else. It may be called although nothing was sent.
+        """
+        self._check_thread()
+        self._after_sending = (*self._after_sending, listener)
+
+        def leave() -> None:
+            self._after_sending = tuple(other for other in self._after_sending if other is not listener)
+
+        return leave
+
+    def _sent(self, deferred: bool) -> None:
+        for listener in self._after_sending:
+            apart(partial(listener, deferred), name_of(listener), self._notify)
 
     def _send_records(self, records: Sequence[PendingRecord]) -> None:
         reraise(self._send(self._records, None, records=records))

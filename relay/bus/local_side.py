@@ -19,12 +19,18 @@ class LocalSide:
     """Publishes through *journal*; *send* is called with what is committed. Nothing in it is ever suspended."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, notify: Notify, send: Callable[[Sequence[PendingRecord]], None]
+        self,
+        journal: Journal,
+        clock: Clock,
+        notify: Notify,
+        send: Callable[[Sequence[PendingRecord]], None],
+        sent: Callable[[bool], object],
     ) -> None:
+        """*sent* is called behind each commit: see `Distributor.when_sent`."""
         self._journal = journal
         self._notify = notify
         self.writer: JournalWriter = JournalWriter(journal, clock, notify, send)
-        self.commits: CommitScheduler = CommitScheduler(self.writer, clock)
+        self.commits: CommitScheduler = CommitScheduler(self.writer, clock, written=sent)
 
     @property
     def sent(self) -> int:

@@ -66,12 +66,15 @@ class SharedSide:
         clock: Clock,
         notify: Notify,
         send: Callable[[Sequence[PendingRecord], bool], None],
+        sent: Callable[[bool], object],
     ) -> None:
+        """*sent* is called behind all that the tail brings at once: see `Distributor.when_sent`."""
         self.journal = journal
         self._sharing = sharing
         self._clock = clock
         self._notify = notify
         self._send = send
+        self._sent = sent
         self._settling: dict[str, asyncio.Event] = {}
         self._empty = asyncio.Event()
         self.writer: SharedWriter = SharedWriter(journal, sharing, clock, notify, Outbox(self._settled))
@@ -179,8 +182,11 @@ class SharedSide:
         if arrivals.broken:  # before anything behind it is sent, or a reader might pass over it
             self._notify_listeners()
         self.sent += len(arrivals.records)
-        for own, records in groupby(arrivals.records, itemgetter(0)):
-            self._send([record for _, record in records], own)
+        try:
+            for own, records in groupby(arrivals.records, itemgetter(0)):
+                self._send([record for _, record in records], own)
+        finally:
+            self._sent(True)
         for job in arrivals.unattended:
             apart(partial(self._sharing.unattended, job), f"taking up {job.id}", self._notify)
         for job in arrivals.ending:

@@ -87,8 +87,13 @@ def turns() -> Turns:
 
 
 @pytest.fixture
-def scheduler(writer: Writer, clock: ManualClock, turns: Turns) -> CommitScheduler:
-    return CommitScheduler(writer, clock, lambda: turns)
+def written() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def scheduler(writer: Writer, clock: ManualClock, turns: Turns, written: list[bool]) -> CommitScheduler:
+    return CommitScheduler(writer, clock, lambda: turns, written=written.append)
 
 
 def append(scheduler: CommitScheduler, writer: Writer, count: int = 1) -> None:
@@ -134,6 +139,34 @@ def test_deferrable_batches_share_one_commit_when_the_delay_is_over(
     turns.later[0][1].act()
 
     assert writer.commits == [1, 5]
+
+
+def test_after_each_commit_it_is_known_whether_another_may_follow_at_once(
+    scheduler: CommitScheduler, writer: Writer, turns: Turns, written: list[bool]
+) -> None:
+    append(scheduler, writer)
+    batch(scheduler, writer, 2)
+    batch(scheduler, writer, 3, deferrable=True)
+    assert written == [False, False]
+
+    turns.later[0][1].act()
+    writer.commit_delay = 0.0
+    batch(scheduler, writer, 4, deferrable=True)
+
+    assert (written, writer.commits) == ([False, False, True, False], [1, 2, 3, 4])
+
+
+def test_a_commit_that_is_cut_off_is_over_all_the_same(
+    scheduler: CommitScheduler, writer: Writer, written: list[bool]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    writer.on_write = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        append(scheduler, writer)
+
+    assert written == [False]
 
 
 def test_an_urgent_batch_takes_along_what_was_deferred(

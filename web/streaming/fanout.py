@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
@@ -68,7 +69,9 @@ class FanOut:
         self._bus = bus
         self._heartbeat = heartbeat
         self._groups: dict[GroupKey, Group] = {}
-        self._leave: Callable[[], None] | None = None
+        self._leave = ExitStack()
+        self._dirty: list[Group] = []
+        self._flushing: asyncio.Handle | None = None
         self._interval = heartbeat
         self._timer: asyncio.TimerHandle | None = None
         self._latest: Record | None = None
@@ -84,8 +87,9 @@ class FanOut:
         key = (wire.name, level, chunked, selection.key)
         group = self._groups.get(key)
         if group is None:
-            if self._leave is None:
-                self._leave = self._bus.when_begun_anew(self.begin_anew)
+            if not self._groups:
+                self._leave.callback(self._bus.when_begun_anew(self.begin_anew))
+                self._leave.callback(self._bus.when_sent(self._flush_when_all_is_sent))
             group = self._groups[key] = Group(self, self._bus, key, wire, selection)
         group.flush()
         group.join(member)
@@ -102,14 +106,35 @@ class FanOut:
         """Forget *group*, which has no member any more. Idempotent."""
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
-        if not self._groups and self._leave is not None:
-            self._leave()
-            self._leave = None
+            if not self._groups:
+                self._leave.close()
 
     def begin_anew(self) -> None:
         """The journal has begun anew: each stream leaves its group, and reports alone what it cannot be sent."""
         for group in list(self._groups.values()):
             apart(group.dissolve, "a group of streams")
+
+    def flush_soon(self, group: "Group") -> None:
+        """Flush *group* behind all that is sent with the record that it just got."""
+        self._dirty.append(group)
+
+    def _flush_when_all_is_sent(self, deferred: bool) -> None:
+        """At once if no other commit follows, and otherwise at the end of this turn of the loop: one call for all."""
+        if not self._dirty:
+            return
+        if deferred:
+            self._flush()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        dirty, self._dirty = self._dirty, []
+        for group in dirty:
+            if group.dirty:
+                apart(group.flush, "a group of streams")
 
     def encoded(self, record: Record, wire: Wire) -> bytes:
         """*record* on *wire*, encoded once for all groups."""
@@ -167,7 +192,6 @@ class Group:
         "_chunked",
         "_fanout",
         "_filtered",
-        "_flushing",
         "_level",
         "_news_at",
         "_passed",
@@ -178,6 +202,7 @@ class Group:
         "_spoke",
         "_subscription",
         "_wire",
+        "dirty",
         "key",
         "members",
         "position",
@@ -207,7 +232,8 @@ class Group:
         self._spoke = False
         self._news_at = asyncio.get_running_loop().time()
         self._passed: Record | None = None
-        self._flushing: asyncio.Handle | None = None
+        self.dirty: bool = False
+        """Whether a record came since the last flush."""
         self._subscription = bus.subscribe(self, selection.jobs, owner=selection.owner)
 
     def __call__(self, record: Record) -> None:
@@ -226,8 +252,9 @@ class Group:
             self._running.discard(record.job)
         if self._pending_bytes >= FLUSH_BYTES:
             self.flush()
-        elif self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self.flush)
+        elif not self.dirty:
+            self.dirty = True
+            self._fanout.flush_soon(self)
 
     def join(self, member: Member) -> None:
         """Write to *member*, which has every record up to *position*, whatever comes next."""
@@ -243,8 +270,7 @@ class Group:
         if not self.members:
             self._fanout.remove(self)
             self._subscription.close()
-            if self._flushing is not None:
-                self._flushing.cancel()
+            self.dirty = False
 
     def dissolve(self) -> None:
         """Let every member leave with all records that were sent, and continue alone."""
@@ -255,9 +281,7 @@ class Group:
 
     def flush(self) -> None:
         """Write the records since the last flush to every member."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
+        self.dirty = False
         self.position = self._reached
         if self._pending:
             data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
