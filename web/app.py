@@ -117,11 +117,11 @@ def create_app(
     )
     app[ERROR_FORMAT] = error_response
     app[GATEWAY] = Gateway(relay, app[LIMITS], gateway or GatewaySettings())
-    app[STREAMS] = StreamRegistry(max_age)
+    app[WAITS] = ClientWaits(send_timeout)
+    app[STREAMS] = StreamRegistry(max_age, app[WAITS])
     app[GUARD].on_withdrawn = app[STREAMS].withdraw
     app[FAN_OUT] = FanOut(relay.bus, heartbeat, now=relay.clock.monotonic)
     app[TURNS] = TurnQueue()
-    app[WAITS] = ClientWaits(send_timeout)
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,

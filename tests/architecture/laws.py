@@ -251,6 +251,7 @@ LAW: Final = {
             "web.access",
             "web.app_keys",
             "web.request_failures",
+            "web.running_time",
         }
     ),
     "web.bodies": frozenset({"web.memory", "web.middleware"}),

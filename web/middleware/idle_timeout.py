@@ -17,6 +17,7 @@ from relay.notices import notice
 from relay.supervision.supervisor import Supervisor, stop
 from web.app_keys import RELAY
 from web.middleware.problems import Handler
+from web.running_time import RunningTime
 
 __all__ = [
     "ANSWERS_LIMIT",
@@ -129,10 +130,11 @@ async def reap_idle_connections(
 
 async def _reap(runner: AppRunner, reaper: IdleConnectionReaper, clock: Clock, pause: float) -> None:
     stalled = StalledConnections(READ_WITHIN, ANSWERS_LIMIT)
+    running = RunningTime(2 * pause)  # after a stall, a request that is there may not have been read yet
     while True:
         handlers = runner.server.connections if runner.server is not None else []
         connections = [handler.transport for handler in handlers if handler.transport is not None]
-        now = clock.monotonic()
+        now = running.at(clock.monotonic())
         for connection in (*reaper.overdue(connections, now), *stalled.overdue(connections, now)):
             connection.abort()
         await clock.sleep(pause)

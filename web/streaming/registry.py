@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from relay.notices import apart
 from web.access.access import ANYBODY, Access
+from web.streaming.patience import ClientWaits
 
 __all__ = ["STREAM_STATES", "OpenStream", "StreamCounts", "StreamRegistry", "StreamState"]
 
@@ -123,12 +124,14 @@ class OpenStream(ABC):
 class StreamRegistry:
     """Every open stream. Without an orderly end, shutdown waits for every browser that is still connected."""
 
-    def __init__(self, max_age: float) -> None:
+    def __init__(self, max_age: float, waits: ClientWaits) -> None:
         self._max_age = max_age
+        self._waits = waits
         self._open: set[OpenStream] = set()
         self._peers: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[OpenStream] = set()
+        self._denied: set[OpenStream] = set()
         self._ending_timer: asyncio.TimerHandle | None = None
         self.closing: bool = False
         self.counts: StreamCounts = StreamCounts()
@@ -173,6 +176,7 @@ class StreamRegistry:
             del self._peers[stream.peer]
         stream.ended()
         self._ending.discard(stream)
+        self._denied.discard(stream)
         if not self._ending and self._ending_timer is not None:
             self._ending_timer.cancel()
             self._ending_timer = None
@@ -181,7 +185,7 @@ class StreamRegistry:
             self._timer = None
 
     async def close(self) -> None:
-        """End every stream with `bye`; after CLOSE_WITHIN seconds, abort the connections that remain."""
+        """End every stream with `bye`; after CLOSE_WITHIN seconds of running, abort the connections that remain."""
         self.closing = True
         for stream in self:
             apart(stream.close, "the goodbye of a stream")
@@ -192,7 +196,7 @@ class StreamRegistry:
 
     async def _all_ended(self) -> bool:
         try:
-            async with asyncio.timeout(CLOSE_WITHIN):
+            async with self._waits.limit(CLOSE_WITHIN):
                 while self._open:
                     await next(iter(self._open)).done.wait()
         except TimeoutError:
@@ -205,14 +209,19 @@ class StreamRegistry:
             self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 
     def _end_accesses(self) -> None:
-        """Wake the streams whose access ends, and cut those whose clients have not read that."""
+        """Wake the streams whose access ends, and cut those whose clients have not read that.
+
+        A stream that was not woken after the end of its access, since this looks late, is cut at the next look.
+        """
         self._ending_timer = None
         now = asyncio.get_running_loop().time()
         for stream in tuple(self._ending):
-            if now >= stream.access_ends + CUT_AFTER:
+            if now >= stream.access_ends + CUT_AFTER and stream in self._denied:
                 apart(stream.cut, "the end of a stream")
             elif stream.end_is_due(now):
                 apart(stream.wake, "the end of a stream")
+                if now >= stream.access_ends:
+                    self._denied.add(stream)
         if self._ending and self._ending_timer is None:
             self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 

@@ -17,6 +17,7 @@ from web import Access
 from web.access.withdrawals import REMEMBERED, Withdrawals
 from web.streaming import registry
 from web.streaming.keys import TURNS
+from web.streaming.patience import ClientWaits
 from web.streaming.registry import CUT_AFTER, END_CHECK, EXPIRING_BEFORE, OpenStream, StreamRegistry
 
 CHAT = b'{"model":"scripted","stream":true,"messages":[{"role":"user","content":"a cat"}]}'
@@ -155,12 +156,19 @@ class Stream(OpenStream):
 
 async def test_each_stream_is_woken_or_cut_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "END_CHECK", 3_600)
-    streams = StreamRegistry(3_600)
-    cases = {None: [], 3_600.0: [], EXPIRING_BEFORE - 1: ["woken"], -1.0: ["woken"], -CUT_AFTER: ["cut"]}
+    streams = StreamRegistry(3_600, ClientWaits(10.0))
+    cases = {
+        None: [],
+        3_600.0: [],
+        EXPIRING_BEFORE - 1: ["woken", "woken"],
+        -1.0: ["woken", "woken"],
+        -CUT_AFTER: ["woken", "cut"],  # a look that is late cuts off no client that had no chance to read why
+    }
     found = {ends_in: Stream(ends_in) for ends_in in cases}
     for one in found.values():
         streams.add(one)
 
+    streams._end_accesses()
     streams._end_accesses()
 
     assert {ends_in: one.became for ends_in, one in found.items()} == cases
@@ -171,7 +179,7 @@ async def test_each_stream_is_woken_or_cut_when_it_is_due(monkeypatch: pytest.Mo
 
 async def test_no_timer_is_left_by_a_stream_that_is_removed_as_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "END_CHECK", 3_600)
-    streams = StreamRegistry(3_600)
+    streams = StreamRegistry(3_600, ClientWaits(10.0))
 
     class Gone(Stream):
         def cut(self) -> None:
@@ -179,12 +187,13 @@ async def test_no_timer_is_left_by_a_stream_that_is_removed_as_it_is_cut(monkeyp
 
     streams.add(Gone(-CUT_AFTER))
     streams._end_accesses()
+    streams._end_accesses()
 
     assert (len(streams), streams._ending_timer, streams._timer) == (0, None, None)
 
 
 async def test_a_stream_is_renewed_once_its_access_is_to_be_proved_again() -> None:
-    streams, now = StreamRegistry(3_600), asyncio.get_running_loop().time()
+    streams, now = StreamRegistry(3_600, ClientWaits(10.0)), asyncio.get_running_loop().time()
     for renew, most in ((600.0, 720.0), (None, 4_320.0), (7_200.0, 4_320.0)):
         one = Stream(None, renew)
         streams.add(one)

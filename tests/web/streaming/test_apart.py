@@ -16,6 +16,7 @@ from tests.web.serving import serve
 from web import create_app
 from web.middleware.idle_timeout import IdleConnectionReaper, reap_idle_connections
 from web.streaming.fanout import FanOut
+from web.streaming.patience import ClientWaits
 from web.streaming.registry import OpenStream, StreamRegistry
 from web.streaming.selection import Selection
 from web.streaming.wire import SSE, RecordWire
@@ -167,7 +168,7 @@ async def test_a_stream_that_cannot_be_ended_or_renewed_keeps_no_other_from_it(
 ) -> None:
     monkeypatch.setattr("web.streaming.registry.CLOSE_WITHIN", 0.001)
     monkeypatch.setattr("web.streaming.registry.LEAST_PAUSE", 3_600.0)  # no renewal but those of the test
-    streams = StreamRegistry(max_age=-1.0)
+    streams = StreamRegistry(max_age=-1.0, waits=ClientWaits(10.0))
     some = [Stream(fails=True), Stream(fails=False), Stream(fails=True)]
     for stream in some:
         streams.add(stream)

@@ -17,6 +17,7 @@ from tests.web.streaming.test_crowds import Small, seqs
 from web import create_app
 from web.streaming.keys import STREAMS, WAITS
 from web.streaming.patience import LOOK_EVERY, STALL, ClientWaits, Patience, WaitLimits
+from web.streaming.registry import OpenStream, StreamRegistry
 
 RECORDS = 5_000
 
@@ -225,3 +226,37 @@ async def test_a_reader_that_stops_in_the_middle_of_a_replay_is_cut_off(
         received, _ = await read_all(reader)
 
     assert len(received) < 500
+
+
+class Leaving(OpenStream):
+    """A stream that ends once it is cut off."""
+
+    def __init__(self, streams: StreamRegistry) -> None:
+        super().__init__("peer")
+        self._streams = streams
+
+    def close(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def cut(self) -> None:
+        self._streams.remove(self)
+
+
+async def test_a_stall_while_the_relay_shuts_down_cuts_no_client_off(now: Now) -> None:
+    waits = ClientWaits(10.0, now=now)
+    streams = StreamRegistry(3_600, waits)
+    streams.add(Leaving(streams))
+    closing = asyncio.create_task(streams.close())
+    await asyncio.sleep(0)
+    now.seconds += 3_600.0
+    waits.look()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    open_after_the_stall = len(streams)
+    for _ in range(10):
+        now.seconds += LOOK_EVERY
+        waits.look()
+    await closing
+
+    assert (open_after_the_stall, len(streams)) == (1, 0)
