@@ -1,7 +1,7 @@
 """What is measured: the relay as it is shipped, or the loop that people write. It prints a line when it is under way.
 
-Then it answers each line `hold` with the longest times that the event loop was held since the last such line, in
-milliseconds; any other line ends it.
+Then it answers each line `hold` with the same word and the longest times that the event loop was held since the last
+such line, in milliseconds; any other line ends it.
 """
 
 import argparse
@@ -132,7 +132,7 @@ async def ordered(options: argparse.Namespace) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     print("ready", file=sys.stderr, flush=True)
     while (await reader.readline()) == b"hold\n":
-        print(*(probe.take() if probe else ()), file=sys.stderr, flush=True)
+        print("hold", *(probe.take() if probe else ()), file=sys.stderr, flush=True)
 
 
 async def main(options: argparse.Namespace) -> None:
