@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from tests.bench.fanout.nginx import nginx
+from tests.bench.fanout.servers import OTHER_PYTHON
 from tests.bench.fanout.tools import ROOT, compiler
 
 __all__ = ["machine", "versions"]
@@ -51,6 +52,8 @@ def versions() -> dict[str, str]:
         "openssl": ssl.OPENSSL_VERSION.split()[1],
         **{name: _package(name) for name in PACKAGES},
     }
+    if OTHER_PYTHON:
+        found["other python"] = _said([OTHER_PYTHON, "--version"], r"Python (\S+)")
     if (program := nginx()) is not None:
         found["nginx"] = _said([program, "-v"], r"nginx/(\S+)")
         found["nchan"] = _said(["dpkg-query", "--show", "libnginx-mod-nchan"], r"\s(\S+)")

@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from tests.bench.part import Figure, Findings
 
-__all__ = ["Report", "Section", "comparison", "markdown"]
+__all__ = ["Report", "Section", "comparison", "markdown", "number", "value"]
 
 NOISE: Final = 0.10
 """Differences below this mean nothing, however close the rounds of a run were."""
@@ -66,15 +66,15 @@ def comparison(old: Report, new: Report) -> str:
     worse = []
     for key, figure in after.items():
         if (known := before.get(key)) is None:
-            lines.append(f"| {key} | | {_value(figure)} | | new |")
+            lines.append(f"| {key} | | {value(figure)} | | new |")
             continue
         word = "" if old.quick or new.quick else _change(known, figure)
         if word == "worse":
             worse.append(key)
-        lines.append(f"| {key} | {_value(known)} | {_value(figure)} | {_percent(known, figure)} | {word} |")
+        lines.append(f"| {key} | {value(known)} | {value(figure)} | {_percent(known, figure)} | {word} |")
     measured = {section.part for section in new.sections}
     lines += [
-        f"| {key} | {_value(figure)} | | | gone |"
+        f"| {key} | {value(figure)} | | | gone |"
         for key, figure in before.items()
         if key not in after and key.partition(":")[0] in measured
     ]
@@ -99,9 +99,9 @@ def _section(section: Section, *, judged: bool) -> Iterator[str]:
         yield "| figure | | goal | | |"
         yield "| --- | ---: | ---: | --- | --- |"
         for figure in findings.figures:
-            goal = f"<= {_number(figure.goal)}" if figure.goal is not None else ""
+            goal = f"<= {number(figure.goal)}" if figure.goal is not None else ""
             word = {None: "", True: "met", False: "falls short"}[figure.met if judged else None]
-            yield f"| {figure.name} | {_value(figure)} | {goal} | {word} | {figure.note} |"
+            yield f"| {figure.name} | {value(figure)} | {goal} | {word} | {figure.note} |"
         yield ""
     yield from (f"Not measured: {line}.\n" for line in findings.skipped)
     yield from (f"Broke down: {line}.\n" for line in findings.failed)
@@ -120,7 +120,7 @@ def _verdict(report: Report) -> Iterator[str]:
     short = [(name, figure) for name, figure in goals if not figure.met]
     yield f"{len(goals) - len(short)} of {len(goals)} are met.\n"
     for name, figure in short:
-        yield f"- falls short: {name}: {figure.name}: {_value(figure)}, and should be at most {_number(figure.goal)}"
+        yield f"- falls short: {name}: {figure.name}: {value(figure)}, and should be at most {number(figure.goal)}"
     if short:
         yield ""
 
@@ -136,14 +136,15 @@ def _percent(old: Figure, new: Figure) -> str:
     return f"{(new.value - old.value) / abs(old.value):+.0%}" if old.value else ""
 
 
-def _value(figure: Figure) -> str:
-    return f"{_number(figure.value)} {figure.unit}".rstrip()
+def value(figure: Figure) -> str:
+    """The figure with its unit."""
+    return f"{number(figure.value)} {figure.unit}".rstrip()
 
 
-def _number(value: float | None) -> str:
-    """Three digits that count, without an exponent."""
-    if value is None:
+def number(amount: float | None) -> str:
+    """Three digits that count, without an exponent; nothing for None."""
+    if amount is None:
         return ""
-    if value == int(value) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    if amount == int(amount) or abs(amount) >= 100:
+        return f"{amount:,.0f}"
+    return f"{amount:.1f}" if abs(amount) >= 10 else f"{amount:.2f}" if abs(amount) >= 0.1 else f"{amount:.2g}"

@@ -22,9 +22,10 @@ from tests.bench.fanout.events import frame_size
 from tests.bench.fanout.nginx import NCHAN_MODULE, nginx, nginx_configuration, post_all
 from tests.bench.fanout.tools import ROOT, compiled, compiler
 
-__all__ = ["SERVERS", "RelayServer", "Server", "missing", "start"]
+__all__ = ["OTHER_PYTHON", "SERVERS", "RelayServer", "Server", "missing", "start"]
 
 START_WITHIN: Final = 30.0
+OTHER_PYTHON: Final = os.environ.get("BENCH_PYTHON", "")
 _SILENT: Final = subprocess.DEVNULL
 
 
@@ -33,6 +34,9 @@ class Server(ABC):
 
     framing = len("data: \n\n")
     """Bytes of a frame besides its JSON; the JSON is made longer by what others need more."""
+
+    place = ROOT
+    """The directory in which it is started."""
 
     def __init__(self, name: str, work: Path, cpu: int | None, topics: int) -> None:
         self.name, self.work, self.cpu, self.topics = name, work, cpu, topics
@@ -56,7 +60,7 @@ class Server(ABC):
     def __enter__(self) -> Self:
         with open(self.work / "log", "wb") as log:
             self._process = subprocess.Popen(
-                self.argv, stdin=_SILENT, stdout=_SILENT, stderr=log, cwd=ROOT, start_new_session=True
+                self.argv, stdin=_SILENT, stdout=_SILENT, stderr=log, cwd=self.place, start_new_session=True
             )
         try:
             self._wait()
@@ -197,8 +201,14 @@ class Nchan(Server):
 Make: TypeAlias = Callable[[str, Path, int | None, int], Server]
 
 
-def _python(module: str, *more: str, framing: int = 8, kind: type[Controlled] = Controlled) -> Make:
-    program = [sys.executable, "-m", f"tests.bench.fanout.{module}", *more]
+def _python(
+    module: str,
+    *more: str,
+    framing: int = 8,
+    kind: type[Controlled] = Controlled,
+    interpreter: str = sys.executable,
+) -> Make:
+    program = [interpreter, "-m", f"tests.bench.fanout.{module}", *more]
     return lambda name, work, cpu, topics: kind(name, work, cpu, topics, program=program, framing=framing)
 
 
@@ -208,13 +218,14 @@ def _c(*more: str) -> Make:
     )
 
 
-def _relay(*more: str) -> Make:
-    return _python("relay_server", *more, kind=RelayServer)
+def _relay(*more: str, interpreter: str = sys.executable) -> Make:
+    return _python("relay_server", *more, kind=RelayServer, interpreter=interpreter)
 
 
 SERVERS: Final[dict[str, Make]] = {
     "relay": _relay(),
     "relay-uvloop": _relay("--loop", "uvloop"),
+    "relay-other": _relay(interpreter=OTHER_PYTHON or "python3"),
     "relay-answers": _relay("--together", "1000"),
     "relay-quiet": _relay("--console", "none"),
     "relay-memory": _relay("--console", "none", "--journal", "memory"),
@@ -229,6 +240,7 @@ SERVERS: Final[dict[str, Make]] = {
 }
 """`relay` is as shipped, and each event is published for itself. `-answers` publishes 1000 at once, as a poller does
 with an answer about 1000 jobs; `-quiet` has no console, `-memory` neither console nor file, `-uvloop` another loop.
+`-other` runs on another Python, which the environment variable BENCH_PYTHON names: one in which the relay is installed.
 `-key`, `-jwt` and `-session` are as `-memory`, and their readers prove their access so."""
 
 _MODULES: Final = {
@@ -242,6 +254,8 @@ def missing(name: str) -> str | None:
     """What is not installed that the server of this name needs, in words."""
     if compiler() is None:
         return "a C compiler (cc), for the load client"
+    if name == "relay-other" and not OTHER_PYTHON:
+        return "BENCH_PYTHON in the environment, the path of another Python"
     if name == "nchan":
         if nginx() is None:
             return "nginx (on Debian: nginx-light)"
