@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from web.middleware.problems import RequestError
 
-__all__ = ["add_security_headers", "page", "static"]
+__all__ = ["add_security_headers", "page", "set_security_headers", "static"]
 
 STATIC: Final = Path(str(files("web") / "static"))
 
@@ -58,6 +58,11 @@ async def static(request: Request) -> StreamResponse:
 
 
 async def add_security_headers(_: Request, response: StreamResponse) -> None:
+    """A signal of the application: see `set_security_headers`."""
+    set_security_headers(response)
+
+
+def set_security_headers(response: StreamResponse) -> None:
     """Set the default headers of every response: no sniffing, framing or foreign script, and no caching except of the
     files of the page."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

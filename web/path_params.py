@@ -10,7 +10,7 @@ from web.access.access import ACCESS
 from web.app_keys import RELAY
 from web.middleware.problems import RequestError
 
-__all__ = ["is_behind", "job_named", "seen_job", "seen_jobs"]
+__all__ = ["is_behind", "job_named", "knows_all", "seen_job", "seen_jobs"]
 
 
 async def is_behind(request: Request, ids: Iterable[str], position: str | None = None) -> bool:
@@ -19,14 +19,23 @@ async def is_behind(request: Request, ids: Iterable[str], position: str | None =
     A client may come from another node, with the *ids* of jobs that are new, or a *position* that this node's copy of
     the journal has not reached. What the journal had at this moment is awaited then, for a few seconds at most.
     """
+    cluster = request.app[RELAY].cluster
+    if cluster is None or knows_all(request, ids, position):
+        return False
+    return not await cluster.catch_up()
+
+
+def knows_all(request: Request, ids: Iterable[str], position: str | None = None) -> bool:
+    """Whether this node has jobs with these *ids*, and its copy of the journal has reached *position*.
+
+    Always true at a node that is alone, which knows whatever there is.
+    """
     relay = request.app[RELAY]
     if relay.cluster is None:
-        return False
+        return True
     journal, claimed = relay.journal, Position.parse(position) if position else None
     reached = claimed is None or (claimed.epoch == journal.epoch and claimed.offset <= journal.head)
-    if reached and all(relay.registry.find(id) is not None for id in ids):
-        return False
-    return not await relay.cluster.catch_up()
+    return reached and all(relay.registry.find(id) is not None for id in ids)
 
 
 def seen_job(request: Request, id: str) -> Job:

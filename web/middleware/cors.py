@@ -9,7 +9,7 @@ from web.app_keys import OPTIONS
 from web.middleware.origin_check import page_origin
 from web.middleware.problems import Handler, RequestError
 
-__all__ = ["add_cors_headers", "answer_preflight"]
+__all__ = ["add_cors_headers", "answer_preflight", "listed_origin", "set_cors_headers"]
 
 METHODS: Final = "GET, HEAD, POST, DELETE"
 
@@ -42,7 +42,7 @@ async def answer_preflight(request: Request, handler: Handler) -> StreamResponse
     """
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
         return await handler(request)
-    if _listed(request) is None:
+    if listed_origin(request) is None:
         return await handler(request)
     return Response(
         status=HTTPStatus.NO_CONTENT,
@@ -55,16 +55,21 @@ async def answer_preflight(request: Request, handler: Handler) -> StreamResponse
 
 
 async def add_cors_headers(request: Request, response: StreamResponse) -> None:
+    """A signal of the application: see `set_cors_headers`."""
+    set_cors_headers(request, response)
+
+
+def set_cors_headers(request: Request, response: StreamResponse) -> None:
     """Let a page of a listed origin read *response*, whatever it is, with cookies; a cache keeps origins apart."""
     varies = response.headers.get("Vary")
     response.headers["Vary"] = f"{varies}, Origin" if varies else "Origin"
-    if (origin := _listed(request)) is not None:
+    if (origin := listed_origin(request)) is not None:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
 
 
-def _listed(request: Request) -> str | None:
+def listed_origin(request: Request) -> str | None:
     """The origin of the page that sent *request*, if it is one of `origins`."""
     try:
         origin = page_origin(request)

@@ -1,6 +1,7 @@
 """Refuses requests for foreign host names, and requests of pages of other origins."""
 
 from collections.abc import Collection
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
@@ -10,9 +11,14 @@ from aiohttp.web import Request, StreamResponse, middleware
 from web.app_keys import OPTIONS
 from web.middleware.problems import Handler, RequestError
 
-__all__ = ["ANY_HOST", "LOCAL_HOSTS", "check_origin", "normal_host", "page_origin"]
+__all__ = ["ANY_HOST", "LOCAL_HOSTS", "check_host_and_origin", "check_origin", "normal_host", "page_origin"]
 
 ANY_HOST: Final = "*"
+
+KNOWN: Final = 64
+"""How many short host names are remembered: clients name the few that the relay has."""
+
+SHORT: Final = 256
 
 LOCAL_HOSTS: Final = "<local>"
 """Stands for all names that no site of the public DNS can own; other software lists exceptions to its proxy so."""
@@ -21,13 +27,18 @@ LOCAL_HOSTS: Final = "<local>"
 @middleware
 async def check_origin(request: Request, handler: Handler) -> StreamResponse:
     """Refuse a foreign host name (DNS rebinding), and a request of another site's page (CSRF)."""
+    check_host_and_origin(request)
+    return await handler(request)
+
+
+def check_host_and_origin(request: Request) -> None:
+    """Raises RequestError for what `check_origin` refuses."""
     options = request.app[OPTIONS]
     host = _named_host(request)
     if host is None or not _answers_to(host, options.hosts):
         raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, _NOT_OURS if options.hosts is not None else _NOT_NAMED)
     if _of_another_site(request, host, options.origins):
         raise RequestError(HTTPStatus.FORBIDDEN, "pages of this origin may not use this relay")
-    return await handler(request)
 
 
 _NOT_OURS: Final = "this relay does not answer to that host name"
@@ -50,6 +61,11 @@ def _named_host(request: Request) -> str | None:
 
 def normal_host(host: str) -> str:
     """The name in a Host header: without port and trailing dot, an address in its canonical form."""
+    return _normal(host) if len(host) <= SHORT else _normal.__wrapped__(host)
+
+
+@lru_cache(KNOWN)
+def _normal(host: str) -> str:
     name, colon, port = host.strip().lower().rpartition(":")
     if not (colon and (port.isdecimal() or not port)):
         name = host.strip().lower()
@@ -65,9 +81,12 @@ def _answers_to(host: str, hosts: Collection[str] | None) -> bool:
     name = normal_host(host)
     if not name or (hosts is not None and (ANY_HOST in hosts or name in hosts)):
         return True
-    return (hosts is None or LOCAL_HOSTS in hosts) and _is_local(name)
+    if hosts is not None and LOCAL_HOSTS not in hosts:
+        return False
+    return _is_local(name) if len(name) <= SHORT else _is_local.__wrapped__(name)
 
 
+@lru_cache(KNOWN)
 def _is_local(name: str) -> bool:
     """Whether *name* is an address, a name without a dot, such as that of a container, or one below `localhost`."""
     return "." not in name or name.endswith(".localhost") or _address(name) is not None

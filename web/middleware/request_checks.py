@@ -9,7 +9,7 @@ from aiohttp.web import BaseRequest, Request, StreamResponse, middleware
 
 from web.middleware.problems import Handler, RequestError, problem_response
 
-__all__ = ["PATH_LIMIT", "BaseHandler", "check_request", "limit_path_length"]
+__all__ = ["PATH_LIMIT", "BaseHandler", "check_form", "check_request", "limit_path_length"]
 
 PATH_LIMIT: Final = 4_096
 """Characters of a path as it is sent, without its query; the longest path of a route has about 1,000."""
@@ -36,6 +36,12 @@ def limit_path_length(handler: BaseHandler) -> BaseHandler:
 @middleware
 async def check_request(request: Request, handler: Handler) -> StreamResponse:
     """Refuse a request that cannot be understood, before any of its body is read."""
+    check_form(request)
+    return await handler(request)
+
+
+def check_form(request: Request) -> None:
+    """Raises RequestError for a request that cannot be understood, and closes its connection behind an encoded body."""
     if request.version not in _VERSIONS:
         raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "send the request as HTTP/1.1")
     if _listed(request, "Content-Encoding") - {"identity"}:
@@ -46,7 +52,6 @@ async def check_request(request: Request, handler: Handler) -> StreamResponse:
         )
     if _listed(request, "Expect") - {"100-continue"}:
         raise RequestError(HTTPStatus.EXPECTATION_FAILED, "only `Expect: 100-continue` can be met; leave others out")
-    return await handler(request)
 
 
 def _listed(request: Request, name: str) -> set[str]:

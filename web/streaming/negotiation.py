@@ -1,6 +1,7 @@
 """The format, the level and the extent of a stream, as its client requests them."""
 
 import secrets
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +23,11 @@ __all__ = [
 
 JSON: Final = "application/json"
 
+KNOWN: Final = 64
+"""How many short `Accept` headers are remembered: clients of one kind all send the same."""
+
+SHORT: Final = 256
+
 
 def negotiate_wire(request: Request) -> Wire | None:
     """The format that the client prefers ([spec] RFC 9110, 12.5.1); None for the state as JSON, which is no stream.
@@ -30,9 +36,8 @@ def negotiate_wire(request: Request) -> Wire | None:
     anything, as axios does by default, receives JSON: it waits for the end of the response. A client receives JSON
     lines only if it names them. Raises RequestError if it accepts no format of the relay.
     """
-    accepted = _accepted(request)
-    lines = [NDJSON.content_type] if is_named(NDJSON.content_type, accepted) else []
-    match best_offer([SSE.content_type, *lines, JSON], accepted):
+    accept = tuple(request.headers.getall("Accept", ()))
+    match _preferred(accept) if sum(map(len, accept)) <= SHORT else _preferred.__wrapped__(accept):
         case SSE.content_type:
             return SSE
         case NDJSON.content_type:
@@ -71,6 +76,13 @@ def requested_follow(request: Request) -> bool:
 def reconnect_delay() -> int:
     """Milliseconds until a refused client reconnects; random, so that not all reconnect at the same moment."""
     return RETRY + secrets.randbelow(4 * RETRY)
+
+
+@lru_cache(KNOWN)
+def _preferred(accept: tuple[str, ...]) -> str | None:
+    accepted = parse_accept(accept)
+    lines = [NDJSON.content_type] if is_named(NDJSON.content_type, accepted) else []
+    return best_offer([SSE.content_type, *lines, JSON], accepted)
 
 
 def _accepted(request: Request) -> list[MediaRange]:
