@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from relay.events import Event, Position, Record
 from relay.jobs.state import Job, JobState, evolve
-from relay.wire.record_json import stamp
+from relay.wire.record_json import stamped
 
 __all__ = ["MOST_BYTES", "MOST_RECORDS", "Key", "PendingRecord", "PendingRecords"]
 
@@ -71,8 +71,8 @@ class PendingRecords:
     ) -> Record:
         """Make *event* the next record of *job*, at *position*; raises UsageError if no record can hold it."""
         state = self.state(job)
-        record = stamp(job.id, state.seq + 1, at, event, position)
-        self._states[job] = state = evolve(state, record)
+        record, text = stamped(job.id, state.seq + 1, at, event, position)
+        self._states[job] = state = evolve(state, record, text)
         self._records.append(PendingRecord(job, record, state, key, first, answered))
         self._bytes += len(record.json)
         return record

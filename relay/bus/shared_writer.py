@@ -19,7 +19,7 @@ from relay.events import Event, Position, Record
 from relay.jobs.state import Job, evolve
 from relay.journal.shared import Draft, Fence, Refusal, SharedJournal
 from relay.notices import Notify, apart, describe
-from relay.wire.record_json import stamp
+from relay.wire.record_json import stamped
 
 __all__ = ["SharedWriter"]
 
@@ -83,13 +83,10 @@ class SharedWriter:
     ) -> Record:
         """Make *event* the next record of *job*, to be appended by `run`; its offset is 0, as long as it waits."""
         before = self.pending.state(job)
-        record = stamp(job.id, before.seq + 1, self._clock.now(), event, Position(self._journal.epoch, 0))
-        now = self._clock.monotonic()
-        self.pending.add(
-            Waiting(
-                job, record, evolve(before, record), now, key=key, unique=unique, answered=answered, accepted=accepted
-            )
-        )
+        position = Position(self._journal.epoch, 0)
+        record, text = stamped(job.id, before.seq + 1, self._clock.now(), event, position)
+        state, now = evolve(before, record, text), self._clock.monotonic()
+        self.pending.add(Waiting(job, record, state, now, key=key, unique=unique, answered=answered, accepted=accepted))
         self._work.set()
         self.review()
         return record

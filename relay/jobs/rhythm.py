@@ -37,7 +37,7 @@ class Rhythm(Struct, frozen=True, kw_only=True, gc=False):
 
     def stayed(self) -> "Rhythm":
         """The rhythm after an answer that brought nothing new."""
-        return replace(self, still=self.still + 1)
+        return Rhythm(since=self.since, still=self.still + 1, gaps=self.gaps, stalled=self.stalled)
 
     @property
     def overdue(self) -> bool:

@@ -23,6 +23,7 @@ from relay.events import (
     Failed,
     Log,
     Progress,
+    Received,
     Record,
     Retrying,
     Stalled,
@@ -193,13 +194,17 @@ def checked_owner(owner: str) -> str:
     return owner
 
 
-def evolve(state: JobState, record: Record) -> JobState:
+def evolve(state: JobState, record: Record, text: str | None = None) -> JobState:
     """What a job has become, now that *record* is part of its story.
 
-    Its text is that of its newest record above `debug`: a stream of any other level then shows the same.
+    Its text is that of its newest record above `debug`: a stream of any other level then shows the same. *text* is that
+    of *record*, where the caller has it at hand.
     """
     event, at = record.event, record.at
-    text = state.text if event.level == "debug" else event.text
+    if event.level == "debug":
+        text = state.text
+    elif text is None:
+        text = event.text
     passed = _believed(state, at)
     reckoned = (state.reckoned or state.updated or at) + passed
     missing = state.misses or state.fetches
@@ -238,14 +243,20 @@ def _believed(state: JobState, now: datetime) -> timedelta:
 
 
 def _changed(state: JobState, event: Event, at: datetime) -> JobState:
-    """What *event* alone changes of a job. Named one by one: from a dict, `replace` takes four times as long."""
+    """What *event* alone changes of a job; the events of each poll come first.
+
+    Named one by one, and at most fourteen at once: from a dict, or with more names, which Python makes a dict of,
+    `replace` takes four times as long. Two short calls of it cost 0.45 us, and one with all the names 0.95.
+    """
     match event:
-        case Accepted(upstream=upstream, task=task):
-            return replace(state, upstream=upstream, task=task, followed=task is not None and state.seq == 1)
-        case Checking(attempt=attempt):
-            return replace(state, attempt=attempt, looking=False, retry_at=None)
         case Progress(listed=True):
             return _moved_on(state, event, at)
+        case Received():
+            return state
+        case Checking(attempt=attempt):
+            return replace(state, attempt=attempt, looking=False, retry_at=None)
+        case Accepted(upstream=upstream, task=task):
+            return replace(state, upstream=upstream, task=task, followed=task is not None and state.seq == 1)
         case Progress():
             return replace(state, misses=state.misses + 1, shown=True)
         case DraftsFetch(attempt=attempt, listed=listed):
@@ -266,21 +277,19 @@ def _changed(state: JobState, event: Event, at: datetime) -> JobState:
             return replace(state, status="failed", terminal=event)
         case Cancelled():
             return replace(state, status="cancelled", terminal=event)
-        case _:
-            return state
 
 
 def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
     """What a job has become that was listed; each status has a rhythm of its own."""
-    anew = not state.seen or event.status != state.status
-    advanced = event.percent is not None and event.percent != state.percent
+    status, percent = event.status, event.percent
     moved = moves(state, event)
+    anew = not state.seen or status != state.status
     rhythm = state.rhythm.moved(at) if moved else state.rhythm.stayed()
     return replace(
         state,
-        status=event.status,
+        status=status,
         raw_status=event.raw_status,
-        percent=event.percent,
+        percent=percent,
         queue_position=event.queue_position,
         seen=True,
         misses=0,
@@ -291,7 +300,7 @@ def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
         regressed=event.regressed or (state.regressed and not moved),
         entered=at if anew else state.entered,
         rhythm=Rhythm(since=at) if anew else rhythm,
-        marks=marked(state.marks, at, event.percent) if advanced and event.percent is not None else state.marks,
+        marks=marked(state.marks, at, percent) if percent is not None and percent != state.percent else state.marks,
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from relay.errors import UsageError
 from relay.events import EVENTS, Event, Position, Record
 
-__all__ = ["RECORD_LIMIT", "SCHEMA_VERSION", "ascii_json", "read_record", "record_schema", "stamp"]
+__all__ = ["RECORD_LIMIT", "SCHEMA_VERSION", "ascii_json", "read_record", "record_schema", "stamp", "stamped"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -41,15 +41,21 @@ def stamp(job: str, seq: int, at: datetime, event: Event, position: Position) ->
 
     Raises UsageError if the record would be longer than RECORD_LIMIT, or cannot be JSON.
     """
+    return stamped(job, seq, at, event, position)[0]
+
+
+def stamped(job: str, seq: int, at: datetime, event: Event, position: Position) -> tuple[Record, str]:
+    """As `stamp`; and the text of *event*, which `evolve` needs too, and which takes 0.3 us to make."""
     try:
-        head = _encoder.encode(_Head(SCHEMA_VERSION, job, seq, at, event.type, event.level, event.text))
+        text = event.text
+        head = _encoder.encode(_Head(SCHEMA_VERSION, job, seq, at, event.type, event.level, text))
         fields = _encoder.encode(event)[_TAG_LENGTH[type(event)] :]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(f"a {event.type!r} event cannot be JSON: {type(error).__name__}: {error}") from None
     body = ascii_json(head[:-1] + fields)
     if len(body) > RECORD_LIMIT:
         raise UsageError(f"a {event.type!r} event of {len(body):,} bytes is over the limit of {RECORD_LIMIT:,}")
-    return Record(job=job, seq=seq, at=at, event=event, position=position, json=body)
+    return Record(job=job, seq=seq, at=at, event=event, position=position, json=body), text
 
 
 def read_record(body: bytes, position: Position) -> Record:
