@@ -2,11 +2,9 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TextIO, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, Protocol, Self, TextIO, TypeAlias, get_args
 
-import structlog
 from msgspec import Meta, Struct
 
 from relay.events import LEVELS, Level, at_least
@@ -17,8 +15,6 @@ from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json, notices
 __all__ = ["ConsoleSettings", "ConsoleSink", "Format", "Printable"]
 
 Format: TypeAlias = Literal["pretty", "json"]
-
-_EventDict: TypeAlias = Mapping[str, Any]
 
 
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
@@ -76,19 +72,14 @@ class ConsoleSink:
             troubled=notices("the console's output", watched=watched),
         )
         self._renderer = _renderer(out, self._writer.encoding) if self.format == "pretty" else _Json()
-        # Every option is passed here, so that the structlog configuration of the program has no effect.
-        self._log = _RecordLogger(_LineLogger(self._writer), [self._rendered], {})
 
     def __call__(self, record: Printable) -> None:
         if record.event.level in self._levels or record.terminal:
-            self._log.log_record(record)
+            for line in self._renderer(record):
+                self._writer.write(line)
 
     def _lost(self, missed: int) -> bytes:
         return self._renderer.lost(missed)
-
-    def _rendered(self, _logger: object, _method: str, event: _EventDict) -> tuple[tuple[list[bytes]], dict[str, Any]]:
-        """The processor of structlog: what its logger is called with."""
-        return (self._renderer(event["record"]),), {}
 
     @property
     def missed(self) -> int:
@@ -113,25 +104,6 @@ class ConsoleSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._writer.aclose()
-
-
-class _RecordLogger(structlog.BoundLoggerBase):
-    """Logs a record as an event of structlog."""
-
-    def log_record(self, record: Printable) -> None:
-        self._proxy_to_logger(record.event.level, record.event.type, record=record)
-
-
-class _LineLogger:
-    """The logger that structlog passes finished lines to."""
-
-    def __init__(self, writer: LineWriter) -> None:
-        self._write = writer.write
-        self.debug = self.info = self.warning = self.error = self._write_all
-
-    def _write_all(self, lines: list[bytes]) -> None:
-        for line in lines:
-            self._write(line)
 
 
 class _Renderer(Protocol):

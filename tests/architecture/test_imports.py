@@ -28,7 +28,7 @@ MAY_NOT_IMPORT = {"relay": ("relay.cli",), "web": ("relay.cli",)}
 
 HOMES = {
     "blinker": ("relay/bus/ordered_signal.py",),
-    "structlog": ("sinks/console.py", "sinks/structlog.py", "relay/cli/"),
+    "structlog": ("sinks/structlog.py",),
     "aiohttp": (
         *("relay/upstreams/", "relay/testing/", "relay/cli/", "web/"),
         *("sinks/_guard.py", "sinks/_posting.py", "sinks/webhook.py"),

@@ -41,6 +41,8 @@ from relay.cli.build import build_upstream
 from relay.clock import SystemClock
 from relay.secret import Secret
 from relay.upstreams.registry import UPSTREAM_KINDS
+from sinks import ConsoleSink
+ConsoleSink(format="pretty"), ConsoleSink(format="json")
 build_upstream(UPSTREAM_KINDS["runway"](base_url="http://127.0.0.1:9", token=Secret("t")), SystemClock())
 print(json.dumps({"status": 0, "loaded": sorted(sys.modules)}), file=sys.stderr)
 """
@@ -52,4 +54,4 @@ def test_serve_loads_the_dialects_that_are_configured_and_a_database_only_for_a_
     found = loaded(BUILD)
 
     assert "relay.upstreams.dialects.runway" in found
-    assert found & {*others, "relay.upstreams.declared.api", "jmespath", "sqlite3", "uvloop"} == set()
+    assert found & {*others, "relay.upstreams.declared.api", "jmespath", "sqlite3", "structlog", "uvloop"} == set()

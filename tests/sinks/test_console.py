@@ -280,7 +280,7 @@ async def test_leaving_writes_what_is_left_while_the_event_loop_goes_on() -> Non
 
 def test_what_a_program_has_configured_for_structlog_neither_matters_nor_changes() -> None:
     def refuse(*_: object) -> str:
-        raise AssertionError("the console must not use the program's own processors")
+        raise AssertionError("the console must not log by structlog")
 
     record = a_record(Log(line="x"))
     try:
