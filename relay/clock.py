@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "TimeLimit", "TimeLimits", "Timer", "call_later"]
 
 
 class Clock(Protocol):
@@ -42,3 +44,117 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds) / self._speed)
+
+    def call_later(self, seconds: float, act: Callable[[], object]) -> asyncio.TimerHandle:
+        """Call *act* once *seconds* have passed on the monotonic reading, unless the returned handle is cancelled."""
+        return asyncio.get_running_loop().call_later(max(0.0, seconds) / self._speed, act)
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> object:
+        """Make it not come."""
+        ...
+
+
+def call_later(clock: Clock, seconds: float, act: Callable[[], object]) -> Timer:
+    """Call *act* once *seconds* have passed on *clock*, unless what this returns is cancelled.
+
+    It is a task for a clock that can only be slept on, and a timer of the event loop for the machine's own.
+    """
+    if isinstance(clock, SystemClock):
+        return clock.call_later(seconds, act)
+    return asyncio.create_task(_act_in(clock, seconds, act))
+
+
+async def _act_in(clock: Clock, seconds: float, act: Callable[[], object]) -> None:
+    await clock.sleep(seconds)
+    act()
+
+
+class TimeLimits:
+    """Bounds awaits to *seconds* of the event loop each, or does not where that is None.
+
+    As `asyncio.timeout`, for very many awaits with one limit: all of them share one timer. `close` cancels it.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds: float | None = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # In the order in which they are over, since all have the same seconds.
+        self._over_at: dict[TimeLimit, float] = {}
+
+    def limit(self) -> "TimeLimit":
+        """What to enter around one await. A task that is in it for too long is cancelled, and leaves a TimeoutError."""
+        return TimeLimit(self)
+
+    def close(self) -> None:
+        """Leave no timer behind. Nothing is to be under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def begin(self, limit: "TimeLimit") -> None:
+        """Let *limit* be over once the seconds have passed; `TimeLimit` does that."""
+        if self.seconds is None:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + self.seconds
+        if self._timer is None or self._loop is not loop:
+            self._loop, self._timer = loop, loop.call_at(at, self._pass)
+        self._over_at[limit] = at
+
+    def end(self, limit: "TimeLimit") -> None:
+        """Forget *limit*; `TimeLimit` does that."""
+        self._over_at.pop(limit, None)
+
+    def _pass(self) -> None:
+        """Let those that are due be over, and wait for the next one."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        while self._over_at:
+            limit, at = next(iter(self._over_at.items()))
+            if at > loop.time():
+                self._timer = loop.call_at(at, self._pass)
+                break
+            del self._over_at[limit]
+            limit.expire()
+
+
+class TimeLimit:
+    """One await within its limit."""
+
+    __slots__ = ("_cancelling", "_limits", "expired", "task")
+
+    def __init__(self, limits: TimeLimits) -> None:
+        self._limits = limits
+        self.task: asyncio.Task[Any] | None = None
+        """The task that has entered it."""
+        self._cancelling = 0
+        self.expired: bool = False
+        """Whether its time was over before the await was."""
+
+    def __enter__(self) -> Self:
+        self.task = task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time limit is entered within a task")
+        self._cancelling = task.cancelling()
+        self._limits.begin(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limits.end(self)
+        # As `asyncio.timeout` does: a cancellation of the task by somebody else stays one.
+        if self.expired and self.task is not None:
+            others = self.task.uncancel() > self._cancelling
+            if not others and kind is asyncio.CancelledError:
+                raise TimeoutError from error
+
+    def expire(self) -> None:
+        """Cancel the task: its time is over."""
+        self.expired = True
+        if self.task is not None:
+            self.task.cancel()

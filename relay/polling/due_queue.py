@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
-from relay.clock import Clock
+from relay.clock import Clock, Timer, call_later
 
 __all__ = ["Alarm", "DueQueue"]
 
@@ -100,7 +100,7 @@ class Alarm:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._rung = asyncio.Event()
-        self._timer: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
         self._at = math.inf
 
     def ring(self) -> None:
@@ -109,13 +109,14 @@ class Alarm:
 
     def ring_by(self, at: float) -> None:
         """Ring at *at*, unless the alarm rings before that anyway. Infinity is never."""
-        if self._timer is not None and not self._timer.done():
-            if self._at <= at:
+        if self._timer is not None:
+            task = _task(self._timer)
+            if self._at <= at and not (task and task.done()):
                 return
             self._timer.cancel()
         self._timer, self._at = None, at
         if at < math.inf:
-            self._timer = asyncio.create_task(self._ring_in(at - self._clock.monotonic()))
+            self._timer = call_later(self._clock, at - self._clock.monotonic(), self._ring_in_time)
 
     async def wait(self, at: float) -> None:
         """Return at *at*, or as soon as the alarm rings."""
@@ -129,8 +130,14 @@ class Alarm:
         timer, self._timer, self._at = self._timer, None, math.inf
         if timer is not None:
             timer.cancel()
-            await asyncio.gather(timer, return_exceptions=True)
+        if (task := _task(timer)) is not None:
+            await asyncio.gather(task, return_exceptions=True)
 
-    async def _ring_in(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
+    def _ring_in_time(self) -> None:
+        self._timer = None
         self._rung.set()
+
+
+def _task(timer: Timer | None) -> "asyncio.Task[None] | None":
+    """The task that *timer* is, on a clock that can only be slept on."""
+    return cast("asyncio.Task[None]", timer) if isinstance(timer, asyncio.Task) else None

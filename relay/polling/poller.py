@@ -41,7 +41,7 @@ class Poller:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.pace: Pace = _pace(upstream, pace)
-        watches = Watches(upstream, bus, clock, self.pace, notify, jitter)
+        self._watches = watches = Watches(upstream, bus, clock, self.pace, notify, jitter)
         self.counts: PollCounts = watches.counts
         self._polls = (PerTaskPolling if polls_each_task(upstream) else PerAccountPolling)(upstream, watches, notify)
 
@@ -74,7 +74,10 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled. An error in a round is a notice, and the next round comes."""
-        await self._polls.run()
+        try:
+            await self._polls.run()
+        finally:
+            self._watches.close()
 
 
 def _pace(upstream: Upstream, pace: Pace | None) -> Pace:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from relay.bus.bus import Bus
-from relay.clock import Clock
+from relay.clock import Clock, TimeLimits
 from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.events import (
     TERMINALS,
@@ -81,6 +81,7 @@ class Watches:
         self.counts: PollCounts = PollCounts(clock.monotonic())
         self._upstream = upstream
         self._notify = notify
+        self._limits = TimeLimits(pace.patience)
         self._watches: dict[Job, Watch] = {}
         self._polls = max(1, math.ceil(pace.deadline / pace.interval))
         self._patience = Patience(
@@ -105,6 +106,10 @@ class Watches:
         watch = Watch(job, added=now, deadline=now + self.pace.deadline - running, status_deadline=status_deadline)
         self._watches[job] = watch
         return watch
+
+    def close(self) -> None:
+        """Leave no timer behind."""
+        self._limits.close()
 
     def of(self, job: Job) -> Watch | None:
         """The watch of *job*, while it is watched."""
@@ -152,9 +157,7 @@ class Watches:
         followed = (self.bus.pending(watch.job).task for watch in watches)
         tasks = [task for task in dict.fromkeys(followed) if task is not None]
         try:
-            returned = await call_adapter(
-                lambda: call(tasks), self._upstream.name, self._notify, within=self.pace.patience
-            )
+            returned = await call_adapter(lambda: call(tasks), self._upstream.name, self._notify, within=self._limits)
             answer = sanitise_answer(returned)
         except UpstreamError as error:
             self.counts.failure(error.kind)

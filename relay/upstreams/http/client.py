@@ -132,7 +132,11 @@ class HttpClient:
         self._base = _checked_base(base_url)
         self.requests: int = 0
         self._transport = Transport(self._base, timeout=timeout, resolver=resolver)
-        self._headers = {"Accept": "application/json", "User-Agent": "progress-relay", **(headers or {})}
+        self._headers: Mapping[str, str] = {
+            "Accept": "application/json",
+            "User-Agent": "progress-relay",
+            **(headers or {}),
+        }
         self._read_token: Callable[[], str | None] = token if callable(token) else lambda: token
         self._tokens: tuple[str, ...] = ()
         self._changes = 0
@@ -213,9 +217,9 @@ class HttpClient:
         url = f"{self._base}/{path.lstrip('/')}"
         body = None if json is None else _encoded(json)
         self._refresh_token()
-        sent = {**self._headers, **(headers or {})}
+        sent = self._headers if headers is None else {**self._headers, **headers}
         if body is not None:
-            sent["Content-Type"] = "application/json"
+            sent = {**sent, "Content-Type": "application/json"}
         started = self._clock.monotonic()
         self.requests += 1
         arriving = PartialResponse(limit or self._body_limit)
@@ -297,7 +301,9 @@ class HttpClient:
         token = self._read_token()
         if token is None or self._tokens[-1:] == (token,):
             return
-        self._headers[self._token_header] = f"{self._token_scheme} {_checked_token(token)}".lstrip()
+        value = f"{self._token_scheme} {_checked_token(token)}".lstrip()
+        # Never changed in place: by the very object it is known that what a request is headed with is still the same.
+        self._headers = {**self._headers, self._token_header: value}
         self._tokens = (*self._tokens, token)[-_TOKENS_KEPT:]
         self._changes += 1
         self.redactor = Redactor((*self._tokens, *self._secret_values))

@@ -40,5 +40,7 @@ class PartialResponse:
                 pieces.append(piece)
                 size += len(piece)
                 self.too_long = size > self.limit
+                if payload.at_eof():
+                    break
         finally:
             self.content = b"".join(pieces)[: self.limit]

@@ -15,13 +15,19 @@ from typing import Final, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from yarl import URL
 
+from relay.clock import TimeLimits
+from relay.upstreams.http.kept_connections import KeptConnections
 from relay.upstreams.http.partial_response import PartialResponse
 
 __all__ = ["PooledGet", "quick_gets"]
 
 _UNSAFE: Final = re.compile(r"[\x00\r\n]")
+
+_PLAIN: Final = re.compile(r"(?:/(?!\.)[A-Za-z0-9_.~-]+)+")
+"""A path that stands in a request as it is. yarl resolves dots, and writes other characters in its own way."""
 
 
 def quick_gets(base: str, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> "PooledGet | None":
@@ -40,10 +46,18 @@ class PooledGet:
 
     def __init__(self, base: URL, connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout) -> None:
         self._base = base
+        self._origin = f"{base.scheme}://{base.raw_authority}"
         self._connector = connector
         self._timeout = timeout
+        self._limits = TimeLimits(timeout.total)
+        self._kept = KeptConnections()
         self._headers: Mapping[str, str] = {}
         self._head_for({"Accept": "application/json"})
+
+    def close(self) -> None:
+        """Leave no idle connection and no timer behind."""
+        self._kept.close()
+        self._limits.close()
 
     async def get(self, url: str, headers: Mapping[str, str], arriving: PartialResponse) -> None:
         """Ask for *url*, below the base, and let the answer arrive.
@@ -51,8 +65,8 @@ class PooledGet:
         Raises what `ClientSession.get` does; HttpProcessingError where that raises ClientResponseError.
         """
         self._head_for(headers)
-        head = b"GET %b HTTP/1.1\r\n%b" % (URL(url).raw_path_qs.encode("ascii"), self._head)
-        async with asyncio.timeout(self._timeout.total):
+        head = b"GET %b HTTP/1.1\r\n%b" % (self._target(url), self._head)
+        with self._limits.limit():
             try:
                 await self._ask(head, arriving)
             except aiohttp.ClientConnectorError:
@@ -61,12 +75,18 @@ class PooledGet:
                 # The server may have closed a kept connection just as it was used (RFC 9112, 9.3.1).
                 await self._ask(head, arriving.anew())
 
+    def _target(self, url: str) -> bytes:
+        path = url.removeprefix(self._origin)
+        if path is not url and _PLAIN.fullmatch(path):
+            return path.encode("ascii")
+        return URL(url).raw_path_qs.encode("ascii")
+
     async def _ask(self, head: bytes, arriving: PartialResponse) -> None:
-        connection = await self._connect()
+        connection = self._kept.take() or await self._connect()
         try:
             protocol = cast("ResponseHandler", connection.protocol)
             protocol.set_response_params(read_until_eof=True)
-            cast("asyncio.Transport", connection.transport).write(head)
+            cast("asyncio.Transport", protocol.transport).write(head)
             message, payload = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, payload = await protocol.read()
@@ -75,10 +95,13 @@ class PooledGet:
         except BaseException:
             connection.close()
             raise
-        # It closes what is not to be used again: half an answer, more than one, or `Connection: close`.
-        connection.release()
+        if protocol.should_close:
+            # Half an answer came, or more than one, or `Connection: close`.
+            connection.close()
+        else:
+            self._kept.keep(connection)
 
-    async def _connect(self) -> aiohttp.connector.Connection:
+    async def _connect(self) -> Connection:
         while True:
             connection = await self._connector.connect(self._request, [], self._timeout)
             protocol = connection.protocol
@@ -88,7 +111,7 @@ class PooledGet:
             connection.close()
 
     def _head_for(self, headers: Mapping[str, str]) -> None:
-        if headers == self._headers:
+        if headers is self._headers or headers == self._headers:
             return
         self._request = aiohttp.ClientRequest("GET", self._base, headers=headers, loop=asyncio.get_running_loop())
         lines = [f"{name}: {value}" for name, value in self._request.headers.items()]

@@ -42,7 +42,9 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session, self._quick = self._session, None, None
+        session, quick, self._session, self._quick = self._session, self._quick, None, None
+        if quick is not None:
+            quick.close()
         if session is not None:
             await session.close()
 

@@ -86,7 +86,22 @@ def echo(connection: Connection, head: bytes) -> None:
     connection.transport.write(reply(f'"{target(head)}"'))
 
 
-@pytest.mark.parametrize("path", ["tasks/a", "tasks/a%2Fb?x=1&y=%20", "tasks/\u00fc/../b c?q=\u00e9#part", "", "a//b?"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "tasks/a",
+            "tasks/a%2Fb?x=1&y=%20",
+            "tasks/\u00fc/../b c?q=\u00e9#part",
+            "",
+            "a//b?",
+            "a/./b",
+            "a/..",
+            "../a",
+        ),
+        *(".well-known/a", "a..b/c.d", "a~b/C_d-9", "a/b/", "a:b/@c", "a%7Eb", "a\u00b2", "a/..."),
+    ],
+)
 async def test_the_request_is_byte_for_byte_that_of_the_session(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Stub(reply("[]")) as stub:
         for _ in range(2):

@@ -1,0 +1,119 @@
+"""Time limits that share one timer do what `asyncio.timeout` does."""
+
+import asyncio
+
+import pytest
+
+from relay.clock import SystemClock, TimeLimits, call_later
+from relay.testing import ManualClock
+
+
+async def test_an_await_that_takes_too_long_is_a_timeout() -> None:
+    limits = TimeLimits(0.0)
+    with pytest.raises(TimeoutError), limits.limit() as limit:
+        await asyncio.get_running_loop().create_future()
+
+    assert limit.expired
+    assert (task := asyncio.current_task()) is not None
+    assert task.cancelling() == 0
+
+
+async def test_each_of_many_is_timed_out_by_the_one_timer() -> None:
+    limits = TimeLimits(0.0)
+
+    async def wait() -> bool:
+        with limits.limit() as limit:
+            await asyncio.get_running_loop().create_future()
+        return limit.expired
+
+    found = await asyncio.gather(*(wait() for _ in range(20)), return_exceptions=True)
+    assert {type(each) for each in found} == {TimeoutError}
+
+
+async def test_what_is_over_in_time_is_left_alone() -> None:
+    limits = TimeLimits(60.0)
+    with limits.limit() as limit:
+        await asyncio.sleep(0)
+    limits.close()
+
+    assert not limit.expired
+
+
+async def test_a_cancellation_by_somebody_else_stays_one() -> None:
+    limits, begun = TimeLimits(60.0), asyncio.Event()
+
+    async def wait() -> None:
+        with limits.limit():
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(wait())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    limits.close()
+
+
+async def test_a_cancellation_that_comes_with_the_timeout_stays_one() -> None:
+    limits, begun = TimeLimits(60.0), asyncio.Event()
+    limit = limits.limit()
+
+    async def wait() -> None:
+        with limit:
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(wait())
+    await begun.wait()
+    limit.expire()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    limits.close()
+
+
+async def test_an_error_that_comes_with_the_timeout_is_raised_as_it_is() -> None:
+    async def give_up() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    with pytest.raises(LookupError), TimeLimits(0.0).limit():
+        await give_up()
+
+
+def test_limits_serve_one_event_loop_after_the_other() -> None:
+    limits = TimeLimits(0.0)
+
+    async def wait() -> None:
+        with pytest.raises(TimeoutError), limits.limit():
+            await asyncio.get_running_loop().create_future()
+
+    async def leave() -> None:
+        with limits.limit():
+            pass
+
+    for work in (leave, wait, leave, wait):
+        asyncio.run(work())
+
+
+async def test_no_limit_is_none() -> None:
+    with TimeLimits(None).limit() as limit:
+        await asyncio.sleep(0)
+
+    assert not limit.expired
+
+
+@pytest.mark.parametrize("clock", [SystemClock(1000.0), ManualClock(auto=True)], ids=["machine", "manual"])
+async def test_what_is_to_come_comes_unless_it_is_cancelled(clock: SystemClock | ManualClock) -> None:
+    came: list[str] = []
+    done = asyncio.Event()
+    call_later(clock, 5.0, lambda: came.append("cancelled")).cancel()
+    call_later(clock, 10.0, lambda: came.append("first"))
+    call_later(clock, 20.0, done.set)
+    await done.wait()
+
+    assert came == ["first"]
