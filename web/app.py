@@ -40,8 +40,9 @@ from web.sessions import create_session, create_ticket, end_session, show_sessio
 from web.sinks import change_sink, list_sinks
 from web.streaming.fanout import FanOut
 from web.streaming.handlers import stream_all, stream_job
-from web.streaming.keys import FAN_OUT, STREAMS, TURNS, WAITS
+from web.streaming.keys import FAN_OUT, REACTOR, STREAMS, TURNS, WAITS
 from web.streaming.patience import ClientWaits
+from web.streaming.reactor import Reactor
 from web.streaming.registry import StreamRegistry
 from web.turn_queue import TurnQueue
 from web.webhooks import receive_webhook
@@ -122,6 +123,7 @@ def create_app(
     app[GUARD].on_withdrawn = app[STREAMS].withdraw
     app[FAN_OUT] = FanOut(relay.bus, heartbeat, now=relay.clock.monotonic)
     app[TURNS] = TurnQueue()
+    app[REACTOR] = Reactor(app[FAILURES], app[WAITS])
     app[OPTIONS] = Options(
         heartbeat=heartbeat,
         send_timeout=send_timeout,
@@ -135,7 +137,7 @@ def create_app(
         hosts=None if hosts is None else frozenset(normal_host(name) for name in hosts),
         origins=frozenset(origins),
     )
-    lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY], app[GUARD])
+    lifecycle = _Lifecycle(relay, app[STREAMS], app[GATEWAY], app[GUARD], app[REACTOR])
     app.cleanup_ctx.append(lifecycle.run)
     app.on_shutdown.append(lifecycle.end)
     app.on_response_prepare.extend((add_security_headers, add_cors_headers, add_cookies))
@@ -190,11 +192,12 @@ def _add_routes(app: Application) -> None:
 class _Lifecycle:
     """Runs the relay while the application runs, unless the caller runs it already."""
 
-    def __init__(self, relay: Relay, streams: StreamRegistry, gateway: Gateway, guard: Guard) -> None:
+    def __init__(self, relay: Relay, streams: StreamRegistry, gateway: Gateway, guard: Guard, reactor: Reactor) -> None:
         self._relay = relay
         self._streams = streams
         self._gateway = gateway
         self._guard = guard
+        self._reactor = reactor
         self._ours = False
 
     async def run(self, _: Application) -> AsyncIterator[None]:
@@ -207,6 +210,7 @@ class _Lifecycle:
             else:
                 yield
         finally:
+            self._reactor.close()
             await self._guard.close()
 
     async def end(self, _: Application) -> None:

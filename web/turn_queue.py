@@ -24,15 +24,20 @@ class TurnQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._next_round: asyncio.Handle | None = None
 
+    def has_turn(self) -> bool:
+        """Whether it is the caller's turn at once, which counts as one then."""
+        if not self._left or self._waiting:
+            return False
+        if self._next_round is None:
+            self._next_round = asyncio.get_running_loop().call_soon(self._renew)
+        self._left -= 1
+        return True
+
     async def wait_turn(self) -> None:
         """Return when it is the caller's turn: at once if no caller waits and the round has a turn left."""
-        loop = asyncio.get_running_loop()
-        if self._next_round is None:
-            self._next_round = loop.call_soon(self._renew)
-        if self._left and not self._waiting:
-            self._left -= 1
+        if self.has_turn():
             return
-        turn = loop.create_future()
+        turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
 

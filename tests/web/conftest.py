@@ -1,4 +1,4 @@
-"""Streams are served in two ways, and a test of streams holds for both. The collector is left alone."""
+"""Streams are served in three ways, and a test of streams holds for both. The collector is left alone."""
 
 from contextlib import nullcontext
 
@@ -6,14 +6,24 @@ import pytest
 
 import relay.cli.serving
 from web import create_app
+from web.streaming.reactor import Reactor
 
 
-@pytest.fixture(params=[True, False], ids=["taken over", "with aiohttp"])
+@pytest.fixture(params=["on a descriptor", "on a transport", "with aiohttp"])
 def take_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Make every application of the test with `take_over=True`, and then with `take_over=False`."""
-    chosen: bool = request.param
+    """Serve the streams of the test in three ways, one after the other: on a bare descriptor, on a transport that was
+    taken over, as where there is no epoll, and with `take_over=False`.
+    """
+    chosen: bool = request.param != "with aiohttp"
+    if request.param == "on a transport":
+        without_reactor(monkeypatch)
     monkeypatch.setitem(create_app.__kwdefaults__ or {}, "take_over", chosen)
     return chosen
+
+
+def without_reactor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no reactor adopt a descriptor, so that streams stay on the transports of the event loop."""
+    monkeypatch.setattr(Reactor, "adopt", lambda *_: False)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from web.bodies import BODIES_LIMIT, BODY_LIMIT
 from web.middleware.request_checks import PATH_LIMIT
 from web.request_heads import HEADS_LIMIT, REQUEST_LINE, Connection
 from web.server import READ_AT_ONCE
-from web.streaming.delivery import StreamSession
+from web.streaming.session import StreamSession
 
 FOLLOW = b'{"upstream": "scripted", "task": "t"}'
 SUBMIT = b'{"upstream": "scripted", "input": {}}'

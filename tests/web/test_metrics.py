@@ -21,7 +21,6 @@ from tests.relay.scripted import RUNNING, TwoStep, story
 from tests.web.serving import serve, serve_app
 from web import create_app
 from web.metric_table import METRICS
-from web.streaming.connections import Writer
 from web.streaming.fanout import FanOut
 from web.streaming.keys import STREAMS
 from web.streaming.selection import Selection
@@ -147,14 +146,15 @@ async def test_the_age_of_the_last_good_answer_grows_until_the_next_one() -> Non
 
 async def test_a_delay_is_measured_from_the_answer_to_the_write_to_a_group_of_streams() -> None:
     class Member:
-        slow, reached = False, Position("none", 0)
+        fd, slow, reached = -1, False, Position("none", 0)
 
         def __init__(self) -> None:
             self.written: list[bytes] = []
-            self.writer: Writer = self
 
         def write(self, data: bytes, /) -> None:
             self.written.append(data)
+
+        def keep(self, rest: memoryview) -> None: ...
 
         def wake(self) -> None: ...
 

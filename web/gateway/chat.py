@@ -10,6 +10,8 @@ from relay import Done, Job
 from relay.events import LEVELS, Level
 from sinks.answers import result_text
 from sinks.chat import ChatChunks
+from web.access.access import ACCESS
+from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.bodies import read_json
 from web.gateway.errors import GatewayError
@@ -20,11 +22,11 @@ from web.gateway.requests import about, created_at, refuse_new_work, requested_k
 from web.gateway.submissions import Attempt
 from web.gateway.waiting import answer_at_end
 from web.gateway.wire import ChatWire
-from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.handlers import STREAM_HEADERS
 from web.streaming.keys import TURNS
 from web.streaming.resume import start_stream
 from web.streaming.selection import Selection
+from web.streaming.session import StreamSession, serve_stream
 
 __all__ = ["create_chat_completion", "list_models"]
 
@@ -111,9 +113,18 @@ async def _stream(request: Request, chat: _Chat) -> StreamResponse:
         gateway.submissions.end_answer(chat.attempt, whole=session.complete)
         gateway.departures.left(job, shutting_down=session.closing)
 
-    session = StreamSession(request, wire, start, chat.level, exchanges=chat.level == LEVELS[0], on_end=over)
+    session = StreamSession(
+        request.app,
+        client_of(request),
+        request[ACCESS],
+        wire,
+        start,
+        chat.level,
+        exchanges=chat.level == LEVELS[0],
+        on_end=over,
+    )
     gateway.departures.came(job)
-    gateway.submissions.begin_answer(chat.attempt)
+    gateway.submissions.begin_answer(chat.attempt, session)
     headers = {**STREAM_HEADERS, **about(job), "Content-Type": wire.content_type}
     return await serve_stream(request, session, headers)
 

@@ -10,6 +10,8 @@ from relay import Done, Job, Position, Record, UnknownJobError
 from relay.events import LEVELS, Level, at_least
 from relay.text import bounded
 from sinks.responses import STRIDE, ResponseEvents, ResponseStatus
+from web.access.access import ACCESS
+from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.bodies import read_json
 from web.gateway.errors import GatewayError
@@ -20,11 +22,11 @@ from web.gateway.response_wire import ResponseWire, summary_so_far
 from web.gateway.submissions import Attempt
 from web.gateway.waiting import answer, answer_at_end, cancel_submitted
 from web.path_params import seen_job
-from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.handlers import STREAM_HEADERS
 from web.streaming.keys import TURNS
 from web.streaming.resume import StreamStart, start_stream
 from web.streaming.selection import Selection
+from web.streaming.session import StreamSession, serve_stream
 
 __all__ = ["cancel_response", "create_response", "show_response"]
 
@@ -225,9 +227,18 @@ async def _stream(
         if tied:
             gateway.departures.left(job, shutting_down=session.closing)
 
-    session = StreamSession(request, wire, start, view.level, exchanges=view.level == LEVELS[0], on_end=over)
+    session = StreamSession(
+        request.app,
+        client_of(request),
+        request[ACCESS],
+        wire,
+        start,
+        view.level,
+        exchanges=view.level == LEVELS[0],
+        on_end=over,
+    )
     if tied:
         gateway.departures.came(job)
-    gateway.submissions.begin_answer(attempt)
+    gateway.submissions.begin_answer(attempt, session)
     headers = {**STREAM_HEADERS, **about(job), "Content-Type": wire.content_type}
     return await serve_stream(request, session, headers)

@@ -22,6 +22,7 @@ from web.access.addresses import client_of
 from web.access.use_log import USE_LOG
 from web.gateway.errors import GatewayError
 from web.middleware.client_limits import ClientLimits
+from web.streaming.session import StreamSession
 
 __all__ = ["Attempt", "Submissions"]
 
@@ -55,16 +56,23 @@ class Attempt:
         self.whole: bool = False
         self.ended_at: float | None = None
         self._transport = transport
+        self._session: StreamSession | None = None
 
     @property
     def gone(self) -> bool:
         """Whether the connection of the request is closed."""
+        if self._session is not None and self._session.has_descriptor:
+            return False
         return self._transport is None or self._transport.is_closing()
 
     def ended(self, *, whole: bool, at: float) -> None:
         """The answer is over, and with it the connection's part in this."""
         self.whole, self.ended_at = whole, at
-        self._transport = None
+        self._transport = self._session = None
+
+    def answered_by(self, session: StreamSession) -> None:
+        """The answer is this stream, which may take over the connection of the request."""
+        self._session = session
 
 
 class Submissions:
@@ -104,9 +112,10 @@ class Submissions:
             self._attempts.append(attempt)
         return job, attempt
 
-    def begin_answer(self, attempt: Attempt | None) -> None:
+    def begin_answer(self, attempt: Attempt | None, session: StreamSession) -> None:
         """The headers of the answer to *attempt* are sent; it is received if the connection outlives SETTLED."""
         if attempt is not None:
+            attempt.answered_by(session)
             task = asyncio.get_running_loop().create_task(self._settle(attempt), name=f"answer {attempt.job.id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -8,7 +8,7 @@ from aiohttp.web import Request, StreamResponse
 
 from web.streaming.patience import ClientWaits
 
-__all__ = ["CHUNK", "HandlerConnection", "ServedStream", "StreamConnection", "Writer"]
+__all__ = ["CHUNK", "IGNORED_BYTES", "HandlerConnection", "ServedStream", "StreamConnection", "framed"]
 
 CHUNK: Final = b"%x\r\n%b\r\n"
 """[spec] RFC 9112, 7.1: a chunk is its size in hexadecimal, and its data, each ended by CRLF."""
@@ -17,29 +17,30 @@ FIRST_BYTES: Final = 16 * 1024
 """Bytes that are passed to aiohttp, with the headers. It waits for the client, without a limit, after 64 KB of them."""
 
 
-class Writer(Protocol):
-    """Accepts data that is framed already, and never waits."""
+IGNORED_BYTES: Final = 64 * 1024
+"""Bytes that a client may send after its request. They are not answered: the response has `Connection: close`."""
 
-    def write(self, data: bytes, /) -> None: ...
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def framed(data: bytes, *, chunked: bool, last: bool = False) -> bytes:
+    """*data* for a connection that is *chunked*, or as it is; the *last* of it is followed by the end of the body."""
+    if not chunked:
+        return data
+    chunk = CHUNK % (len(data), data) if data else b""
+    return chunk + _LAST_CHUNK if last else chunk
 
 
 class StreamConnection(Protocol):
     """A client's connection while a stream is served on it."""
 
     @property
-    def transport(self) -> asyncio.Transport:
-        """Raises ConnectionError once the client has left."""
-        ...
-
-    @property
-    def writer(self) -> Writer:
-        """Accepts framed data; if the kernel does not accept all of it, the stream is marked as slow."""
-        ...
-
-    @property
     def chunked(self) -> bool:
-        """Whether data for the writer has to be framed as chunks."""
+        """Whether data to be written has to be framed as chunks."""
         ...
+
+    def write(self, data: bytes, /) -> None:
+        """Write framed data, without waiting; if the kernel does not accept all of it, the stream is marked as slow."""
 
     async def send(self, data: bytes) -> None:
         """Frame and write *data*, and return once it is drained. Raises ConnectionError as `drained` does."""
@@ -90,10 +91,6 @@ class HandlerConnection:
         if transport is None:
             raise ConnectionError("the client has left")
         return transport
-
-    @property
-    def writer(self) -> Writer:
-        return self
 
     def write(self, data: bytes, /) -> None:
         transport = self._request.transport

@@ -45,6 +45,8 @@ class StreamContent:
 
         *caught_up*: the client has been up to date before, so that records may be skipped once it is slow.
         """
+        self.begun: bool = False
+        """Set by the owner once it has returned anything of this to the client."""
         self._relay = relay
         self._wire = wire
         self._counts = counts or StreamCounts()

@@ -2,41 +2,35 @@
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-import msgspec
-from aiohttp.web import Request, StreamResponse
+from aiohttp.web import Application
 
-from relay import Exchange, Position
+from relay import Position
 from relay.events import LEVELS, Level
 from sinks.sse import PAGE_BYTES
-from web.access.access import ACCESS
-from web.access.addresses import client_of
+from web.access.access import Access
 from web.access.guard import GUARD
 from web.app_keys import OPTIONS, RELAY
-from web.streaming.connections import HandlerConnection, StreamConnection, Writer
+from web.streaming.bare import BareConnection
+from web.streaming.connections import StreamConnection
 from web.streaming.content import StreamContent
+from web.streaming.exchanges import PendingExchanges
 from web.streaming.fanout import Group
-from web.streaming.keys import FAN_OUT, STREAMS, TURNS, WAITS
+from web.streaming.keys import FAN_OUT, REACTOR, STREAMS, TURNS, WAITS
 from web.streaming.patience import Patience
 from web.streaming.registry import OpenStream, StreamState
 from web.streaming.resume import StreamStart, resume_stream
-from web.streaming.selection import Selection
-from web.streaming.sockets import tune
-from web.streaming.takeover import StreamHead, can_be_taken_over, take_over
 from web.streaming.wire import Wire
 
-__all__ = ["StreamSession", "serve_stream"]
+__all__ = ["Delivery"]
 
-PENDING_EXCHANGES: Final = 100
 RENEWAL_PAUSE: Final = 250
 """Milliseconds until a client reconnects whose stream was ended for its age: no user should notice."""
 
 
-class StreamSession(OpenStream):
+class Delivery(OpenStream):
     """Serves one stream: reads behind the client's cursor as fast as the client receives it, and no faster.
 
     Most of its life it is up to date and a member of a group, which sets *slow* once the kernel does not accept
@@ -46,6 +40,7 @@ class StreamSession(OpenStream):
 
     __slots__ = (
         "_app",
+        "_connection",
         "_content",
         "_exchanges",
         "_group",
@@ -53,16 +48,18 @@ class StreamSession(OpenStream):
         "_on_end",
         "_selection",
         "_wire",
+        "chunked",
         "complete",
-        "connection",
+        "fd",
         "reached",
         "slow",
-        "writer",
     )
 
     def __init__(
         self,
-        request: Request,
+        app: Application,
+        peer: str,
+        access: Access,
         wire: Wire,
         start: StreamStart,
         level: Level,
@@ -72,66 +69,43 @@ class StreamSession(OpenStream):
     ) -> None:
         """Await nothing between making *start* and this, so that snapshot and position are of the same moment.
 
-        *exchanges*: whether raw exchanges are sent as well, if the application and the access allow it. *on_end* is
-        called once when the stream is over, for whatever reason.
+        *peer* is the client that the stream is counted for. *exchanges*: whether raw exchanges are sent as well, if the
+        application and the access allow it. *on_end* is called once when the stream is over, for whatever reason.
         """
-        super().__init__(client_of(request), request[ACCESS], request.app[GUARD].now)
-        self._app = request.app
+        super().__init__(peer, access, app[GUARD].now)
+        self._app = app
         self._wire = wire
         self._selection = start.selection
         self._level: Level = level
         self._content: StreamContent | None = self._content_from(start)
         self._group: Group | None = None
         debug = exchanges and self._app[OPTIONS].debug and self.access.allows("operate")
-        self._exchanges = _PendingExchanges(start.selection, self.wake) if debug else None
+        self._exchanges = PendingExchanges(start.selection, self.wake) if debug else None
         self._on_end = on_end
+        self._connection: StreamConnection | None = None
+        self.fd: int = -1
+        self.chunked: bool = True
         self.complete: bool = False
         self.reached: Position = start.known
         self.slow: bool = False
 
-    def may_be_taken_over(self, request: Request) -> bool:
-        """Whether the relay is to take over this stream's connection from aiohttp, once it is up to date.
+    @property
+    def connection(self) -> StreamConnection:
+        """The connection of the stream. On a bare descriptor it is made when it is needed."""
+        return self._connection or self._bare_connection()
 
-        Jobs that have ended are served by aiohttp, which keeps the connection open for the next request.
-        """
-        if not self._app[OPTIONS].take_over or self._exchanges is not None:
-            return False
-        live = self._selection.jobs is None or not all(job.ended for job in self._selection.jobs)
-        return live and can_be_taken_over(request)
+    def _bare_connection(self) -> BareConnection:
+        if not isinstance(self._connection, BareConnection):
+            self._connection = BareConnection(self._app[REACTOR], self)
+        return self._connection
 
-    async def run(self, request: Request, response: StreamResponse, *, follow: bool, take: bool) -> None:
-        """Serve until the jobs end, the relay closes the stream, the client leaves, or, with *take*, the takeover.
+    def happened(self, events: int) -> None:
+        """The epoll reports these *events* of the descriptor."""
+        self._bare_connection().happened(events)
 
-        Without *follow*, serve until the client has caught up. After a takeover the stream continues by itself: the
-        handler has to return *response*, and is done.
-        """
-        waits = self._app[WAITS]
-        connection = HandlerConnection(request, response, self, waits)
-        self.connection: StreamConnection = connection
-        if request.transport is not None:
-            tune(request.transport)
-        if self._app[GUARD].has_ended(request, self.access):
-            self.withdraw()
-        self._app[STREAMS].add(self)
-        stop_debug = None
-        if self._exchanges is not None:
-            stop_debug = self._app[RELAY].bus.subscribe_exchanges(self._exchanges)
-        taken = None
-        try:
-            over = await self._catch_up(opens=True, follow=follow)
-            while not over:
-                if take and (taken := take_over(request, self, waits)):
-                    self.connection = taken
-                    return self._join_group()
-                self._join_group()
-                await connection.news.wait()
-                connection.news.clear()
-                over = await self._catch_up()
-        finally:
-            if stop_debug is not None:
-                stop_debug()
-            if taken is None:
-                self.end()
+    def forget_connection(self) -> None:
+        """The connection has nothing to keep; it will be made again when it is needed."""
+        self._connection = None
 
     async def serve(self) -> bool:
         """Bring the client up to date and join a group again. Returns whether the stream is over instead."""
@@ -166,18 +140,29 @@ class StreamSession(OpenStream):
     def cut(self) -> None:
         self.connection.cut()
 
-    def end(self) -> None:
+    def leave_group(self) -> None:
+        """Be written to alone from now on. Idempotent."""
         if self._group is not None:
             self._group.leave(self)
             self._group = None
+
+    def end(self) -> None:
+        self.leave_group()
         self._content = None
         self._app[STREAMS].remove(self)
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
 
-    async def _catch_up(self, *, opens: bool = False, follow: bool = True) -> bool:
-        """Write everything behind the cursor, page by page in turn; a stream that *opens* writes at least a heartbeat.
+    def write(self, data: bytes, /) -> None:
+        self.connection.write(data)
+
+    def keep(self, rest: memoryview) -> None:
+        """Write *rest*, which the kernel did not accept, before anything else; the stream is slow."""
+        self._bare_connection().keep(rest)
+
+    async def _catch_up(self, *, follow: bool = True) -> bool:
+        """Write everything behind the cursor, page by page in turn; a stream that begins writes at least a heartbeat.
 
         A client for which the relay has waited `slow_after` seconds since it fell behind is slow (see `Patience`); any
         client may lag briefly in a burst. Without *follow* the stream is over once the client has caught up, and its
@@ -185,15 +170,12 @@ class StreamSession(OpenStream):
         Returns whether the stream is over. Await nothing between that and joining a group, or a record is missed.
         """
         patience = Patience(self._app[OPTIONS].slow_after if self.slow else math.inf)
-        content = self._leave_group()
+        content = self._continue_alone()
         if self.slow:
             await self._wait(self.connection.drained(), patience)
         turns = self._app[TURNS]
         await turns.wait_turn()
-        opening = self._wire.opening(content.position) if opens else b""
-        page = opening + self._next_page(content, slow=patience.is_over)
-        if opens and not page:
-            page = self._wire.heartbeat(content.position, moved=False)
+        page = self._next_page(content, slow=patience.is_over) if content.begun else self._first_page(content)
         while page and not self.access_ended:
             await self._wait(self.connection.send(page), patience)
             await turns.wait_turn()
@@ -224,24 +206,28 @@ class StreamSession(OpenStream):
         await drained
         patience.waited(running() - begun)
 
+    def _first_page(self, content: StreamContent) -> bytes:
+        content.begun = True
+        page = self._wire.opening(content.position) + self._next_page(content, slow=False)
+        return page or self._wire.heartbeat(content.position, moved=False)
+
     def _join_group(self) -> None:
         """Be written to together with others that are up to date, until there is work for this client alone."""
-        self.slow = False
-        self.writer: Writer = self.connection.writer
-        fanout, chunked = self._app[FAN_OUT], self.connection.chunked
-        self._group = fanout.join_group(self, self._wire, self._level, self._selection, chunked=chunked)
+        self.slow, self._content = False, None
+        fanout = self._app[FAN_OUT]
+        self._group = fanout.join_group(self, self._wire, self._level, self._selection, chunked=self.chunked)
         self._selection = self._group.selection  # one object for all members of the group
 
-    def _leave_group(self) -> StreamContent:
+    def _continue_alone(self) -> StreamContent:
         """Leave the group, if it is a member of one, and return the content behind what was reached there."""
-        if self._group is not None:
-            self._group.leave(self)
-            self._group = None
+        self.leave_group()
         content, self._content = self._content, None
         if content is not None:
             return content
         start = resume_stream(self._app[RELAY].bus, self._selection, self.reached)
-        return self._content_from(start, caught_up=True)
+        content = self._content_from(start, caught_up=True)
+        content.begun = True
+        return content
 
     def _content_from(self, start: StreamStart, *, caught_up: bool = False) -> StreamContent:
         encode = self._app[FAN_OUT].pages(self._wire)
@@ -265,34 +251,3 @@ class StreamSession(OpenStream):
         if (expiring := self.expiring()) is not None:
             page += self._wire.notice("expiring", expiring, content.position)
         return page
-
-
-async def serve_stream(
-    request: Request, session: StreamSession, headers: Mapping[str, str], *, follow: bool = True
-) -> StreamResponse:
-    """The response with these *headers* on which *session* is served; without *follow*, only what there is already."""
-    response = StreamHead(headers=headers)
-    if take := follow and session.may_be_taken_over(request):
-        response.force_close()
-    with suppress(ConnectionError):  # the client has left; no job depends on a connection
-        await response.prepare(request)
-        await session.run(request, response, follow=follow, take=take)
-    return response
-
-
-class _PendingExchanges:
-    """Raw exchanges about the jobs of one stream that are still to be sent."""
-
-    def __init__(self, selection: Selection, wake: Callable[[], None]) -> None:
-        self._ids = None if selection.jobs is None else frozenset(job.id for job in selection.jobs)
-        self._wake = wake
-        self._exchanges: deque[Exchange] = deque(maxlen=PENDING_EXCHANGES)
-
-    def __call__(self, exchange: Exchange) -> None:
-        if self._ids is None or not self._ids.isdisjoint(exchange.jobs):
-            self._exchanges.append(exchange)
-            self._wake()
-
-    def next(self) -> dict[str, Any] | None:
-        """The oldest one, if any."""
-        return msgspec.to_builtins(self._exchanges.popleft()) if self._exchanges else None

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from relay import Bus, Position, Record
 from relay.bus.histogram import Histogram
 from relay.events import LEVELS, Level, at_least
 from relay.notices import apart, describe, notice
 from sinks.sse import Pages
-from web.streaming.connections import CHUNK, Writer
+from web.streaming.connections import CHUNK
+from web.streaming.members import Member, Members
 from web.streaming.selection import Selection, SelectionKey
 from web.streaming.wire import Wire
 
-__all__ = ["FanOut", "Group", "Member"]
+__all__ = ["FanOut", "Group"]
 
 GroupKey: TypeAlias = tuple[str, Level, bool, SelectionKey]
 
@@ -34,26 +35,6 @@ WIRES_KEPT: Final = 64
 
 DELAY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Seconds: a commit is deferred by up to 5 ms, and answers about single tasks are published together, within 20."""
-
-
-class Member(Protocol):
-    """One stream that is up to date.
-
-    *slow* is set if the kernel did not accept everything that was written; nothing more is written from then on.
-    *reached* is set when the member leaves: the position of the last record that was written to it.
-    """
-
-    writer: Writer
-    slow: bool
-    reached: Position
-
-    def wake(self) -> None:
-        """Leave the group: there is work for this member alone."""
-        ...
-
-    def finish(self) -> None:
-        """Leave the group: nothing more will ever be written."""
-        ...
 
 
 class FanOut:
@@ -211,7 +192,7 @@ class Group:
     )
 
     def __init__(self, fanout: FanOut, bus: Bus, key: GroupKey, wire: Wire, selection: Selection) -> None:
-        self.members: dict[Member, None] = {}
+        self.members: Members = Members()
         self.position: Position = Position(bus.journal.epoch, bus.journal.head)
         """The position up to which every record has been written to every member."""
         self.selection: Selection = selection
@@ -258,14 +239,13 @@ class Group:
 
     def join(self, member: Member) -> None:
         """Write to *member*, which has every record up to *position*, whatever comes next."""
-        self.members[member] = None
+        self.members.add(member)
         if self._filtered:
             self._announced = 0  # the new member may not know yet how far that is
 
     def leave(self, member: Member) -> None:
         """Write nothing more to *member*, and set its *reached*. Idempotent."""
-        if member in self.members:
-            del self.members[member]
+        if self.members.remove(member):
             member.reached = self.position
         if not self.members:
             self._fanout.remove(self)
@@ -328,17 +308,6 @@ class Group:
     def _write(self, data: bytes) -> None:
         if self._chunked:
             data = CHUNK % (len(data), data)
-        behind: list[Member] = []
-        for member in self.members:
-            try:
-                member.writer.write(data)
-            except Exception as error:
-                notice(f"a stream could not be written: {describe(error)}")
-                behind.append(member)
-            else:
-                if member.slow:
-                    behind.append(member)
-        for member in behind:
-            del self.members[member]
+        for member in self.members.write(data):
             member.reached = self.position
             apart(member.wake, "a stream")

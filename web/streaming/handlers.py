@@ -14,7 +14,6 @@ from web.app_keys import OPTIONS, RELAY
 from web.middleware.problems import RequestError
 from web.path_params import is_behind, job_named, seen_jobs
 from web.state_snapshot import StateSnapshot
-from web.streaming.delivery import StreamSession, serve_stream
 from web.streaming.keys import STREAMS, TURNS
 from web.streaming.negotiation import (
     JSON,
@@ -26,6 +25,7 @@ from web.streaming.negotiation import (
 )
 from web.streaming.resume import UNKNOWN, start_kept, start_stream
 from web.streaming.selection import Selection
+from web.streaming.session import StreamSession, serve_stream
 from web.streaming.wire import Wire
 
 __all__ = ["STREAM_HEADERS", "refusal", "stream_all", "stream_job"]
@@ -86,7 +86,15 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     if (word := refusal(request)) is not None:
         reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
         return _refused(request, wire, headers, last_event_id, word, reason)
-    session = StreamSession(request, wire, start, level, exchanges=request.query.get("debug") == "1")
+    session = StreamSession(
+        request.app,
+        client_of(request),
+        request[ACCESS],
+        wire,
+        start,
+        level,
+        exchanges=request.query.get("debug") == "1",
+    )
     return await serve_stream(request, session, headers, follow=follow)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from typing import Final
 
-__all__ = ["tune"]
+__all__ = ["tune", "tune_socket"]
 
 UNACKNOWLEDGED_MS: Final = 12_000
 """How long sent data may stay unacknowledged: with a heartbeat every 15 s, a dead peer is detected within 27 s."""
@@ -32,3 +32,14 @@ def tune(transport: asyncio.Transport) -> None:
     if sock is not None and isinstance(transport.get_extra_info("peername"), tuple):
         for option, value in _OPTIONS:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def tune_socket(sock: socket.socket) -> None:
+    """Set on a TCP socket what `tune` sets, and what event loops and aiohttp set on theirs.
+
+    On Linux the connections that a listening socket accepts inherit all of it.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _OPTIONS:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -10,6 +10,7 @@ stays with aiohttp. A second internal, on which nothing depends, sends the heade
 """
 
 import asyncio
+import os
 from typing import Final
 
 from aiohttp import HttpVersion11
@@ -17,15 +18,20 @@ from aiohttp.web import Request, RequestHandler, StreamResponse
 
 from relay.notices import interrupts
 from web.request_failures import FAILURES, RequestFailures
-from web.streaming.connections import CHUNK, ServedStream, Writer
+from web.streaming.connections import IGNORED_BYTES, ServedStream, framed
 from web.streaming.patience import ClientWaits
+from web.streaming.reactor import BareStream, Reactor
 
-__all__ = ["StreamHead", "TakenOverConnection", "can_be_taken_over", "take_over"]
+__all__ = ["StreamHead", "TakenOverConnection", "can_be_taken_over", "detach", "take_over"]
 
-IGNORED_BYTES: Final = 64 * 1024
-"""Bytes that a client may send after its request. They are not answered: the response has `Connection: close`."""
-
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+PLAIN: Final = frozenset(
+    {
+        ("asyncio.selector_events", "_SelectorSocketTransport"),
+        ("uvloop.loop", "TCPTransport"),
+        ("uvloop.loop", "UnixTransport"),
+    }
+)
+"""The transports that write to their socket as it is: not those of TLS, nor of another library."""
 
 
 class StreamHead(StreamResponse):
@@ -48,17 +54,51 @@ def take_over(request: Request, stream: ServedStream, waits: ClientWaits) -> "Ta
     The handler returns that response, which has `Connection: close`; aiohttp treats it like the response to a client
     that has left, and does nothing. Returns None if the connection is closing, or does not look as expected.
     """
-    handler, transport = request.protocol, request.transport
+    transport = request.transport
     if transport is None or transport.is_closing() or not can_be_taken_over(request):
         return None
     chunked, failures = request.version >= HttpVersion11, request.app[FAILURES]
     connection = TakenOverConnection(transport, stream, failures, chunked=chunked, waits=waits)
     transport.set_protocol(connection)
+    _end_handler(request)
+    return connection
+
+
+def detach(request: Request, stream: BareStream, reactor: Reactor) -> bool:
+    """Serve *stream* on the bare descriptor of the connection of *request* from now on, as `take_over` otherwise.
+
+    Returns False if its transport does more than to write to a socket, as that of TLS, or has bytes left to write, or
+    if the reactor cannot adopt the descriptor.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing() or not can_be_taken_over(request) or not _is_plain(transport):
+        return False
+    try:
+        fd = os.dup(transport.get_extra_info("socket").fileno())
+    except OSError:  # out of descriptors
+        return False
+    stream.chunked = request.version >= HttpVersion11
+    if not reactor.adopt(fd, stream):
+        os.close(fd)
+        return False
+    transport.set_protocol(asyncio.Protocol())
+    transport.abort()
+    _end_handler(request)
+    return True
+
+
+def _is_plain(transport: asyncio.Transport) -> bool:
+    kind = type(transport)
+    return (kind.__module__, kind.__qualname__) in PLAIN and not transport.get_write_buffer_size()
+
+
+def _end_handler(request: Request) -> None:
+    """Notify aiohttp that the connection is over."""
+    handler = request.protocol
     handler.transport = None
     handler.close()
     # Not before the task has ended: with `handler_cancellation` it would be cancelled, with all middlewares.
     request.task.add_done_callback(lambda _: handler.connection_lost(None))
-    return connection
 
 
 def _holds(handler: object, transport: asyncio.Transport) -> bool:
@@ -88,12 +128,11 @@ class TakenOverConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._awaited: asyncio.Future[None] | None = None
 
-    @property
-    def writer(self) -> Writer:
-        return self.transport
+    def write(self, data: bytes, /) -> None:
+        self.transport.write(data)
 
     async def send(self, data: bytes) -> None:
-        self.transport.write(self._framed(data))
+        self.transport.write(framed(data, chunked=self.chunked))
         await self.drained()
 
     async def drained(self) -> None:
@@ -120,7 +159,7 @@ class TakenOverConnection(asyncio.Protocol):
     def finish(self, data: bytes = b"") -> bool:
         if self._task is not None or self._stream.slow or self.transport.is_closing():
             return False
-        self.transport.write(self._framed(data, last=True))
+        self.transport.write(framed(data, chunked=self.chunked, last=True))
         self.transport.close()
         self._stream.end()
         return True
@@ -165,12 +204,6 @@ class TakenOverConnection(asyncio.Protocol):
                 stream.end()
 
     async def _finish(self) -> None:
-        self.transport.write(self._framed(b"", last=True))
+        self.transport.write(framed(b"", chunked=self.chunked, last=True))
         await self.drained()
         self.transport.close()
-
-    def _framed(self, data: bytes, *, last: bool = False) -> bytes:
-        if not self.chunked:
-            return data
-        chunk = CHUNK % (len(data), data) if data else b""
-        return chunk + _LAST_CHUNK if last else chunk

@@ -85,7 +85,7 @@ class Member:
     def __init__(self, *, fails: bool = False) -> None:
         self.slow = False
         self.reached = Position("none", 0)
-        self.writer: Any = self
+        self.fd = -1
         self.written: list[bytes] = []
         self.woken = 0
         self.fails = fails
@@ -94,6 +94,9 @@ class Member:
         if self.fails:
             raise RuntimeError("the transport is unusable")
         self.written.append(data)
+
+    def keep(self, rest: memoryview) -> None:
+        raise NotImplementedError
 
     def wake(self) -> None:
         self.woken += 1

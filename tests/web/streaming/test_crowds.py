@@ -21,8 +21,8 @@ from relay.testing import ManualClock
 from tests.web.serving import serve, serve_app
 from tests.web.streaming.client import Block, blocks
 from web import create_app
-from web.streaming.delivery import StreamSession
 from web.streaming.keys import STREAMS
+from web.streaming.session import StreamSession
 
 CLIENTS = 2_000
 

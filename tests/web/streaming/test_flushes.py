@@ -96,10 +96,11 @@ async def test_a_group_that_is_left_before_its_flush_is_not_written_any_more() -
 async def test_a_group_that_fails_as_it_is_flushed_leaves_the_others_alone() -> None:
     streams = Streams(MemoryJournal())
     broken = streams.of_jobs[0]
-    streams.groups[broken].members = None  # type: ignore[assignment]
+    group = streams.groups[broken]
+    members, group.members = group.members, None  # type: ignore[assignment]
     records = streams.publish()
     await asyncio.sleep(0)
 
     assert [member.written for member in streams.of_jobs[1:]] == [[frame(record)] for record in records[1:]]
-    streams.groups[broken].members = {broken: None}
+    group.members = members
     streams.leave()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -24,9 +25,11 @@ from tests.web.serving import serve, serve_app
 from web import create_app
 from web.middleware.idle_timeout import reap_idle_connections
 from web.middleware.problems import Handler
-from web.streaming.connections import StreamConnection
-from web.streaming.delivery import StreamSession
+from web.streaming.bare import BareConnection
+from web.streaming.connections import HandlerConnection, StreamConnection
 from web.streaming.keys import STREAMS
+from web.streaming.session import StreamSession
+from web.streaming.takeover import TakenOverConnection
 
 pytestmark = pytest.mark.usefixtures("take_over")
 
@@ -51,6 +54,16 @@ def served(app: Application) -> StreamConnection:
     (stream,) = app[STREAMS]
     assert isinstance(stream, StreamSession)
     return stream.connection
+
+
+def socket_of(app: Application) -> socket.socket:
+    """The socket of the only stream that is open, to be closed by the caller."""
+    match served(app):
+        case BareConnection() as bare:
+            return socket.socket(fileno=os.dup(bare.fd))
+        case HandlerConnection(transport=transport) | TakenOverConnection(transport=transport):
+            return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    raise AssertionError("there is no other way")
 
 
 async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
@@ -442,11 +455,11 @@ async def test_the_kernel_is_told_to_notice_a_dead_peer_and_a_stalled_one(relay:
     app = create_app(relay)
     async with serve_app(app) as client, client.get("/v1/events") as response:
         await response.content.readline()
-        sock = served(app).transport.get_extra_info("socket")
-        options = [
-            sock.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (socket.TCP_USER_TIMEOUT, socket.TCP_NOTSENT_LOWAT)
-        ]
+        with socket_of(app) as sock:
+            options = [
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_USER_TIMEOUT, socket.TCP_NOTSENT_LOWAT)
+            ]
 
     assert options == [12_000, 16_384]
 

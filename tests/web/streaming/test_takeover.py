@@ -30,15 +30,27 @@ from relay.testing import ManualClock, ScriptedUpstream
 from relay.upstreams import Sora
 from sinks.sse import PAGE_BYTES, frame
 from tests.relay.scripted import RUNNING, OneStep, story
+from tests.web.conftest import without_reactor
 from web import create_app
 from web.middleware.idle_timeout import reap_idle_connections
 from web.middleware.problems import Handler
-from web.streaming.connections import CHUNK, HandlerConnection
-from web.streaming.delivery import StreamSession
+from web.streaming.bare import BareConnection
+from web.streaming.connections import CHUNK, IGNORED_BYTES, HandlerConnection, StreamConnection
 from web.streaming.keys import STREAMS
-from web.streaming.takeover import IGNORED_BYTES, TakenOverConnection
+from web.streaming.session import StreamSession
+from web.streaming.takeover import TakenOverConnection
 
+TAKEN_OVER = (BareConnection, TakenOverConnection)
 HELLO = b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(autouse=True, params=["on a descriptor", "on a transport"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[StreamConnection]:
+    """Each test holds for a stream on a bare descriptor, and on a transport, as where there is no epoll."""
+    if request.param == "on a descriptor":
+        return BareConnection
+    without_reactor(monkeypatch)
+    return TakenOverConnection
 
 
 @pytest.fixture
@@ -116,7 +128,7 @@ class House:
         async with self.client() as client:
             await client.ask()
             await client.chunk()
-            assert [type(stream.connection) for stream in {*self.streams} - known] == [TakenOverConnection]
+            assert [isinstance(stream.connection, TAKEN_OVER) for stream in {*self.streams} - known] == [True]
             del known
             yield client
 
@@ -156,7 +168,7 @@ async def test_a_stream_is_not_ended_before_its_client_has_taken_all_of_it(relay
     async with house(create_app(relay, heartbeat=3_600)) as here, here.watching() as client:
         (stream,) = here.streams
         client.stop_reading()
-        stream.connection.writer.write(CHUNK % (len(data), data))
+        stream.write(CHUNK % (len(data), data))
         assert stream.slow
 
         stream.close()
@@ -190,7 +202,12 @@ async def test_a_reader_that_takes_nothing_holds_no_more_than_a_page_in_memory(r
 
 
 def held(stream: StreamSession) -> int:
-    return stream.connection.transport.get_write_buffer_size()
+    match stream.connection:
+        case BareConnection(unsent=unsent):
+            return unsent
+        case HandlerConnection(transport=transport) | TakenOverConnection(transport=transport):
+            return transport.get_write_buffer_size()
+    raise AssertionError("there is no other way")
 
 
 async def test_nothing_of_aiohttp_is_left_of_a_stream_that_is_up_to_date(relay: Relay) -> None:
@@ -211,7 +228,7 @@ async def test_nothing_of_aiohttp_is_left_of_a_stream_that_is_up_to_date(relay: 
 async def test_a_client_that_leaves_is_freed_at_once_and_without_the_collector(relay: Relay, how: str) -> None:
     async with house(create_app(relay, heartbeat=3_600)) as here:
         with without_collector():
-            others = alive(StreamSession, TakenOverConnection)
+            others = alive(StreamSession, *TAKEN_OVER)
             async with here.watching() as client:
                 done = here.streams[0].done
                 match how:
@@ -223,7 +240,7 @@ async def test_a_client_that_leaves_is_freed_at_once_and_without_the_collector(r
                         client.writer.write_eof()
                 await done.wait()
 
-                assert alive(StreamSession, TakenOverConnection).items() - others.items() == set()
+                assert alive(StreamSession, *TAKEN_OVER).items() - others.items() == set()
                 assert not relay.bus._topics
 
 
@@ -286,7 +303,7 @@ async def test_a_stream_whose_request_had_a_body_is_taken_over_once_that_is_read
         relay.bus.publish(job, Log(line="by now the handler has ended"))
         while b"by now" not in await client.chunk():
             pass
-        assert isinstance(stream.connection, TakenOverConnection)
+        assert isinstance(stream.connection, TAKEN_OVER)
         assert here.connections == []
 
         relay.bus.publish(job, Done(urls=("https://a/b",)))
@@ -463,6 +480,11 @@ async def test_the_doorman_leaves_a_stream_alone(relay: Relay) -> None:
             relay.bus.publish(relay.registry.admit(), Log(line="still here"))
             assert b"still here" in await client.chunk()
         await runner.cleanup()
+
+
+async def test_a_stream_is_on_a_descriptor_where_there_can_be_one(relay: Relay, kind: type[StreamConnection]) -> None:
+    async with house(create_app(relay)) as here, here.watching():
+        assert [type(stream.connection) for stream in here.streams] == [kind]
 
 
 async def test_over_tls_a_stream_is_taken_over_too(relay: Relay) -> None:

@@ -1,0 +1,148 @@
+"""A stream that begins on a bare descriptor: its head and its first page are one write, if there is a turn left."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+from aiohttp.web import Application
+
+from relay import Relay
+from relay.events import Done, Log
+from relay.testing import ManualClock
+from sinks import frame
+from tests.web.conftest import without_reactor
+from tests.web.serving import serve_app
+from web import create_app
+from web.access.access import ANYBODY
+from web.app_keys import RELAY
+from web.streaming.connections import framed
+from web.streaming.keys import REACTOR, STREAMS, TURNS
+from web.streaming.resume import start_stream
+from web.streaming.selection import Selection
+from web.streaming.session import StreamSession
+from web.streaming.wire import SSE
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"0\r\n\r\n"
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[Relay]:
+    async with Relay([], clock=ManualClock()) as relay:
+        yield relay
+
+
+@asynccontextmanager
+async def running(relay: Relay) -> AsyncIterator[Application]:
+    app = create_app(relay, heartbeat=3_600)
+    async with serve_app(app):
+        yield app
+
+
+def session_of(app: Application, selection: Selection | None = None) -> StreamSession:
+    start = start_stream(app[RELAY].bus, selection or Selection(None), None)
+    return StreamSession(app, "somebody", ANYBODY, SSE, start, "debug")
+
+
+class Pair:
+    """Both ends of a connection: a descriptor to serve on, and the client."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        self.fd = near.detach()
+        self.far = stack.enter_context(far)
+
+    async def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size and (more := await asyncio.get_running_loop().sock_recv(self.far, size - len(data))):
+            data += more
+        return data
+
+
+async def test_head_and_first_page_are_written_at_once_and_the_stream_is_live(relay: Relay) -> None:
+    job = relay.registry.admit()
+    relay.bus.publish(job, Log(line="before"))
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            pair, session = Pair(stack), session_of(app)
+            assert session.serve_on(pair.fd, HEAD, chunked=True)
+            (record,) = relay.journal.read(0)
+            expected = HEAD + framed(b":\n" + frame(record), chunked=True)
+            assert pair.far.recv(65_536) == expected, "in the same call"
+            assert session.state == "live"
+
+            relay.bus.publish(job, Log(line="after"))
+            _, after = relay.journal.read(0)
+            assert await pair.read(len(framed(frame(after), chunked=True))) == framed(frame(after), chunked=True)
+            pair.far.close()
+            await session.done.wait()
+        assert (len(app[STREAMS]), len(app[REACTOR])) == (0, 0)
+
+
+async def test_without_a_turn_the_head_is_written_at_once_and_the_page_by_a_task(relay: Relay) -> None:
+    relay.bus.publish(job := relay.registry.admit(), Log(line="before"))
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            while app[TURNS].has_turn():
+                pass
+            pair, session = Pair(stack), session_of(app)
+            assert session.serve_on(pair.fd, HEAD, chunked=False)
+            assert (pair.far.recv(65_536), session.state) == (HEAD, "catching-up")
+            (record,) = relay.journal.read(0)
+            assert await pair.read(len(frame(record)) + 2) == b":\n" + frame(record)
+            relay.bus.publish(job, Log(line="after"))
+            _, after = relay.journal.read(0)
+            assert await pair.read(len(frame(after))) == frame(after)
+
+
+async def test_a_client_that_reads_nothing_yet_is_served_the_whole_by_a_task(relay: Relay) -> None:
+    job = relay.registry.admit()
+    for _ in range(400):
+        relay.bus.publish(job, Log(line="x" * 4_000))
+    relay.bus.publish(job, Done(urls=("https://a/b",)))
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            pair, session = Pair(stack), session_of(app, Selection([job]))
+            assert session.serve_on(pair.fd, HEAD, chunked=False)
+            expected = HEAD + b":\n" + b"".join(frame(record) for record in relay.journal.read(0))
+            assert await pair.read(len(expected)) == expected
+            assert await pair.read(1) == b"", "it ends in order"
+            assert session.complete
+
+
+async def test_a_story_that_has_ended_ends_in_order(relay: Relay) -> None:
+    relay.bus.publish(job := relay.registry.admit(), Done(urls=("https://a/b",)))
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            pair, session = Pair(stack), session_of(app, Selection([job]))
+            assert session.serve_on(pair.fd, HEAD, chunked=True)
+            (record,) = relay.journal.read(0)
+            expected = HEAD + framed(b":\n" + frame(record), chunked=True) + LAST
+            assert await pair.read(len(expected) + 1) == expected
+            assert session.complete
+
+
+async def test_a_client_that_has_left_already_is_no_stream(relay: Relay) -> None:
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            pair, session = Pair(stack), session_of(app)
+            pair.far.close()
+            assert session.serve_on(pair.fd, HEAD, chunked=True)
+        assert (len(app[STREAMS]), len(app[REACTOR])) == (0, 0)
+
+
+async def test_a_descriptor_that_cannot_be_adopted_remains_the_callers(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_reactor(monkeypatch)
+    async with running(relay) as app:
+        with ExitStack() as stack:
+            pair, session = Pair(stack), session_of(app)
+            assert not session.serve_on(pair.fd, HEAD, chunked=True)
+            assert len(app[STREAMS]) == 0
+            socket.socket(fileno=pair.fd).close()
+            assert pair.far.recv(1) == b""
