@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds=1 if options.quick else options.rounds,
         quick=options.quick,
         goals=options.goals,
+        minutes=options.minutes,
         say=_say,
         scenarios=options.scenarios,
         servers=options.servers,
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_rounds, default=3, metavar="N", help="how often each is run; 3 by default")
     parser.add_argument("--quick", action="store_true", help="only see that it works: one round, small sizes")
     parser.add_argument("--goals", action="store_true", help="measure only the goals, and print one table of them")
+    parser.add_argument("--minutes", type=float, default=2.0, metavar="M", help="how long the part traffic lasts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
     parser.add_argument(
         "--compare",

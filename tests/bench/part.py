@@ -19,13 +19,15 @@ __all__ = ["Figure", "Findings", "Measure", "Plan", "least", "most", "ratio"]
 class Plan(Struct, frozen=True, kw_only=True):
     """How to measure. *say* is told how it goes, a line at a time.
 
-    Where *goals* is set, a part measures only what the table of goals is made of (`goals.GOALS`). *scenarios* and
-    *servers* choose among those of the part `fanout`; all, where they are empty.
+    Where *goals* is set, a part measures only what the table of goals is made of (`goals.GOALS`). *minutes* is how long
+    the part `traffic` lasts. *scenarios* and *servers* choose among those of the part `fanout`; all, where they are
+    empty.
     """
 
     rounds: int = 3
     quick: bool = False
     goals: bool = False
+    minutes: float = 2.0
     say: Callable[[str], object] = print
     scenarios: Sequence[str] = ()
     servers: Sequence[str] = ()

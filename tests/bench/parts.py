@@ -15,6 +15,7 @@ PARTS: Final[Mapping[str, str]] = {
     "replay": "tests.bench.replay",
     "stuck": "tests.bench.stuck",
     "cycles": "tests.bench.cycles",
+    "traffic": "tests.bench.traffic",
     "chat": "tests.bench.chat",
     "isolation": "tests.bench.isolation",
     "console": "tests.bench.console",
