@@ -96,7 +96,8 @@ def measure(plan: Plan) -> Findings:
     sizes = QUICK if plan.quick else FULL
     singles: dict[str, list[dict[str, float]]] = {"naive": [], "item": []}
     lists: list[float] = []
-    holds: dict[str, list[tuple[float, float]]] = {f"{turn}{how}": [] for how in LISTS.values() for turn in TURNS}
+    kinds = {"list": LISTS["list"]} if plan.goals else LISTS
+    holds: dict[str, list[tuple[float, float]]] = {f"{turn}{how}": [] for how in kinds.values() for turn in TURNS}
     with upstream() as server:
         for number in range(plan.rounds):
             for kind in ("naive", "item") if number % 2 else ("item", "naive"):
@@ -105,7 +106,7 @@ def measure(plan: Plan) -> Findings:
             if not plan.goals:
                 lists.append(_requests_an_interval(server, sizes))
             passes = [
-                (f"{turn}{how}", hold) for kind, how in LISTS.items() for turn, hold in _passes(kind, server, sizes)
+                (f"{turn}{how}", hold) for kind, how in kinds.items() for turn, hold in _passes(kind, server, sizes)
             ]
             for turn, hold in passes:
                 holds[turn].append(hold)
