@@ -25,7 +25,7 @@ AIOHTTPS_INSIDES = tests/web/streaming/test_takeover.py tests/web/middleware/tes
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
-.PHONY: help demo test unit cover oldest soak check bench docs clean requirements run-environment dev-environment bench-environment
+.PHONY: help demo test unit cover oldest soak check bench compare docs clean requirements run-environment dev-environment bench-environment
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ soak: dev-environment ## kill, freeze and starve a relay 200 times while jobs ru
 bench: bench-environment ## measure the relay, part by part, beside nginx, the kernel and two libraries
 	@scripts/system-parts bench
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+compare: dev-environment ## run the last release beside the code of now; it is an error if that costs more than 1.15 times as much
+	@$(BIN)/python -m tests.bench --compare $(ARGS)
 
 docs: dev-environment ## build the documentation into docs/_build and check its links; LINKS=outside follows those to other hosts, too
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build
