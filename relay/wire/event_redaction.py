@@ -14,14 +14,17 @@ _TEXTS: Final[dict[type[Event], tuple[str, ...]]] = {
     Retrying: ("message",),
     Log: ("line",),
     Failed: ("message",),
+    Done: (),
 }
-"""The fields that hold words from outside."""
+"""The fields that hold words from outside; those of a result have a way of their own."""
 
 
 def redact_event(event: Event, redactor: Redactor) -> Event:
     """*event*, with no secret in it. The links of a result have to work: what signs them stays."""
+    if (texts := _TEXTS.get(type(event))) is None:
+        return event
     changed: dict[str, Any] = {}
-    for name in _TEXTS.get(type(event), ()):
+    for name in texts:
         text: str | None = getattr(event, name)
         if text and (redacted := redactor(text, short=False)) != text:
             changed[name] = redacted

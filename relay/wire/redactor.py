@@ -58,8 +58,19 @@ _TOKEN: Final = re.compile(
 _JWT: Final = re.compile(r"eyJ(?P<value>[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)")
 """[spec] RFC 7515, 7.1: a header, which is a JSON object in base64, the claims, and the signature."""
 
-_UNNAMED: Final = (_CALLBACK, _TOKEN, _JWT, _QUERY, _SCHEME, _USER)
-_PATTERNS: Final = (*_UNNAMED, _QUOTED_NAME, _BARE_NAME, _HEADER)
+_UNNAMED: Final = (
+    (_CALLBACK, ("cb_",)),
+    (_TOKEN, ("rlk_", "rls_", "rlt_", "rlb_", "rlc_")),
+    (_JWT, ("eyj",)),
+    (_QUERY, ("=", "%3d")),
+    (_SCHEME, ("bearer", "ba")),
+    (_USER, ("://",)),
+)
+"""Each with what every text that it matches has one of, in folded case: to look for that takes 0.1 us, and to search
+all six patterns 3 us. `re` also takes a dotless i for an i, so the mark for "basic" ends before it.
+"""
+
+_NAMED: Final = (_QUOTED_NAME, _BARE_NAME, _HEADER)
 
 _TELLTALES: Final = (
     "=",
@@ -82,6 +93,11 @@ _STEMS: Final = ("pass", "pwd", "secret", "key", "token", "auth", "credential", 
 _RANDOM: Final = re.compile(r"[0-9]|[a-z][A-Z]|.{24}")
 """What makes a value look like a secret, and not like the next word of a sentence."""
 
+_SHORT: Final = 32
+"""The most characters of a text that is remembered as clean: an upstream's word for a state comes with each answer."""
+
+_MOST_CLEAN: Final = 1_024
+
 _Span = tuple[int, int]
 
 
@@ -96,10 +112,12 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
         self._known = tuple(secret for secret in secrets if secret)
         self._secrets = Secrets(self._known) if self._known else None
+        self._clean: set[str] = set()
         self._patterns = tuple(map(re.compile, patterns))
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Mask these *secrets* as well from now on; those so far stay."""
+        self._clean.clear()
         self._known = (*self._known, *(secret for secret in secrets if secret and secret not in self._known))
         self._secrets = Secrets(self._known) if self._known else None
 
@@ -110,10 +128,22 @@ class Redactor:
         text is cut between the two steps: a secret is looked for in the whole, so that no half of one is left at
         the cut, and the patterns only in what is kept.
         """
+        if short or limit is not None or len(text) > _SHORT:
+            return self._redacted(text, limit, short=short)
+        if text in self._clean:
+            return text
+        redacted = self._redacted(text, None, short=False)
+        if redacted == text:
+            if len(self._clean) == _MOST_CLEAN:
+                self._clean.clear()
+            self._clean.add(text)
+        return redacted
+
+    def _redacted(self, text: str, limit: int | None, *, short: bool) -> str:
         text = self._hidden(text, short=short)
         if limit is not None:
             text = text[:limit]
-        if not any(mark in text for mark in _TELLTALES):
+        if not _has_one(text, _TELLTALES):
             return text
         text = _covered(text, _named(text))
         if (resolved := decoded(text)) is not None:
@@ -184,8 +214,10 @@ _SECRET_NAME: Final = re.compile(rf"(?:{_STRONG}|{_NAME})$", re.IGNORECASE)
 
 def _named(text: str) -> list[_Span]:
     """Where the values are that a name, or what stands before them, shows to be secrets."""
-    lower = text.lower()
-    patterns = _PATTERNS if any(stem in lower for stem in _STEMS) else _UNNAMED
+    folded = text.casefold()
+    patterns = [pattern for pattern, marks in _UNNAMED if _has_one(folded, marks)]
+    if _has_one(folded, _STEMS):
+        patterns += _NAMED
     return [
         match.span(group)
         for pattern in patterns
@@ -202,6 +234,14 @@ def _is_meant(pattern: re.Pattern[str], match: re.Match[str], group: str) -> boo
     if pattern is _BARE_NAME and match["by"] == ":" and group == "value" and not match["strong"]:
         return _RANDOM.search(match["value"]) is not None
     return True
+
+
+def _has_one(text: str, marks: Iterable[str]) -> bool:
+    """Whether one of *marks* is in *text*; written out, since `any` over a generator takes twice as long."""
+    for mark in marks:  # noqa: SIM110
+        if mark in text:
+            return True
+    return False
 
 
 def _covered(text: str, spans: list[_Span]) -> str:
