@@ -10,6 +10,7 @@ from typing import Final, cast
 import click
 
 from relay import RelayError
+from relay.cli.gc_tuning import thawed, uncollected
 from relay.cli.packages import check_packages
 from relay.cli.stderr import diagnostics, drop, say, say_traceback
 
@@ -49,7 +50,8 @@ class _Commands(click.Group):
             return None
         check_packages()
         home, _ = _COMMANDS[cmd_name]
-        return cast(click.Command, getattr(import_module(home), cmd_name))
+        with uncollected():
+            return cast(click.Command, getattr(import_module(home), cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A user's mistake is one line on stderr, and status 2. Ctrl-C is 130, unless a command states another.
     """
-    with diagnostics():
+    with diagnostics(), thawed():
         try:
             return _relay.main(argv, prog_name="relay", standalone_mode=False) or 0
         except click.UsageError as error:
