@@ -3,13 +3,19 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from msgspec import Struct
 
 from relay.errors import ConfigError
 
 __all__ = ["Address", "read_address", "secret_parts"]
+
+_PARTS: Final = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
+"""Scheme, authority, path, query and fragment (RFC 3986, appendix B).
+
+`urlsplit` of the newest Pythons refuses an IPv6 address behind another host.
+"""
 
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 
@@ -55,28 +61,31 @@ def read_address(
     """
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ConfigError("url has white space in it; write it as %20, or leave it out")
+    match = _PARTS.fullmatch(url)
+    scheme, authority, path, query, fragment = match.groups(default="") if match is not None else ("",) * 5
     try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=32)
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=32)
     except ValueError:
         raise ConfigError(f"url is no address; it should look like {_example(schemes)}") from None
-    if parts.scheme not in schemes:
+    if authority.count("[") != authority.count("]"):
+        raise ConfigError(f"url is no address; it should look like {_example(schemes)}")
+    if (scheme := scheme.lower()) not in schemes:
         raise ConfigError(f"url begins with none of {', '.join(f'{scheme}://' for scheme in schemes)}")
-    if parts.fragment:
+    if fragment:
         raise ConfigError("url has a '#' in it; write it as %23 where it belongs to the password")
-    if any(key not in options for key, _ in query):
+    if any(key not in options for key, _ in pairs):
         known = f"only {', '.join(sorted(options))}" if options else "none"
         raise ConfigError(f"url has an option behind '?' that is not known; {known} may be there")
-    userinfo, _, names = parts.netloc.rpartition("@")
+    userinfo, _, names = authority.rpartition("@")
     user, _, password = userinfo.partition(":")
-    port = schemes[parts.scheme]
+    port = schemes[scheme]
     return Address(
-        scheme=parts.scheme,
+        scheme=scheme,
         hosts=tuple(_hosts(names.split(",") if names else [], port)) if port is not None else (),
-        path=unquote(parts.path),
+        path=unquote(path),
         user=unquote(user),
         password=unquote(password),
-        options=dict(query),
+        options=dict(pairs),
         url=url,
         secrets=secret_parts(url, token=token),
     )

@@ -43,6 +43,14 @@ class HasteningLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        """See `asyncio.loop.shutdown_default_executor`. Since Python 3.12 a timer limits how long threads may take."""
+        self._threads += 1  # a call that was cancelled is over for the loop, and not for its thread
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self._threads -= 1
+
     def _thread_ended(self, _: object) -> None:
         self._threads -= 1
 
