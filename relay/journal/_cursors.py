@@ -24,14 +24,13 @@ _STORE: Final = """INSERT INTO cursors (name, offset, used) VALUES (?, ?, ?)
 class _Place:
     """Where one sink is, whether a sink of this process uses it, and whether the file knows it."""
 
-    __slots__ = ("claimed", "moved", "offset", "pins", "used")
+    __slots__ = ("claimed", "offset", "pins", "used")
 
     def __init__(self, offset: int, used: datetime) -> None:
         self.offset = offset
         self.used = used
         self.claimed = False
         self.pins = True
-        self.moved = False
 
 
 class SqliteCursors:
@@ -41,6 +40,7 @@ class SqliteCursors:
         self._file = file
         self._parking = parking
         self._newest = newest
+        self._moved = dict[str, _Place]()
         self._places = {
             # A cursor is committed behind its record, and no power cut leaves a later commit without an earlier one.
             name: _Place(min(offset, head), datetime.fromtimestamp(used, UTC))
@@ -56,16 +56,16 @@ class SqliteCursors:
             place = self._places[name] = _Place(start, self._newest)
         elif place.claimed:
             raise UsageError(f"two durable sinks are called {name!r}; give each a name of its own")
-        place.claimed = place.pins = place.moved = True
+        place.claimed = place.pins = True
+        self._moved[name] = place
         return place.offset
 
     def move(self, name: str, offset: int) -> None:
-        place = self._places[name]
+        self._moved[name] = place = self._places[name]
         place.offset = offset
-        place.moved = True
 
     def save(self) -> None:
-        if any(place.moved for place in self._places.values()):
+        if self._moved:
             with self._file.transaction() as sql:
                 self.write(sql, self._newest)
             self.written(self._newest)
@@ -82,6 +82,7 @@ class SqliteCursors:
             sql.execute("DELETE FROM cursors WHERE name = ?", (name,))
             sql.execute("DELETE FROM parked WHERE name = ?", (name,))
         self._places.pop(name, None)
+        self._moved.pop(name, None)
         self._parking.forgotten(name)
 
     def all(self) -> Sequence[Cursor]:
@@ -93,19 +94,21 @@ class SqliteCursors:
     @property
     def pinned_behind(self) -> int | None:
         """The offset behind which records wait for a sink; None if they wait for none."""
+        if not self._places:
+            return None
         return min((place.offset for place in self._places.values() if self._does_pin(place)), default=None)
 
     def write(self, sql: sqlite3.Connection, newest: datetime) -> None:
         """Within a transaction: store what has moved, as of a newest record of that time."""
-        moved = ((name, place) for name, place in self._places.items() if place.moved)
-        sql.executemany(_STORE, [(name, place.offset, newest.timestamp()) for name, place in moved])
+        if self._moved:
+            sql.executemany(_STORE, [(name, place.offset, newest.timestamp()) for name, place in self._moved.items()])
 
     def written(self, newest: datetime) -> None:
         """What `write` was given is committed."""
         self._newest = newest
-        for place in self._places.values():
-            if place.moved:
-                place.moved, place.used = False, newest
+        for place in self._moved.values():
+            place.used = newest
+        self._moved.clear()
 
     def _does_pin(self, place: _Place) -> bool:
         return place.pins and (place.claimed or not self._is_over_age(place))

@@ -15,13 +15,15 @@ from msgspec.structs import replace
 
 from relay.events import LEVELS, TERMINALS, Level, Position, Record
 from relay.jobs.state import JobState, evolve
+from relay.journal._ranks import reaching
 from relay.wire.record_json import read_record
 
 __all__ = ["ROWS", "Entry", "Index", "Row", "load_index", "record_in", "size_of"]
 
 RECORD_OVERHEAD: Final = 60
-"""Bytes a record takes in the file besides its JSON: its row, its place in the index, and room left on pages."""
+"""Bytes a record takes in the file besides its JSON: its row, and room that is left on pages."""
 
+JOBS: Final = "SELECT number, id, trimmed_to, state, folded_to FROM jobs ORDER BY number"
 ROWS: Final = "SELECT offset, job, crc, body FROM records"
 Row: TypeAlias = tuple[int, int, int, bytes]
 
@@ -36,38 +38,35 @@ _ENDS: Final = frozenset(str(kind.__struct_config__.tag).encode() for kind in TE
 _decode_state = msgspec.json.Decoder(JobState)
 
 
-class Ranked:
-    """Where the records above the lowest level are, by the level whose readers get them: it takes 8 bytes for each.
+class Offsets:
+    """Where some records are in the file, and the levels whose readers get them: it takes 9 bytes for each.
 
-    The file itself has no index of levels: one more costs a third of a commit, and this one is made as fast as the file
-    is checked.
+    The file itself has no index of jobs or levels. One costs a third of a commit, and this one is made as fast as the
+    file is checked.
     """
 
-    __slots__ = ("_offsets",)
+    __slots__ = ("_offsets", "_ranks")
 
     def __init__(self) -> None:
-        self._offsets: list[array[int]] = []
+        self._offsets: array[int] = array("q")
+        self._ranks = bytearray()
 
     def add(self, offset: int, rank: int) -> None:
         """Note that the record at *offset*, behind all before, reaches readers up to the level of this *rank*."""
-        while len(self._offsets) < rank:
-            self._offsets.append(array("q"))
-        for offsets in self._offsets[:rank]:
-            offsets.append(offset)
+        self._offsets.append(offset)
+        self._ranks.append(rank)
 
     def drop(self, up_to: int) -> None:
         """The records up to there are gone; now and then their offsets are as well."""
-        for offsets in self._offsets:
-            gone = bisect_right(offsets, up_to)
-            if gone >= CUT_AT or gone == len(offsets):
-                del offsets[:gone]
+        gone = bisect_right(self._offsets, up_to)
+        if gone >= CUT_AT or gone == len(self._offsets):
+            del self._offsets[:gone], self._ranks[:gone]
 
     def behind(self, after: int, rank: int) -> Iterator[int]:
-        """The offsets behind *after* of what reaches readers of this *rank*, 1 or above; some may be gone."""
-        if rank <= len(self._offsets):
-            offsets = self._offsets[rank - 1]
-            for place in range(bisect_right(offsets, after), len(offsets)):
-                yield offsets[place]
+        """The offsets behind *after* of what reaches readers of this *rank*; some may be gone."""
+        offsets, start = self._offsets, bisect_right(self._offsets, after)
+        places = reaching(self._ranks, rank, start) if rank else range(start, len(offsets))
+        return (offsets[place] for place in places)
 
 
 class Entry:
@@ -77,7 +76,7 @@ class Entry:
     those up to *trimmed_to*; of those up to *unreadable_to*, one or more cannot be read.
     """
 
-    __slots__ = ("folded_to", "id", "last", "number", "ranked", "state", "trimmed_to", "unreadable_to")
+    __slots__ = ("folded_to", "id", "last", "number", "offsets", "state", "trimmed_to", "unreadable_to")
 
     def __init__(self, number: int, id: str, *, trimmed_to: int = 0) -> None:
         self.number = number
@@ -87,7 +86,7 @@ class Entry:
         self.folded_to = 0
         self.trimmed_to = trimmed_to
         self.unreadable_to = 0
-        self.ranked = Ranked()
+        self.offsets = Offsets()
 
     @property
     def hole_to(self) -> int:
@@ -116,7 +115,7 @@ class Index:
         self.unreadable: set[int] = set()
         self.jobs: dict[str, Entry] = {}
         self.numbered: dict[int, Entry] = {}
-        self.ranked = Ranked()
+        self.offsets = Offsets()
 
     @property
     def newest(self) -> datetime:
@@ -126,9 +125,9 @@ class Index:
 
     def enter(self, job: str) -> Entry:
         """The entry of *job*, which is new."""
-        return self.add(Entry(next(reversed(self.numbered), 0) + 1, job))
+        return self.know(Entry(next(reversed(self.numbered), 0) + 1, job))
 
-    def add(self, entry: Entry) -> Entry:
+    def know(self, entry: Entry) -> Entry:
         self.jobs[entry.id] = self.numbered[entry.number] = entry
         return entry
 
@@ -143,19 +142,18 @@ class Index:
         entries = [self.jobs.get(job) for job in jobs]
         return max([anywhere if entry is None else entry.hole_to for entry in entries], default=0)
 
-    def rank(self, entry: Entry, offset: int, rank: int) -> None:
-        """Note which readers the record at *offset*, of this job, reaches."""
-        if rank:
-            self.ranked.add(offset, rank)
-            entry.ranked.add(offset, rank)
+    def add(self, entry: Entry, offset: int, rank: int) -> None:
+        """Note that the record at *offset*, behind all before, is of this job, and which readers it reaches."""
+        self.offsets.add(offset, rank)
+        entry.offsets.add(offset, rank)
 
     def reaching(self, level: Level, after: int, jobs: Collection[str] | None) -> Iterator[int]:
-        """The offsets behind *after* of what reaches readers of *level*, which is not the lowest, in order."""
+        """The offsets behind *after* of what reaches readers of *level*, of *jobs* or of all, in order."""
         rank = LEVELS.index(level)
         if jobs is None:
-            return self.ranked.behind(max(after, self.trimmed_to), rank)
+            return self.offsets.behind(max(after, self.trimmed_to), rank)
         entries = [entry for job in jobs if (entry := self.jobs.get(job)) is not None and entry.last > after]
-        return heapq.merge(*(entry.ranked.behind(after, rank) for entry in entries))
+        return heapq.merge(*(entry.offsets.behind(max(after, entry.trimmed_to), rank) for entry in entries))
 
     def leave_out(self, offset: int, number: int) -> None:
         """Note that the record at *offset*, of the job with this *number*, cannot be read."""
@@ -186,9 +184,11 @@ def load_index(sql: sqlite3.Connection, epoch: str) -> Index:
 
     It takes 0.3 s for 100,000 records of jobs that have ended, whose states are in the file, and 1 s where all run.
     """
-    index = Index()
-    for number, id, trimmed_to in sql.execute("SELECT number, id, trimmed_to FROM jobs ORDER BY number"):
-        index.add(Entry(number, id, trimmed_to=trimmed_to))
+    index, seqs = Index(), dict[Entry, int]()
+    for number, id, trimmed_to, state, folded_to in sql.execute(JOBS):
+        known = index.know(Entry(number, id, trimmed_to=trimmed_to))
+        _recall(known, state, folded_to)
+        seqs[known] = known.state.seq
     for offset, number, crc, body in sql.execute(f"{ROWS} ORDER BY offset"):
         if not index.count:
             index.trimmed_to = offset - 1
@@ -196,33 +196,33 @@ def load_index(sql: sqlite3.Connection, epoch: str) -> Index:
         index.count += 1
         index.bytes += size_of(body)
         entry = index.numbered.get(number)
-        if entry is not None:
-            entry.last = offset
-        if entry is None or not _intact(body, crc):
+        if entry is None:
             index.leave_out(offset, number)
-        else:
-            index.rank(entry, offset, _rank_in(body))
-    for number, state, folded_to in sql.execute("SELECT number, state, folded_to FROM jobs"):
-        _recall(sql, epoch, index.numbered[number], state, folded_to)
+            continue
+        entry.last = offset
+        intact = _intact(body, crc)
+        index.add(entry, offset, _rank_in(body) if intact else 0)
+        if not intact:
+            index.leave_out(offset, number)
+        if offset > entry.folded_to:
+            record = record_in((offset, number, crc, body), epoch) if intact else None
+            # Each row is one record, so that the next one's seq is known even if some cannot be read.
+            seqs[entry] = record.seq if record is not None else seqs[entry] + 1
+            if record is not None:
+                entry.state = evolve(entry.state, record)
+    for entry, seq in seqs.items():
+        if entry.state.seq != seq:
+            entry.state = replace(entry.state, seq=seq)
     return index
 
 
-def _recall(sql: sqlite3.Connection, epoch: str, entry: Entry, state: bytes | None, folded_to: int) -> None:
-    """The state of a job: what the file holds of it, and the fold of the records behind that."""
+def _recall(entry: Entry, state: bytes | None, folded_to: int) -> None:
+    """What the file holds of the state of a job: the records behind that are still to be folded."""
     try:
         if state is not None:
             entry.state, entry.folded_to = _decode_state.decode(state), folded_to
     except ValueError:
         pass  # all the records that there are add up to it, unless some are gone
-    seq = entry.state.seq
-    behind = sql.execute(f"{ROWS} WHERE job = ? AND offset > ? ORDER BY offset", (entry.number, entry.folded_to))
-    for row in behind:
-        record = record_in(row, epoch)
-        # Each row is one record, so that the next one's seq is known even if some cannot be read.
-        seq = record.seq if record is not None else seq + 1
-        if record is not None:
-            entry.state = evolve(entry.state, record)
-    entry.state = replace(entry.state, seq=seq)
 
 
 def _rank_in(body: bytes) -> int:

@@ -11,7 +11,8 @@ from relay.notices import Notify
 
 __all__ = ["Place"]
 
-FILES: Final = ("", "-wal", "-shm")
+SHARED: Final = ("-wal", "-shm")
+FILES: Final = ("", *SHARED)
 """What the names of SQLite's own files end in: the database, its log, and what its readers and writers share."""
 
 LOCK: Final = "-lock"
@@ -32,7 +33,9 @@ class Place:
         # By its real name, so that two names of one file are one lock.
         self.path = path
         self.name = name
-        self._own: dict[str, _Identity] = {}
+        self._file: _Identity = None
+        self._shared: dict[str, _Identity] = {}
+        self._names = {ending: f"{path}{ending}" for ending in (*FILES, LOCK)}
         self._filled = False
         self._lock_file: _Identity = None
         self._locks = ExitStack()
@@ -86,12 +89,15 @@ class Place:
     def note(self) -> None:
         """From now on, the file at the place is the open one."""
         self._filled = False
-        for ending in FILES:
-            self._own[ending] = self._identity(ending)
+        self._file, *shared = map(self._identity, FILES)
+        self._shared = dict(zip(SHARED, shared, strict=True))
 
     def is_kept(self) -> bool:
         """Whether what is open is what is at the place, and has not been emptied there."""
-        return all(self._identity(ending) == own for ending, own in self._own.items()) and self._is_whole()
+        found = _found(self._names[""])
+        if found is None or any(self._identity(ending) != own for ending, own in self._shared.items()):
+            return False
+        return self._file in (None, (found.st_dev, found.st_ino)) and self._is_whole(found.st_size)
 
     def is_full(self) -> bool:
         """Whether no block is free where the journal is, as far as the system reports."""
@@ -107,13 +113,13 @@ class Place:
     def put_copy(self) -> Path | None:
         """Put the copy in place; return where that has been put which somebody else had put there. Raises OSError."""
         aside = None
-        if self._identity("") not in (None, self._own[""]):
+        if self._identity("") not in (None, self._file):
             aside = self._free_name()
         for ending in FILES:
             there = self._identity(ending)
             if there is None:
                 continue
-            if there == self._own[ending] or aside is None:
+            if there == self._shared.get(ending, self._file) or aside is None:
                 # A log that is left here would be read as that of the copy.
                 if ending:
                     self._named(ending).unlink()
@@ -139,19 +145,12 @@ class Place:
         return Path(f"{self.path}{ending}")
 
     def _identity(self, ending: str) -> _Identity:
-        try:
-            # A link to the file is not the file: a restart would look for its log beside what it leads to.
-            found = os.lstat(f"{self.path}{ending}")
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+        found = _found(self._names[ending])
+        return None if found is None else (found.st_dev, found.st_ino)
 
-    def _is_whole(self) -> bool:
+    def _is_whole(self, size: int) -> bool:
         """Whether the database still has something in it, once it had. A log may be emptied by anybody's checkpoint."""
-        try:
-            is_filled = self.path.stat().st_size > 0
-        except OSError:
-            return False
+        is_filled = size > 0
         is_whole = is_filled or not self._filled
         self._filled = self._filled or is_filled
         return is_whole
@@ -167,6 +166,14 @@ class Place:
                 os.fchmod(descriptor, PRIVATE)
         finally:
             os.close(descriptor)
+
+
+def _found(name: str) -> os.stat_result | None:
+    try:
+        # A link to the file is not the file: a restart would look for its log beside what it leads to.
+        return os.lstat(name)
+    except OSError:
+        return None
 
 
 def _mode(file: Path) -> int:

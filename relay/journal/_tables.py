@@ -5,7 +5,7 @@ from typing import Final
 
 from relay.errors import JournalError
 
-__all__ = ["FORMAT", "add_what_is_missing", "create_tables", "is_journal"]
+__all__ = ["FORMAT", "bring_up_to_date", "create_tables", "is_journal"]
 
 APPLICATION_ID: Final = 0x72656C79
 """The mark of our files among those of other programs: "rely" in ASCII, in the header that SQLite has for this."""
@@ -28,8 +28,6 @@ TABLES: Final = (
         owner TEXT NOT NULL DEFAULT ''
     )""",
     "CREATE TABLE records (offset INTEGER PRIMARY KEY, job INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL)",
-    # An index ends in the rowid, which offset is: this one is ordered by job and offset.
-    "CREATE INDEX records_by_job ON records (job)",
 )
 
 ADDED: Final = (
@@ -55,6 +53,12 @@ ADDED: Final = (
 COLUMNS: Final = {"jobs": {"owner": "ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT ''"}}
 """Columns that files of earlier versions have not. Such a version names those that it writes, and the rest default."""
 
+REMOVED: Final = ("DROP INDEX IF EXISTS records_by_job",)
+"""What earlier versions made, and a relay no longer looks at: an index costs each commit a page and more.
+
+Such a version works without it, but walks over all records for those of one job.
+"""
+
 
 def create_tables(sql: sqlite3.Connection) -> None:
     """Within a transaction: make a journal of an empty file."""
@@ -62,9 +66,9 @@ def create_tables(sql: sqlite3.Connection) -> None:
         sql.execute(statement)
 
 
-def add_what_is_missing(sql: sqlite3.Connection) -> None:
-    """Within a transaction: add the tables and columns that a journal of an earlier version has not."""
-    for statement in ADDED:
+def bring_up_to_date(sql: sqlite3.Connection) -> None:
+    """Within a transaction: add what a journal of an earlier version has not, and remove what is not used any more."""
+    for statement in (*ADDED, *REMOVED):
         sql.execute(statement)
     for table, columns in COLUMNS.items():
         there = {name for _, name, *_ in sql.execute(f"PRAGMA table_info({table})")}

@@ -9,6 +9,7 @@ from itertools import islice
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
+from relay.journal._ranks import reaching
 from relay.journal.base import Kept, Retention, StoredJob
 
 __all__ = ["MemoryJournal"]
@@ -16,9 +17,7 @@ __all__ = ["MemoryJournal"]
 RECORD_OVERHEAD = 700
 """Bytes a kept record costs besides its JSON: the record, its event, its places in two lists (CPython 3.11)."""
 
-BLOCK = 64
-
-CUT_AT = 16 * BLOCK
+CUT_AT = 1_024
 """How many dropped records a shelf holds on to before it moves the rest: a move costs 8 bytes a kept record."""
 
 
@@ -74,14 +73,21 @@ class MemoryJournal:
         pass
 
     def commit(self) -> None:
-        pending, self._pending = self._pending, []
-        for record in pending:
-            self._head = record.position.offset
-            self._bytes += _size(record)
-            ranked = rank(record)
-            self._all.append(record, ranked)
-            self._shelf_for(record).append(record, ranked)
-            self._trim(record.at)
+        if self._pending:
+            records, self._pending = self._pending, []
+            self.put(records, bytes(map(rank, records)))
+
+    def put(self, records: Sequence[Record], ranks: bytes) -> None:
+        """Append and commit *records* at once, one or more that another journal has, with the rank of each."""
+        self._all.extend(records, ranks)
+        by_job = self._by_job
+        for record, ranked in zip(records, ranks, strict=True):
+            shelf = by_job.get(record.job) or self._shelf_for(record)
+            shelf.append(record, ranked)
+            self._bytes += RECORD_OVERHEAD + len(record.json)
+        newest = records[-1]
+        self._head = newest.position.offset
+        self._trim(newest.at)
 
     def discard(self) -> None:
         self._pending.clear()
@@ -137,16 +143,15 @@ class MemoryJournal:
 class _Shelf:
     """Records in order, dropped from the front. Dropped records are cut off in slices, not one by one.
 
-    Of each BLOCK of them it is known how high they rank at most, so that what reaches a level is found by passing over
-    the blocks without it. That costs a tenth of a list for each level, which every record would have to join and leave.
+    The rank of each is a byte beside it, so that what reaches a level is found without a look at what lies between.
     """
 
-    __slots__ = ("_highest", "_records", "_start", "ended", "trimmed_to")
+    __slots__ = ("_ranks", "_records", "_start", "ended", "trimmed_to")
 
     def __init__(self) -> None:
         self._records: list[Record] = []
+        self._ranks = bytearray()
         self._start = 0
-        self._highest = bytearray()
         self.trimmed_to = 0
         self.ended: datetime | None = None
 
@@ -157,14 +162,14 @@ class _Shelf:
         return self._records[self._start]
 
     def append(self, record: Record, ranked: int) -> None:
-        block = len(self._records) // BLOCK
         self._records.append(record)
-        if block == len(self._highest):
-            self._highest.append(ranked)
-        elif self._highest[block] < ranked:
-            self._highest[block] = ranked
-        if record.terminal:
+        self._ranks.append(ranked)
+        if record.event.terminal:
             self.ended = record.at
+
+    def extend(self, records: Sequence[Record], ranks: bytes) -> None:
+        self._records.extend(records)
+        self._ranks.extend(ranks)
 
     def age(self, now: datetime) -> float:
         """Seconds since the end of the job; a running one has no age."""
@@ -175,7 +180,7 @@ class _Shelf:
         self._start += 1
         self.trimmed_to = record.position.offset
         if self._start == CUT_AT or self._start == len(self._records):
-            del self._records[: self._start], self._highest[: -(-self._start // BLOCK)]
+            del self._records[: self._start], self._ranks[: self._start]
             self._start = 0
         return record
 
@@ -188,11 +193,9 @@ class _Shelf:
 
     def all_behind(self, offset: int, least: int) -> Iterator[Record]:
         """All of them, found as they are read."""
-        start = self._behind(offset)
-        for block in range(start // BLOCK, len(self._highest)):
-            if self._highest[block] >= least:
-                records = self._records[max(start, block * BLOCK) : (block + 1) * BLOCK]
-                yield from (record for record in records if rank(record) >= least)
+        records, start = self._records, self._behind(offset)
+        places = reaching(self._ranks, least, start) if least else range(start, len(records))
+        return (records[place] for place in places)
 
     def _behind(self, offset: int) -> int:
         return bisect_right(self._records, offset, self._start, key=_offset)

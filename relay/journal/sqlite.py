@@ -1,6 +1,5 @@
 """The journal that outlives its process: one SQLite file."""
 
-import heapq
 import math
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
@@ -9,12 +8,10 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final
-from zlib import crc32
-
-import msgspec
 
 from relay.events import LEVELS, Level, Record, rank
-from relay.jobs.state import JobState, evolve
+from relay.jobs.state import JobState
+from relay.journal._batch import Batch, fold
 from relay.journal._cursors import SqliteCursors
 from relay.journal._file import JournalFile, in_use
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
@@ -35,10 +32,11 @@ RECENT_BYTES: Final = 16 * 1024 * 1024
 SLICE: Final = 512
 """The most records a commit drops, unless it adds more: a bound that was lowered is reached over many commits."""
 
+LOOK_UPS: Final = 16
+"""How many records one statement looks up where not all are read: two thirds of the price of a statement each."""
+
 COMMIT_DELAY: Final = 0.005
 """A commit of one record costs 34 us in SQLite, one of ten 82 us, one of a hundred 410 us. Nobody sees 5 ms."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class SqliteJournal:
@@ -57,16 +55,12 @@ class SqliteJournal:
     def __init__(self, path: str | Path, keep: Retention | None = None, *, notify: Notify = notice) -> None:
         self._keep = keep or Retention()
         self._notify = notify
-        self._pending: list[Record] = []
-        self._unwritten: list[Entry] = []
-        self._before: dict[Entry, tuple[JobState, int]] = {}
         self._oldest_since: datetime | None = None
-        self._keys: dict[str, tuple[str | None, bytes]] = {}
-        self._owners: dict[str, str] = {}
         with ExitStack() as stack:
             self._file = JournalFile(path, notify)
             stack.callback(self._file.close)
             self._index = self._load_index()
+            self._batch = Batch(self._index)
             self._recent = self._load_recent()
             self.parking: Parking = SqliteParking(self._file, self.epoch, self._keep.pin_bytes, notify)
             self._cursors = SqliteCursors(self._file, self.parking, self.head, self._index.newest, notify)
@@ -96,55 +90,40 @@ class SqliteJournal:
         return Kept(self._index.count, self._index.bytes)
 
     def append(self, record: Record, state: JobState | None = None) -> None:
-        entry = self._index.jobs.get(record.job)
-        if entry is None:
-            entry = self._index.enter(record.job)
-            self._unwritten.append(entry)
-        else:
-            self._before.setdefault(entry, (entry.state, entry.last))
-        entry.state = evolve(entry.state, record) if state is None else state
-        entry.last = record.position.offset
-        self._pending.append(record)
+        self._batch.append(record, state)
 
     def remember(self, job: str, key: str | None, digest: bytes) -> None:
-        self._keys[job] = (key, digest)
+        self._batch.keys[job] = (key, digest)
 
     def remember_owner(self, job: str, owner: str) -> None:
-        self._owners[job] = owner
+        self._batch.owners[job] = owner
 
     def commit(self) -> None:
-        if not self._pending:
+        batch, overdue = self._batch, None
+        if not batch.records:
             self._file.probe()
             return self._cursors.save()
-        newest = self._pending[-1].at
-        overdue = _Overdue()
         try:
             with self._file.transaction() as sql:
-                self._insert(sql)
-                if self._may_be_overdue():
-                    overdue = self._overdue(sql)
-                if overdue.count:
+                batch.insert(sql)
+                if self._may_be_overdue(batch):
+                    overdue = self._overdue(sql, batch)
                     self._drop(sql, overdue)
-                self._cursors.write(sql, newest)
+                self._cursors.write(sql, batch.newest)
         except Exception:
             # After some failures, of a sync say, all of it is in the file nevertheless.
-            if not self._is_stored(self._pending[-1]):
+            if not self._is_stored(batch.records[-1]):
                 raise
-        self._note(overdue)
-        self._cursors.written(newest)
-        written = self._pending
-        self._clear()
-        for record in written:
-            self._recent.append(record)
-        self._recent.commit()
-        self._file.written(len(written))
+        self._batch = Batch(self._index)
+        self._note(batch)
+        if overdue is not None:
+            self._note_dropped(overdue)
+        self._cursors.written(batch.newest)
+        self._file.written(len(batch.records))
 
     def discard(self) -> None:
-        for entry, before in self._before.items():
-            entry.state, entry.last = before
-        for entry in self._unwritten:
-            self._index.remove(entry)
-        self._clear()
+        self._batch.undo()
+        self._batch = Batch(self._index)
 
     def check(self) -> None:
         self._file.try_out()
@@ -175,9 +154,6 @@ class SqliteJournal:
     def close(self) -> None:
         self._file.close()
 
-    def _clear(self) -> None:
-        self._pending, self._unwritten, self._keys, self._owners, self._before = [], [], {}, {}, {}
-
     def _is_stored(self, record: Record) -> bool:
         try:
             row = self._file.sql.execute("SELECT body FROM records WHERE offset = ?", (record.position.offset,))
@@ -185,44 +161,28 @@ class SqliteJournal:
         except sqlite3.Error:
             return False
 
-    def _insert(self, sql: sqlite3.Connection) -> None:
-        sql.executemany(
-            "INSERT INTO jobs (number, id, owner) VALUES (?, ?, ?)",
-            [(new.number, new.id, self._owners.get(new.id, "")) for new in self._unwritten],
-        )
-        for job, (key, digest) in self._keys.items():
-            sql.execute("UPDATE jobs SET key = ?, digest = ? WHERE id = ?", (key, digest, job))
-        sql.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", map(self._row, self._pending))
-        for record in self._pending:
-            if record.terminal:
-                _fold(sql, self._index.jobs[record.job])
-
-    def _row(self, record: Record) -> Row:
-        return record.position.offset, self._index.jobs[record.job].number, crc32(record.json), record.json
-
-    def _may_be_overdue(self) -> bool:
+    def _may_be_overdue(self, batch: Batch) -> bool:
         """Whether a bound may be exceeded: to ask the file costs as much as to write a record."""
-        count, size = self._with_pending()
-        if self._index.trimmed_to >= self._pinned_behind(size):
-            return False
-        since, now = self._oldest_since, self._pending[-1].at
-        aged = since is None or (now - since).total_seconds() > self._keep.age
-        return aged or count > self._keep.records or size > self._keep.bytes
+        index, keep, since = self._index, self._keep, self._oldest_since
+        size = index.bytes + batch.size
+        exceeded = (
+            since is None
+            or index.count + len(batch.records) > keep.records
+            or size > keep.bytes
+            or (batch.newest - since).total_seconds() > keep.age
+        )
+        return exceeded and index.trimmed_to < self._pinned_behind(size)
 
     def _pinned_behind(self, size: int) -> float:
         """The offset behind which a durable sink keeps all records, where they take *size* bytes."""
         pinned = self._cursors.pinned_behind
         return math.inf if pinned is None or size > self._keep.bytes + self._keep.pin_bytes else pinned
 
-    def _with_pending(self) -> tuple[int, int]:
-        added = sum(size_of(record.json) for record in self._pending)
-        return self._index.count + len(self._pending), self._index.bytes + added
-
-    def _overdue(self, sql: sqlite3.Connection) -> "_Overdue":
+    def _overdue(self, sql: sqlite3.Connection, batch: Batch) -> "_Overdue":
         """The records to drop: the oldest, while a bound is exceeded. The newest always stays."""
-        index, keep, now = self._index, self._keep, self._pending[-1].at
-        count, size = self._with_pending()
-        most = min(count - 1, max(SLICE, 2 * len(self._pending)))
+        index, keep, now = self._index, self._keep, batch.newest
+        count, size = index.count + len(batch.records), index.bytes + batch.size
+        most = min(count - 1, max(SLICE, 2 * len(batch.records)))
         overdue = _Overdue()
         self._oldest_since = None
         with closing(sql.execute("SELECT offset, job, body FROM records ORDER BY offset LIMIT ?", (most,))) as rows:
@@ -239,6 +199,8 @@ class SqliteJournal:
         return overdue
 
     def _drop(self, sql: sqlite3.Connection, overdue: "_Overdue") -> None:
+        if not overdue.count:
+            return
         sql.execute("DELETE FROM records WHERE offset <= ?", (overdue.up_to,))
         for entry, offset in overdue.jobs.items():
             if entry.is_over_by(offset):
@@ -246,23 +208,27 @@ class SqliteJournal:
                 continue
             sql.execute("UPDATE jobs SET trimmed_to = ? WHERE number = ?", (offset, entry.number))
             if entry.folded_to < offset:
-                _fold(sql, entry)
+                fold(sql, entry)
 
-    def _note(self, overdue: "_Overdue") -> None:
+    def _note(self, batch: Batch) -> None:
         """Know what has become true with a commit that succeeded."""
+        index, records, ranks = self._index, batch.records, bytes(map(rank, batch.records))
+        for record, entry, ranked in zip(records, batch.entries, ranks, strict=True):
+            index.add(entry, record.position.offset, ranked)
+        index.head = records[-1].position.offset
+        index.count += len(records)
+        index.bytes += batch.size
+        batch.written()
+        self._recent.put(records, ranks)
+
+    def _note_dropped(self, overdue: "_Overdue") -> None:
         index = self._index
-        index.head = self._pending[-1].position.offset
-        index.count += len(self._pending) - overdue.count
-        index.bytes += sum(size_of(record.json) for record in self._pending) - overdue.bytes
+        index.count -= overdue.count
+        index.bytes -= overdue.bytes
         index.trimmed_to = max(index.trimmed_to, overdue.up_to)
-        for record in self._pending:
-            entry = index.jobs[record.job]
-            index.rank(entry, record.position.offset, rank(record))
-            if record.terminal:
-                entry.folded_to = record.position.offset
-        index.ranked.drop(overdue.up_to)
+        index.offsets.drop(overdue.up_to)
         for entry, offset in overdue.jobs.items():
-            entry.ranked.drop(offset)
+            entry.offsets.drop(offset)
             if entry.is_over_by(offset):
                 index.remove(entry)
             entry.trimmed_to = offset
@@ -282,15 +248,14 @@ class SqliteJournal:
             age=self._keep.age,
         )
         recent = MemoryJournal(keep, epoch=self.epoch, after=max(0, self.head - keep.records))
-        for record in self._stored(recent.head, None):
-            recent.append(record)
-        recent.commit()
+        if records := list(self._stored(recent.head, None)):
+            recent.put(records, bytes(map(rank, records)))
         return recent
 
     def _stored(self, after: int, jobs: Collection[str] | None, level: Level = LEVELS[0]) -> Generator[Record]:
         """The records in the file behind *after*, without those that cannot be read. Raises JournalError."""
         try:
-            with closing(self._rows(after, jobs) if level == LEVELS[0] else self._rows_of(after, jobs, level)) as rows:
+            with closing(self._rows(after, jobs, level)) as rows:
                 for row in rows:
                     if row[0] in self._index.unreadable:
                         continue
@@ -303,26 +268,18 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise trouble(self._file.name, error) from error
 
-    def _rows(self, after: int, jobs: Collection[str] | None) -> Generator[Row]:
-        """One walk of an index for each job, merged: it costs what is read of it, however much lies between."""
+    def _rows(self, after: int, jobs: Collection[str] | None, level: Level) -> Generator[Row]:
+        """All rows in one walk, or some with a look-up each: it costs what is read, however much lies between."""
         sql = self._file.sql
-        if jobs is None:
-            walks = [sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset", (after,))]
+        if jobs is None and level == LEVELS[0]:
+            with closing(sql.execute(f"{ROWS} WHERE offset > ? ORDER BY offset", (after,))) as rows:
+                yield from rows
         else:
-            entries = (self._index.jobs.get(job) for job in jobs)
-            numbers = [entry.number for entry in entries if entry is not None and entry.last > after]
-            of_one = f"{ROWS} WHERE job = ? AND offset > ? ORDER BY offset"
-            walks = [sql.execute(of_one, (number, after)) for number in numbers]
-        try:
-            yield from walks[0] if len(walks) == 1 else heapq.merge(*walks)
-        finally:
-            for walk in walks:
-                walk.close()
-
-    def _rows_of(self, after: int, jobs: Collection[str] | None, level: Level) -> Generator[Row]:
-        """What reaches readers of *level*, one look-up each."""
-        for offset in self._index.reaching(level, after, jobs):
-            yield from self._file.sql.execute(f"{ROWS} WHERE offset = ?", (offset,))
+            offsets = self._index.reaching(level, after, jobs)
+            while several := tuple(islice(offsets, LOOK_UPS)):
+                places = ", ".join("?" * len(several))
+                with closing(sql.execute(f"{ROWS} WHERE offset IN ({places}) ORDER BY offset", several)) as rows:
+                    yield from rows
 
 
 class _Overdue:
@@ -340,9 +297,3 @@ class _Overdue:
         self.bytes += size
         if entry is not None:
             self.jobs[entry] = offset
-
-
-def _fold(sql: sqlite3.Connection, entry: Entry) -> None:
-    """Keep what the job has become, so that no record up to now is needed to know it."""
-    state = (_encode(entry.state), entry.last, entry.number)
-    sql.execute("UPDATE jobs SET state = ?, folded_to = ? WHERE number = ?", state)
