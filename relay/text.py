@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from relay.notices import INTERRUPTIONS
@@ -100,7 +101,13 @@ def duration(seconds: float) -> str:
         return "an unknown time"
     if seconds < _ALL_SECONDS_BELOW and seconds != 60:
         return _counted(f"{seconds:.3g}" if abs(seconds) < 100 else f"{seconds:.0f}", "second")
-    left, parts = round(seconds), list[str]()
+    return _in_units(round(seconds))
+
+
+@lru_cache(maxsize=1_024)
+def _in_units(seconds: int) -> str:
+    """Whole *seconds* in days to seconds. Cached: each progress of a job names the time left, and 1.5 us make that."""
+    left, parts = seconds, list[str]()
     for unit, length in _UNITS:
         count, left = divmod(left, length)
         if count:
@@ -112,7 +119,9 @@ def duration(seconds: float) -> str:
 
 def in_passing(seconds: float, digits: int = 0) -> str:
     """*seconds* in a line that is read in passing: `64 s` below three minutes, a `duration` from there on."""
-    return f"{seconds:.{digits}f} s" if seconds < _BRIEF_BELOW else duration(seconds)
+    if seconds < _BRIEF_BELOW:
+        return f"{seconds:.{digits}f} s" if digits else f"{seconds:.0f} s"
+    return duration(seconds)
 
 
 def _counted(count: str, unit: str) -> str:

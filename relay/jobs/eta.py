@@ -27,7 +27,7 @@ def marked(marks: Sequence[Mark], at: datetime, percent: int) -> tuple[Mark, ...
     """*marks* with one more. A clock that went back makes the earlier ones worthless."""
     # Each mark was held against the one before it, so the last one is the highest and the latest.
     in_order = not marks or (marks[-1][0] < at and marks[-1][1] < percent)
-    return (*(marks if in_order else ()), (at, percent))[-REMEMBERED:]
+    return (*marks[1 - REMEMBERED :], (at, percent)) if in_order else ((at, percent),)
 
 
 def left(marks: Sequence[Mark], now: datetime) -> Left | None:
@@ -37,9 +37,12 @@ def left(marks: Sequence[Mark], now: datetime) -> Left | None:
     """
     if len(marks) < MARKS_TO_KNOW or (remaining := 100 - marks[-1][1]) <= 0:
         return None
-    paces = [(b[0] - a[0]).total_seconds() / (b[1] - a[1]) for a, b in pairwise(marks)]
-    overall = (max(now, marks[-1][0]) - marks[0][0]).total_seconds() / (marks[-1][1] - marks[0][1])
-    likely, low, high = (
-        float(round(min(LONGEST, remaining * pace))) for pace in (overall, min(paces), max(*paces, overall))
-    )
-    return Left(likely, low, high)
+    (first, lowest), (last, highest) = marks[0], marks[-1]
+    paces = [(then - at).total_seconds() / (more - percent) for (at, percent), (then, more) in pairwise(marks)]
+    overall = (max(now, last) - first).total_seconds() / (highest - lowest)
+    slowest = max(max(paces), overall)  # unpacked into one call of `max`, they take twice as long
+    return Left(_whole(remaining * overall), _whole(remaining * min(paces)), _whole(remaining * slowest))
+
+
+def _whole(seconds: float) -> float:
+    return float(round(seconds)) if seconds < LONGEST else LONGEST

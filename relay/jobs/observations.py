@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -117,6 +118,11 @@ def folded(word: str) -> str:
 _FOLDED: Final[_Words] = {folded(word): status for word, status in STATUS_WORDS.items()}
 
 
+_remembered: Final = lru_cache(maxsize=1_024)(folded)
+_SHORT: Final = 64
+"""The most characters of a word whose folding is remembered: each answer has the same few, for each job in a list."""
+
+
 def normalised(word: str | None, words: _Words | None = None) -> Status:
     """The relay's word for an upstream's own *word*, in whatever spelling; *words* are the dialect's own, `folded`.
 
@@ -124,5 +130,5 @@ def normalised(word: str | None, words: _Words | None = None) -> Status:
     """
     if not word:
         return "unknown"
-    key = folded(word)
+    key = _remembered(word) if len(word) <= _SHORT else folded(word)
     return (words or {}).get(key) or _FOLDED.get(key, "unknown")

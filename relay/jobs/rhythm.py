@@ -29,7 +29,7 @@ class Rhythm(Struct, frozen=True, kw_only=True, gc=False):
 
     def moved(self, at: datetime) -> "Rhythm":
         """The rhythm after an answer that brought something new."""
-        return Rhythm(since=at, gaps=(*self.gaps, self.still + 1)[-REMEMBERED:])
+        return Rhythm(since=at, gaps=(*self.gaps[1 - REMEMBERED :], self.still + 1))
 
     def alive(self, at: datetime) -> "Rhythm":
         """The rhythm after a sign of life that is no progress, such as a line of the job's log."""
