@@ -131,16 +131,17 @@ class Bus(Distributor):
         full = [] if self.room.is_set() else ["polling pauses, since too many records wait"]
         return full if problem is None else [problem, *full]
 
-    def batch(self, *, deferrable: bool = False) -> AbstractContextManager[None]:
+    def batch(self, *, deferrable: bool = False, linger: float = 0.0) -> AbstractContextManager[None]:
         """Commit all that is published within this batch as one, and send each record in order.
 
         The commit comes when the batch is left. With *deferrable* it may wait, and be shared with later batches: until
         `journal.commit_delay` seconds after the last commit, and not at all without a running loop. A single record is
-        then committed immediately, and a burst shares commits.
+        then committed immediately, and a burst shares commits. A batch that is to *linger* waits that many seconds for
+        what follows, also after a rest, on a journal whose commits are deferred at all.
 
         What an earlier commit could not write is part of it, so an empty batch is another try.
         """
-        return _Batch(self._commits.begin, self._commits.end, deferrable)
+        return _Batch(self._commits.begin, self._commits.end, deferrable, linger)
 
     def publish(self, job: Job, event: Event, *, answered: float | None = None) -> Record:
         """Make *event* the next record of *job*, commit it, and send it to every sink, in the order of subscription.
@@ -244,15 +245,16 @@ class Bus(Distributor):
 class _Batch(AbstractContextManager[None]):
     """From *begin* to *end*. Plain methods: every poll has one, and a generator for it costs 2 us more."""
 
-    __slots__ = ("_begin", "_deferrable", "_end")
+    __slots__ = ("_begin", "_deferrable", "_end", "_linger")
 
-    def __init__(self, begin: Callable[[], None], end: Callable[..., None], deferrable: bool) -> None:
+    def __init__(self, begin: Callable[[], None], end: Callable[..., None], deferrable: bool, linger: float) -> None:
         self._begin = begin
         self._end = end
         self._deferrable = deferrable
+        self._linger = linger
 
     def __enter__(self) -> None:
         self._begin()
 
     def __exit__(self, *_: object) -> None:
-        self._end(deferrable=self._deferrable)
+        self._end(deferrable=self._deferrable, linger=self._linger)

@@ -1,6 +1,7 @@
 """When pending records are committed: at once, at the end of a batch, or together with those of later batches."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sized
 from typing import Final, Protocol
 
@@ -54,7 +55,8 @@ class CommitScheduler:
     """Decides when *writer* commits; it neither knows the records nor does I/O.
 
     Outside of a batch each record is committed at once. A batch is one commit. A deferrable batch waits, until
-    `commit_delay` seconds after the last commit, and shares its commit with those that come meanwhile. While the
+    `commit_delay` seconds after the last commit, and shares its commit with those that come meanwhile; one that lingers
+    waits for them longer. While the
     journal cannot be written, each batch is another try; afterwards what had to wait is committed SLICE records at a
     time, one slice in each turn of the loop.
 
@@ -79,8 +81,10 @@ class CommitScheduler:
         self._written = written
         self._batches = 0
         self._urgent = False
+        self._linger = math.inf
         self._writing = False
         self._timer: Scheduled | None = None
+        self._timer_at = math.inf
         self._next_slice: Scheduled | None = None
         self.at_rest: asyncio.Event = asyncio.Event()
         """Set unless records that had to wait are being committed, a slice in each turn of the loop."""
@@ -90,12 +94,17 @@ class CommitScheduler:
         """Hold commits back until `end`."""
         self._batches += 1
 
-    def end(self, *, deferrable: bool) -> None:
-        """End a batch: once the outermost has ended, commit, or defer that if every batch in it is *deferrable*."""
+    def end(self, *, deferrable: bool, linger: float = 0.0) -> None:
+        """End a batch: once the outermost has ended, commit, or defer that if every batch in it is *deferrable*.
+
+        Where commits are deferred at all, that is for *linger* seconds or more, the least of all batches in it.
+        """
         self._batches -= 1
         self._urgent = self._urgent or not deferrable
+        self._linger = min(self._linger, linger)
         if not self._batches:
-            self.flush() if self._urgent else self._defer()
+            linger, self._linger = self._linger, math.inf
+            self.flush() if self._urgent else self._defer(linger)
 
     def appended(self) -> None:
         """A record is pending: commit it, unless within a batch."""
@@ -123,13 +132,17 @@ class CommitScheduler:
     def _flush_deferred(self) -> None:
         self._flush(deferred=True)
 
-    def _defer(self) -> None:
-        delay = self._writer.commit_delay
-        rest = self._writer.committed_at + delay - self._clock.monotonic()
-        if rest <= 0 or (loop := self._running_loop()) is None:
+    def _defer(self, linger: float) -> None:
+        delay, now = self._writer.commit_delay, self._clock.monotonic()
+        at = self._writer.committed_at + delay
+        if delay > 0:
+            at = max(at, now + linger)
+        if at <= now or (loop := self._running_loop()) is None:
             self._flush(deferred=delay > 0)
-        elif self._timer is None:
-            self._timer = loop.call_later(rest, self._flush_deferred)
+        elif (self._writer.pending or self._writer.problem) and (self._timer is None or at < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_at = loop.call_later(at - now, self._flush_deferred), at
 
     def _write_pending(self) -> None:
         """Commit all at once in ordinary times, and in slices once records had to wait."""

@@ -91,7 +91,7 @@ class SharedSide:
     def begin(self) -> None:
         """A batch begins: nothing is sent before its end, since sending takes another turn of the loop."""
 
-    def end(self, *, deferrable: bool) -> None:
+    def end(self, *, deferrable: bool, linger: float = 0.0) -> None:
         """A batch ends."""
 
     def appended(self) -> None:

@@ -10,7 +10,7 @@ from relay.notices import Notify
 from relay.pace import MIN_DELAY
 from relay.polling.breaker import back_off
 from relay.polling.watch import Watch
-from relay.polling.watches import TOKEN_CHECK, Watches
+from relay.polling.watches import LINGER, TOKEN_CHECK, Watches
 from relay.upstreams.base import FetchesResults, Upstream
 
 __all__ = ["PerAccountPolling"]
@@ -107,7 +107,7 @@ class PerAccountPolling:
     async def _round(self, running: list[Watch]) -> None:
         """Send one request about the jobs, and fetch the results of those that have left the list."""
         polled = self._chosen(running)
-        await self._watches.for_each(polled, self._watches.publish_checking)
+        await self._watches.for_each(polled, self._watches.publish_checking, linger=LINGER)
         try:
             answered = await self._watches.request(self._upstream.observe, polled)
         except UpstreamError as error:

@@ -15,7 +15,7 @@ from relay.polling.breaker import Breaker, back_off, is_of_the_account
 from relay.polling.due_queue import Alarm, DueQueue
 from relay.polling.token_bucket import TokenBucket
 from relay.polling.watch import Watch
-from relay.polling.watches import TOKEN_CHECK, Call, Watches
+from relay.polling.watches import LINGER, TOKEN_CHECK, Call, Watches
 from relay.upstreams.base import CountsRequests, FetchesResults, Upstream
 
 __all__ = ["PerTaskPolling"]
@@ -106,14 +106,26 @@ class PerTaskPolling:
             while True:
                 await self._alarm.wait(max(self._next_at(), self._clock.monotonic() + SLACK))
                 try:
-                    await self._publish_outcomes()
-                    self._welcome()
-                    self._request_what_is_due()
+                    await self._round()
                 except Exception as error:
                     self._notify(f"upstream {self._upstream.name}: a round of polling broke off: {error!r}")
                     self._begin_anew(self._clock.monotonic() + self._watches.pace.interval)
         finally:
             await self._end()
+
+    async def _round(self) -> None:
+        """Publish the answers that have come, and make the requests that are due, in one commit of the journal.
+
+        The beginnings of polls wait for their answers a while, to share a commit with them.
+        """
+        with self._watches.bus.batch(deferrable=True, linger=0.0 if self._outcomes else LINGER):
+            trouble = self._publish_outcomes()
+            if trouble is None:
+                self._request_what_is_due()
+        if trouble is not None:
+            await self._hold(trouble)
+            with self._watches.bus.batch(deferrable=True, linger=LINGER):
+                self._request_what_is_due()
 
     def _begin_anew(self, start: float) -> None:
         """Go on from *start* after an internal error: no job waits for an answer that was lost with it."""
@@ -166,24 +178,24 @@ class PerTaskPolling:
 
     def _request_what_is_due(self) -> None:
         """Make requests while concurrency and budget allow: for results first, then for jobs in their turns."""
+        self._welcome()
         now = self._clock.monotonic()
         if not self._hurried and now < self._looked_at + SLACK:
             return
         self._hurried, self._looked_at = False, now
         self._look_at_token(now)
         self._count_requests(now)
-        with self._watches.bus.batch(deferrable=True):
-            self._fetch_results(now)
-            while (watch := self._next_due(now)) is not None:
-                if not (self._may_poll(watch, now) and self._take(now)):
-                    self._hurried = True
-                    break
-                if self._breaker.allows(now):
-                    self._breaker.try_out()
-                self._queue.discard(watch)
-                watch.news = False
-                self._watches.publish_checking(watch)
-                self._request(watch, self._upstream.observe, is_result=False)
+        self._fetch_results(now)
+        while (watch := self._next_due(now)) is not None:
+            if not (self._may_poll(watch, now) and self._take(now)):
+                self._hurried = True
+                break
+            if self._breaker.allows(now):
+                self._breaker.try_out()
+            self._queue.discard(watch)
+            watch.news = False
+            self._watches.publish_checking(watch)
+            self._request(watch, self._upstream.observe, is_result=False)
 
     def _next_due(self, now: float) -> Watch | None:
         """The job whose turn it is. In a trial it is one that has failed least, if several are due."""
@@ -260,20 +272,18 @@ class PerTaskPolling:
             elif len(self._outcomes) == 1:
                 self._alarm.ring_by(self._clock.monotonic() + SLACK)
 
-    async def _publish_outcomes(self) -> None:
-        """Publish the answers that have come since the last time, in one commit of the journal."""
+    def _publish_outcomes(self) -> UpstreamError | None:
+        """Publish the answers that have come since the last time; return what the account is to be held off for."""
         outcomes, self._outcomes = self._outcomes, []
         self._under_way.difference_update(outcome.watch for outcome in outcomes)
         self._refusals.difference_update(outcome.watch for outcome in outcomes)
         was_closed = self._breaker.state == "closed"
         trouble: UpstreamError | None = None
-        with self._watches.bus.batch(deferrable=True):
-            for outcome in outcomes:
-                trouble = self._publish_outcome(outcome) or trouble
-        if trouble is not None:
-            await self._hold(trouble)
-        elif not was_closed and self._breaker.state == "closed":
+        for outcome in outcomes:
+            trouble = self._publish_outcome(outcome) or trouble
+        if trouble is None and not was_closed and self._breaker.state == "closed":
             self._spread(self._clock.monotonic())
+        return trouble
 
     def _publish_outcome(self, outcome: PollOutcome) -> UpstreamError | None:
         """Publish what one request has brought; return the error for which the account is to be held off, if any."""

@@ -102,10 +102,12 @@ def append(scheduler: CommitScheduler, writer: Writer, count: int = 1) -> None:
         scheduler.appended()
 
 
-def batch(scheduler: CommitScheduler, writer: Writer, count: int, *, deferrable: bool = False) -> None:
+def batch(
+    scheduler: CommitScheduler, writer: Writer, count: int, *, deferrable: bool = False, linger: float = 0.0
+) -> None:
     scheduler.begin()
     append(scheduler, writer, count)
-    scheduler.end(deferrable=deferrable)
+    scheduler.end(deferrable=deferrable, linger=linger)
 
 
 def test_a_record_outside_of_a_batch_is_committed_at_once_and_a_batch_is_one_commit(
@@ -139,6 +141,55 @@ def test_deferrable_batches_share_one_commit_when_the_delay_is_over(
     turns.later[0][1].act()
 
     assert writer.commits == [1, 5]
+
+
+def test_a_batch_that_lingers_waits_for_what_follows_also_after_a_rest(
+    scheduler: CommitScheduler, writer: Writer, turns: Turns
+) -> None:
+    batch(scheduler, writer, 1, deferrable=True, linger=0.02)
+    batch(scheduler, writer, 1, deferrable=True, linger=0.03)
+    assert (writer.commits, [delay for delay, _ in turns.later]) == ([], [0.02])
+    batch(scheduler, writer, 2, deferrable=True)
+    assert (writer.commits, turns.later[0][1].cancelled) == ([4], True)
+
+    batch(scheduler, writer, 3, deferrable=True, linger=0.02)
+    turns.later[1][1].act()
+
+    assert writer.commits == [4, 3]
+
+
+def test_a_batch_that_does_not_linger_brings_the_commit_forward(
+    scheduler: CommitScheduler, writer: Writer, turns: Turns
+) -> None:
+    append(scheduler, writer)
+    batch(scheduler, writer, 1, deferrable=True, linger=0.02)
+    batch(scheduler, writer, 1, deferrable=True)
+
+    assert (writer.commits, [(delay, call.cancelled) for delay, call in turns.later]) == (
+        [1],
+        [(0.02, True), (0.005, False)],
+    )
+
+
+def test_a_batch_is_committed_as_soon_as_any_batch_in_it_may_be(scheduler: CommitScheduler, writer: Writer) -> None:
+    scheduler.begin()
+    batch(scheduler, writer, 1, deferrable=True)
+    scheduler.end(deferrable=True, linger=0.02)
+
+    assert writer.commits == [1]
+
+
+def test_nothing_lingers_where_commits_are_not_deferred(scheduler: CommitScheduler, writer: Writer) -> None:
+    writer.commit_delay = 0.0
+    batch(scheduler, writer, 1, deferrable=True, linger=0.02)
+
+    assert writer.commits == [1]
+
+
+def test_a_batch_with_nothing_in_it_sets_no_timer(scheduler: CommitScheduler, writer: Writer, turns: Turns) -> None:
+    batch(scheduler, writer, 0, deferrable=True, linger=0.02)
+
+    assert turns.later == []
 
 
 def test_after_each_commit_it_is_known_whether_another_may_follow_at_once(
