@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from threading import get_ident
 
 from relay.bus.commits import CommitScheduler
-from relay.bus.distributor import Distributor, reraise
+from relay.bus.distributor import Distributor
 from relay.bus.histogram import Histogram
 from relay.bus.local_side import LocalSide
 from relay.bus.pending import PendingRecord
@@ -150,11 +151,15 @@ class Bus(Distributor):
         UsageError from another thread, from within a sink, for a job that has ended, and on the bus of a relay for a
         job that is not the relay's own.
         """
-        self._check_publisher()
-        if (state := self._writer.pending.state(job)).ended:
+        if self._thread != get_ident() or self._sending:
+            self._check_publisher()
+        if (state := self._writer.pending.state(job)).terminal is not None:
             raise UsageError(f"{job.id} has ended; nothing can follow its {state.status!r} record")
-        self._check_known(job)
-        record = self._writer.append(job, self._redacted(event), answered=answered)
+        if self._knows is not None:
+            self._check_known(job)
+        if self._redactor is not None:
+            event = redact_event(event, self._redactor)
+        record = self._writer.append(job, event, answered=answered)
         self._commits.appended()
         return record
 
@@ -220,7 +225,7 @@ class Bus(Distributor):
         self._check_thread()
         if self._redactor is not None:
             exchange = redact_exchange(exchange, self._redactor)
-        reraise(self._send(self._exchanges, None, exchange=exchange))
+        self._send_exchange(exchange)
 
     def _send_arrived(self, records: Sequence[PendingRecord], own: bool) -> None:
         self.own = own

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from relay.bus.callables import never_awaited, refuse_no_sink
 from relay.bus.hold_watch import HoldWatch
@@ -149,22 +149,33 @@ class Distributor:
             apart(partial(listener, deferred), name_of(listener), self._notify)
 
     def _send_records(self, records: Sequence[PendingRecord]) -> None:
-        reraise(self._send(self._records, None, records=records))
-
-    def _send(self, signal: OrderedSignal, sender: object, **what: Any) -> BaseException | None:
-        """Send to all; return what a sink raised that must not be held back: Ctrl-C or an exit."""
         outer, self._sending = self._sending, True
         try:
-            return next((raised for _, raised in signal.send(sender, **what) if raised is not None), None)
+            interruption = self._records.send_at_once(records=records)
         finally:
             self._sending = outer
+        if interruption is not None:
+            raise interruption
+
+    def _send_exchange(self, exchange: Exchange) -> None:
+        outer, self._sending = self._sending, True
+        try:
+            raised = [result for _, result in self._exchanges.send(None, exchange=exchange)]
+        finally:
+            self._sending = outer
+        reraise(*raised)
 
     def _hand_out(self, _: object, *, records: Sequence[PendingRecord]) -> BaseException | None:
-        """Deliver each record to every subscription before the next one."""
-        interruption = None
-        for job, record, _, _, _, self.answered in records:  # quicker than by name, and this is once a record
-            raised = self._topics.send(job, record)
-            interruption = interruption or raised
+        """Deliver each record to every subscription before the next one.
+
+        Return the first exception of a sink that must not be held back: Ctrl-C or an exit.
+        """
+        interruption, send = None, self._topics.send
+        for pending in records:
+            self.answered = pending.answered
+            raised = send(pending.job, pending.record)
+            if raised is not None and interruption is None:
+                interruption = raised
         self.answered = None
         return interruption
 

@@ -1,10 +1,10 @@
 """The records that are stamped and not committed yet, and the states that they add up to. No I/O, no clock."""
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from relay.events import Event, Position, Record
 from relay.jobs.state import Job, JobState, evolve
@@ -20,7 +20,7 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 """How much may be pending before polling pauses; the records of polls that are under way then are extra."""
 
 
-class PendingRecord(NamedTuple):
+class PendingRecord(Struct, frozen=True, gc=False, eq=False):
     """A record that is not committed, and the state of its job after it; *key* comes with the *first* of a job.
 
     *answered* is when the upstream's answer came that the record follows from, on the monotonic clock.
@@ -38,7 +38,7 @@ class PendingRecords:
     """Records in the order of their offsets, and for each of their jobs the state after the last of them."""
 
     def __init__(self) -> None:
-        self._records: deque[PendingRecord] = deque()
+        self._records: list[PendingRecord] = []
         self._states: dict[Job, JobState] = {}
         self._bytes = 0
 
@@ -55,8 +55,8 @@ class PendingRecords:
         return self._states.get(job, job.state)
 
     def oldest(self, count: int) -> list[PendingRecord]:
-        """The *count* oldest records, or all if there are fewer."""
-        return list(islice(self._records, count))
+        """The *count* oldest records, or all if there are fewer. The list is not to be changed; `remove` leaves it."""
+        return self._records if count >= len(self._records) else self._records[:count]
 
     def append(
         self,
@@ -85,13 +85,15 @@ class PendingRecords:
         del self._states[job]
         return True
 
-    def remove(self, committed: Iterable[PendingRecord]) -> None:
+    def remove(self, committed: Sequence[PendingRecord]) -> None:
         """Remove the oldest records, which are *committed*: the state of each job is what they made of it."""
         for pending in committed:
-            self._records.popleft()
-            self._bytes -= len(pending.record.json)
             pending.job.state = pending.state
-        if not self._records:
+        self._records = self._records[len(committed) :]
+        if self._records:
+            self._bytes -= sum(len(pending.record.json) for pending in committed)
+        else:
+            self._bytes = 0
             self._states.clear()
 
     def with_oldest_replaced(self, substitute: Event | None) -> "PendingRecords":

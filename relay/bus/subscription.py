@@ -107,20 +107,24 @@ class Subscription:
 
     def deliver(self, record: Record) -> BaseException | None:
         """Send *record* to the sink, once; return an exception of it that must not be held back."""
-        if self._closed or record.position.offset <= self._cursor:
+        offset = record.position.offset
+        if offset <= self._cursor or self._closed:
             return None
-        self._cursor = record.position.offset
+        self._cursor, held = offset, 0.0
         try:
             if self._wanted is not None and not self._wanted(record):
                 return None
-            if self.quarantined and not self.probe_due:
+            if self._streak >= QUARANTINE_AFTER and not self.probe_due:
                 self.missed += 1
                 return None
-            began = 0.0 if self._watch is None else self._watch.begin(self.name)
-            try:
+            if self._watch is None:
                 result = self._sink(record)
-            finally:
-                held = 0.0 if self._watch is None else self._watch.end(self.name, began)
+            else:
+                began = self._watch.begin(self.name)
+                try:
+                    result = self._sink(record)
+                finally:
+                    held = self._watch.end(self.name, began)
             if result is not None:
                 never_awaited(result, self.name)
         except INTERRUPTIONS as interruption:
@@ -131,7 +135,8 @@ class Subscription:
             self._failed(record, error)
         else:
             self.delivered += 1
-            self._took(held)
+            if held > self.slowest or held > HELD_TOO_LONG or self._streak:
+                self._took(held)
         return None
 
     def _took(self, seconds: float) -> None:

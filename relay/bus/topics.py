@@ -43,27 +43,29 @@ class Topics:
 
         Return the first exception of a sink that must not be held back.
         """
-        of_owner, of_job = self._of_owners.get(job.owner), self._of_jobs.get(job)
-        interruption = self._everyone.send(record)
-        if of_owner is not None:
-            raised = of_owner.send(record)
-            interruption = interruption or raised
-        if of_job is not None:
-            raised = of_job.send(record)
-            interruption = interruption or raised
+        # Looked up before anything is sent: a sink may subscribe another one to them.
+        topics = self._everyone, self._of_owners.get(job.owner) if self._of_owners else None, self._of_jobs.get(job)
+        interruption = None
+        for topic in topics:
+            if topic is None:
+                continue
+            for subscription in topic.receivers():
+                raised = subscription.deliver(record)
+                if raised is not None and interruption is None:
+                    interruption = raised
         return interruption
 
     def join(self, subscription: Subscription, selection: Selection) -> None:
         """Let *subscription* receive what *selection* names, from the next record on."""
         for topic in self._opened(selection):
-            topic.subscriptions[subscription] = None
+            topic.join(subscription)
 
     def leave(self, subscription: Subscription, selection: Selection) -> None:
         """Undo `join`: with its last subscription a topic is gone."""
         if selection.owner is not None:
             _leave(self._of_owners, selection.owner, subscription)
         elif selection.jobs is None:
-            del self._everyone.subscriptions[subscription]
+            self._everyone.leave(subscription)
         else:
             for job in selection.jobs:
                 _leave(self._of_jobs, job, subscription)
@@ -80,18 +82,26 @@ class Topics:
 class _Topic:
     """Subscriptions that receive the same records, however many they are."""
 
-    __slots__ = ("subscriptions",)
+    __slots__ = ("_receivers", "subscriptions")
 
     def __init__(self) -> None:
         self.subscriptions: dict[Subscription, None] = {}
+        self._receivers: tuple[Subscription, ...] | None = ()
 
-    def send(self, record: Record) -> BaseException | None:
-        """Send *record* to each; return an exception of one of them that must not be held back."""
-        interruption = None
-        for subscription in tuple(self.subscriptions):
-            raised = subscription.deliver(record)
-            interruption = interruption or raised
-        return interruption
+    def join(self, subscription: Subscription) -> None:
+        self.subscriptions[subscription] = None
+        self._receivers = None
+
+    def leave(self, subscription: Subscription) -> None:
+        del self.subscriptions[subscription]
+        self._receivers = None
+
+    def receivers(self) -> tuple[Subscription, ...]:
+        """The subscriptions as they are now; one that leaves meanwhile receives nothing more by itself."""
+        receivers = self._receivers
+        if receivers is None:
+            receivers = self._receivers = tuple(self.subscriptions)
+        return receivers
 
 
 def _opened(topics: dict[_Of, _Topic], of: _Of) -> _Topic:
@@ -100,6 +110,6 @@ def _opened(topics: dict[_Of, _Topic], of: _Of) -> _Topic:
 
 def _leave(topics: dict[_Of, _Topic], of: _Of, subscription: Subscription) -> None:
     topic = topics[of]
-    del topic.subscriptions[subscription]
+    topic.leave(subscription)
     if not topic.subscriptions:
         del topics[of]
