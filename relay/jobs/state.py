@@ -208,17 +208,17 @@ def evolve(state: JobState, record: Record, text: str | None = None) -> JobState
     passed = _believed(state, at)
     reckoned = (state.reckoned or state.updated or at) + passed
     missing = state.misses or state.fetches
-    told = replace(
+    numbered = replace(
         state,
         seq=record.seq,
         offset=record.position.offset,
-        updated=at,
-        reckoned=reckoned,
-        started=state.started or at,
         text=text,
         absent=state.absent + min(passed.total_seconds(), WATCHED) if missing else 0.0,
+        started=state.started or at,
+        updated=at,
+        reckoned=reckoned,
     )
-    return _changed(told, event, reckoned)
+    return _changed(numbered, event, reckoned)
 
 
 def elapsed(state: JobState, now: datetime) -> float:
@@ -243,22 +243,21 @@ def _believed(state: JobState, now: datetime) -> timedelta:
 
 
 def _changed(state: JobState, event: Event, at: datetime) -> JobState:
-    """What *event* alone changes of a job; the events of each poll come first.
+    """What *event* alone changes of a job.
 
     Named one by one, and at most fourteen at once: from a dict, or with more names, which Python makes a dict of,
     `replace` takes four times as long. Two short calls of it cost 0.45 us, and one with all the names 0.95.
     """
+    # The events of each poll come first, and without patterns: each costs 0.1 us, whether it matches or not.
+    if isinstance(event, Progress):
+        return _moved_on(state, event, at) if event.listed else replace(state, misses=state.misses + 1, shown=True)
+    if isinstance(event, Received):
+        return state
+    if isinstance(event, Checking):
+        return replace(state, attempt=event.attempt, looking=False, retry_at=None)
     match event:
-        case Progress(listed=True):
-            return _moved_on(state, event, at)
-        case Received():
-            return state
-        case Checking(attempt=attempt):
-            return replace(state, attempt=attempt, looking=False, retry_at=None)
         case Accepted(upstream=upstream, task=task):
             return replace(state, upstream=upstream, task=task, followed=task is not None and state.seq == 1)
-        case Progress():
-            return replace(state, misses=state.misses + 1, shown=True)
         case DraftsFetch(attempt=attempt, listed=listed):
             seen, misses, looks = state.seen or listed, state.misses + (not listed), state.looks + 1
             return replace(state, fetches=attempt, looks=looks, looking=True, seen=seen, misses=misses, shown=False)
@@ -306,7 +305,9 @@ def _moved_on(state: JobState, event: Progress, at: datetime) -> JobState:
 
 def moves(state: JobState, event: Progress) -> bool:
     """Whether *event* shows the job elsewhere than it stood."""
-    return (event.status, event.percent, event.queue_position) != (state.status, state.percent, state.queue_position)
+    return (
+        event.percent != state.percent or event.status != state.status or event.queue_position != state.queue_position
+    )
 
 
 def repeats(state: JobState, event: Progress) -> bool:
