@@ -21,11 +21,11 @@ __all__ = ["CLOSE_TIMEOUT", "LineWriter", "Output", "Trouble", "lost_as_json", "
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that closing waits for the output to accept the remaining lines."""
 
-GATHER: Final = 0.005
-"""Seconds that lines are collected before the thread is woken, if an event loop runs.
+GATHER: Final = 0.02
+"""Seconds that lines are collected before the thread is woken, if an event loop runs. A person does not notice them.
 
 A thread that is woken while the loop writes to streams contends with it for the interpreter, at each write: beside 100
-streams that doubled the cost of a line (380 us of CPU, and 180 with this delay), and close lines share a wake-up.
+streams that doubled the cost of a line (380 us of CPU, and 180 with a delay), and close lines share a wake-up.
 """
 
 MANY: Final = 256
@@ -92,32 +92,44 @@ class LineWriter:
     def write(self, line: bytes) -> None:
         """Queue *line*, which ends in a line feed. Never blocks, never raises; callable from any thread.
 
-        If an event loop runs on that thread, *line* is written 5 ms later, as soon as the loop is free.
+        If an event loop runs on that thread, *line* is written 20 ms later, as soon as the loop is free.
         """
         if self._out is None:
             self.missed += 1
             self._accepted += 1
             return self._fails(None)
-        loop, error = _running_loop(), None
+        error, lines = None, self._lines
         with self._lock:
             self._left_behind = False
             self._accepted += 1
-            self._lines.append(line)
+            lines.append(line)
             self._size += len(line)
-            while len(self._lines) > 1 and (len(self._lines) > self._capacity or self._size > BYTES_LIMIT):
-                self._size -= len(self._lines.popleft())
-                self.missed += 1
+            if len(lines) > self._capacity or self._size > BYTES_LIMIT:
+                self._drop_oldest()
             if self._thread is None:
                 error = self._start(self._out)
-            if self._called:
-                pass
-            elif loop is None or len(self._lines) > self._many:
-                self._call()
-            elif loop is not self._gathering:  # a loop that has ended wakes no thread any more
-                self._gathering = loop
-                loop.call_later(GATHER, self._gathered)
+            if not self._called:
+                self._arrange_call()
         if error is not None:
             self._fails(error)
+
+    def _drop_oldest(self) -> None:
+        while len(self._lines) > 1 and (len(self._lines) > self._capacity or self._size > BYTES_LIMIT):
+            self._size -= len(self._lines.popleft())
+            self.missed += 1
+
+    def _arrange_call(self) -> None:
+        """See that the thread is woken: soon where a loop runs, and at once where none does or many lines wait."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._call()
+        if len(self._lines) > self._many:
+            self._call()
+        elif loop is not self._gathering:  # a loop that has ended wakes no thread any more
+            self._gathering = loop
+            loop.call_later(GATHER, self._gathered)
+        return None
 
     @property
     def waiting(self) -> int:
@@ -278,10 +290,3 @@ class LineWriter:
         with suppress(Empty):
             self._news.get(timeout=RETRY_FULL_AFTER if full else RETRY_AFTER)
         return True
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -71,12 +71,16 @@ class ConsoleSink:
             lost=self._lost,
             troubled=notices("the console's output", watched=watched),
         )
+        self._as_json = self.format == "json"
         self._renderer = _renderer(out, self._writer.encoding) if self.format == "pretty" else _Json()
 
     def __call__(self, record: Printable) -> None:
         if record.event.level in self._levels or record.terminal:
+            if self._as_json:
+                return self._writer.write(record.json + b"\n")
             for line in self._renderer(record):
                 self._writer.write(line)
+        return None
 
     def _lost(self, missed: int) -> bytes:
         return self._renderer.lost(missed)
