@@ -1,13 +1,18 @@
-"""Time, as it is handed to everything that needs it."""
+"""Time, as it is handed to everything that needs it, and long work in slices of it."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeVar
 
-__all__ = ["Clock", "SystemClock", "TimeLimit", "TimeLimits", "Timer", "call_later"]
+__all__ = ["SLICE_SECONDS", "Clock", "SystemClock", "TimeLimit", "TimeLimits", "Timer", "call_later", "slices"]
+
+SLICE_SECONDS: Final = 0.002
+"""How long a slice of work lasts, before others have their turn on the event loop."""
+
+_T = TypeVar("_T")
 
 
 class Clock(Protocol):
@@ -158,3 +163,32 @@ class TimeLimit:
         self.expired = True
         if self.task is not None:
             self.task.cancel()
+
+
+def slices(
+    items: Iterable[_T],
+    *,
+    most: int,
+    seconds: float = SLICE_SECONDS,
+    now: Callable[[], float] = time.perf_counter,
+) -> Iterator[Iterator[_T]]:
+    """*items* in their order, in slices: each ends after *seconds*, or *most* items. Use one up before the next.
+
+    A number of items alone is no measure of time: where the process had to wait for a processor within a slice, the
+    rest of that slice would come on top.
+    """
+    left = iter(items)
+    for first in left:
+        yield _slice(first, left, most, now() + seconds, now)
+
+
+def _slice(first: _T, left: Iterator[_T], most: int, end: float, now: Callable[[], float]) -> Iterator[_T]:
+    yield first
+    for _ in range(most - 1):
+        if now() >= end:
+            return
+        try:
+            item = next(left)
+        except StopIteration:
+            return
+        yield item

@@ -10,7 +10,8 @@ from relay.clock import Clock
 __all__ = ["SLICE", "CommitScheduler", "Loop", "Writes"]
 
 SLICE: Final = 128
-"""How many records are committed and sent in one turn of the loop, once records had to wait for the journal."""
+"""How many records are committed and sent in one turn of the loop, once records had to wait for the journal; and how
+many end the wait of deferrable batches: to commit and send a record takes three times what publishing it does."""
 
 
 class Writes(Protocol):
@@ -55,10 +56,9 @@ class CommitScheduler:
     """Decides when *writer* commits; it neither knows the records nor does I/O.
 
     Outside of a batch each record is committed at once. A batch is one commit. A deferrable batch waits, until
-    `commit_delay` seconds after the last commit, and shares its commit with those that come meanwhile; one that lingers
-    waits for them longer. While the
-    journal cannot be written, each batch is another try; afterwards what had to wait is committed SLICE records at a
-    time, one slice in each turn of the loop.
+    `commit_delay` seconds after the last commit, or until SLICE records are pending, and shares its commit with those
+    that come meanwhile; one that lingers waits for them longer. While the journal cannot be written, each batch is
+    another try; afterwards what had to wait is committed SLICE records at a time, one slice in each turn of the loop.
 
     *written* is called behind each commit, or each try, with whether that was of deferred batches: the next one is then
     due after the delay, and otherwise any number of them may come within this turn of the loop.
@@ -137,7 +137,7 @@ class CommitScheduler:
         at = self._writer.committed_at + delay
         if delay > 0:
             at = max(at, now + linger)
-        if at <= now or (loop := self._running_loop()) is None:
+        if at <= now or len(self._writer.pending) >= SLICE or (loop := self._running_loop()) is None:
             self._flush(deferred=delay > 0)
         elif (self._writer.pending or self._writer.problem) and (self._timer is None or at < self._timer_at):
             if self._timer is not None:

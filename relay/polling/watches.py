@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from relay.bus.bus import Bus
-from relay.clock import Clock, TimeLimits
+from relay.clock import Clock, TimeLimits, slices
 from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.events import (
     TERMINALS,
@@ -50,7 +50,7 @@ TOLERANCE: Final = 0.9
 """The part of that which must have passed by the clock: as many answers as fit into it span one interval less."""
 
 SLICE: Final = 40
-"""How many jobs are published for before others have their turn on the loop: some 3 ms, 15 on a busy machine."""
+"""For how many jobs at most is published before others have their turn on the loop, in one commit."""
 
 LINGER: Final = 0.02
 """Seconds for which the beginning of a poll waits for the answer, to be committed with it; then it is by itself."""
@@ -269,16 +269,17 @@ class Watches:
         return min(next_poll(self.pace, self.pace.interval, after, chance) for after in {w.poll_after for w in watches})
 
     async def for_each(self, items: Sequence[T], act: Callable[[T], object], *, linger: float = 0.0) -> None:
-        """Call *act* on each item, SLICE of them in one commit; others have their turn on the loop in between.
+        """Call *act* on each item, a slice of them in one commit; others have their turn on the loop in between.
 
         The commit for no more than a SLICE is to *linger* (`Bus.batch`); many slices together would hold the loop.
         """
-        for start in range(0, len(items), SLICE):
-            with self.bus.batch(deferrable=True, linger=linger if len(items) <= SLICE else 0.0):
-                for item in items[start : start + SLICE]:
-                    act(item)
-            if len(items) > SLICE:
+        linger = linger if len(items) <= SLICE else 0.0
+        for number, part in enumerate(slices(items, most=SLICE, now=self.clock.monotonic)):
+            if number:
                 await self.clock.sleep(0)
+            with self.bus.batch(deferrable=True, linger=linger):
+                for item in part:
+                    act(item)
 
     def token_version(self) -> object:
         """A value that changes with the account's token; always None if its adapter has no `token_version`."""

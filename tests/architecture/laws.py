@@ -29,7 +29,7 @@ LAW: Final = {
         }
     ),
     "relay.upstreams.base": frozenset({"relay.events", "relay.jobs", "relay.pace", "relay.supervision"}),
-    "relay.upstreams.reading": frozenset({"relay.errors", "relay.events", "relay.jobs", "relay.text"}),
+    "relay.upstreams.reading": frozenset({"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.text"}),
     "relay.bus": frozenset(
         {"relay.clock", "relay.errors", "relay.events", "relay.jobs", "relay.journal", "relay.notices", "relay.wire"}
     ),

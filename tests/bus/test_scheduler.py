@@ -240,6 +240,17 @@ def test_nothing_is_deferred_without_a_running_loop(writer: Writer, clock: Manua
     assert writer.commits == [1, 2]
 
 
+def test_deferred_batches_wait_no_longer_once_much_is_pending(
+    scheduler: CommitScheduler, writer: Writer, written: list[bool]
+) -> None:
+    batch(scheduler, writer, 1, deferrable=True)
+    batch(scheduler, writer, SLICE - 1, deferrable=True)
+    assert writer.commits == [1]
+    batch(scheduler, writer, 1, deferrable=True)
+
+    assert (writer.commits, written) == ([1, SLICE], [True, True])
+
+
 def test_a_commit_that_leads_to_another_flush_is_not_entered_twice(scheduler: CommitScheduler, writer: Writer) -> None:
     writer.on_write = scheduler.flush
     writer.pending = [None] * 2
