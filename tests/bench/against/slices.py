@@ -6,7 +6,8 @@ tests.bench.fanout.relay_server`, with the options and the orders that it has ha
 """
 
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,9 @@ JOBS: Final = 200
 READERS: Final = 500
 EVENTS: Final = 20
 EVENTS_A_JOB: Final = 3
-RATE: Final = 100
-"""Records of one job in a second: so many that each is committed and written by itself."""
+APART: Final = 0.01
+"""Seconds between records of one job, longer than a commit gathers: each is written by itself, also where the machine
+is so busy that a server which paced itself would be late, and would join them."""
 
 OPENED: Final = 100
 
@@ -95,9 +97,11 @@ class _Side:
         settle(self.server.pids)
         return cpu_seconds(self.server.pids) - before
 
-    def publish(self, order: Order) -> None:
-        """Let it emit what is ordered."""
-        self.server.publish(order.topic, order.topics, order.events, order.rate, order.size, order.mode)
+    def publish(self, orders: Sequence[Order]) -> None:
+        """Let it emit what is ordered, one order after another."""
+        for order in orders:
+            self.server.publish(order.topic, order.topics, order.events, order.rate, order.size, order.mode)
+            time.sleep(APART)
 
     @property
     def memory(self) -> int:
@@ -170,13 +174,12 @@ def _accept(sides: Mapping[str, _Side], slices: int, found: Samples) -> None:
 
 def _deliver(sides: Mapping[str, _Side], slices: int, found: Samples) -> None:
     """Records of one job, each written by itself to all of its readers."""
-    order = Order("t", 0, EVENTS, RATE, 0, "yield")
-    _publish(sides, slices, found, DELIVERED, READERS, order)
+    _publish(sides, slices, found, DELIVERED, READERS, [Order("t", 0, 1, 0, 0, "yield")] * EVENTS)
 
 
 def _record(sides: Mapping[str, _Side], slices: int, found: Samples) -> None:
     """Records of many jobs, each with a reader, as fast as they go with a turn of the loop after each."""
-    _publish(sides, slices, found, RECORDED, JOBS, Order("t", JOBS, JOBS * EVENTS_A_JOB, 0, 0, "yield"))
+    _publish(sides, slices, found, RECORDED, JOBS, [Order("t", JOBS, JOBS * EVENTS_A_JOB, 0, 0, "yield")])
 
 
 def _publish(
@@ -185,20 +188,19 @@ def _publish(
     found: Samples,
     figure: str,
     readers: int,
-    order: Order,
+    orders: Sequence[Order],
 ) -> None:
-    each = order.events // order.topics if order.topics else order.events
+    topics = orders[0].topics
+    each = sum(order.events for order in orders) // max(1, topics)
     deliveries = each * readers
     with ExitStack() as loads:
         expect = ("--expect", each * (slices + 1), "--timeout", 600)
-        connected = {
-            name: loads.enter_context(side.load(order.topics, readers, *expect)) for name, side in sides.items()
-        }
+        connected = {name: loads.enter_context(side.load(topics, readers, *expect)) for name, side in sides.items()}
         for load in connected.values():
             load.line()
         warm: set[str] = set()
         for name, side in _in_turn(sides, slices + 1):
-            cost = side.cost(partial(side.publish, order))
+            cost = side.cost(partial(side.publish, orders))
             if name in warm:
                 _sample(found, figure, name, cost / deliveries * 1e6)
             warm.add(name)
