@@ -71,6 +71,12 @@ GOALS: Final[Sequence[Goal]] = (
     ),
     _fan("S1", "p99 latency, relay / nchan", "p99 latency, relay / nchan", 0.7),
     _fan("S1d", "p99 latency, relay / nchan", "p99 latency, relay / nchan", 0.7),
+    Goal(
+        scenario="S5",
+        words="healthy readers' missing, the machine stalled for 3 s in each run",
+        part="stalls",
+        names=["the others' missing, a stall of 3 s in each run"],
+    ),
 )
 
 PARTS_OF_GOALS: Final = tuple(dict.fromkeys(goal.part for goal in GOALS))

@@ -14,6 +14,7 @@ PARTS: Final[Mapping[str, str]] = {
     "journal": "tests.bench.journal",
     "replay": "tests.bench.replay",
     "stuck": "tests.bench.stuck",
+    "stalls": "tests.bench.stalls",
     "cycles": "tests.bench.cycles",
     "traffic": "tests.bench.traffic",
     "chat": "tests.bench.chat",

@@ -9,8 +9,9 @@
  *   "at":"..." = the same, as RFC 3339 in UTC: what a record of the relay says (CLOCK_REALTIME)
  *   "seq":<n>  = per stream counter; every connection must see first, first+1, first+2 ...
  *                (gap = missing numbers, dup = number not above the last one)
+ *   {"missed":<n> = so many events are left out, as the server reports
  *
- * It ends when every (fast) connection has --expect frames, when all of them closed, or on
+ * It ends when every (fast) connection has --expect frames, those left out included, when all of them closed, or on
  * --timeout, and prints one JSON line {"ev":"done",...}. With --slow K the first K connections get a tiny receive buffer and
  * are never read; after "done" the client waits for one line on stdin, then reads what is left on
  * them and prints {"ev":"slow",...}: how much a slow reader could still get and whether the server
@@ -52,10 +53,11 @@ struct conn {
     uint16_t line_len; /* bytes kept of the partial line */
     uint8_t line_any;  /* the partial line is not empty */
     uint8_t wanted;    /* the frame has the text of --only */
+    uint8_t done;
     uint32_t line_all; /* bytes of the partial line, kept or not */
     uint32_t frame_len;
     uint64_t chleft;
-    uint64_t frames;
+    uint64_t frames, told; /* told: events that a notice of the server counts as left out */
     int64_t last_seq, cur_seq;
     int64_t cur_t;
     char *line; /* LINE_KEEP bytes, allocated when first needed */
@@ -108,7 +110,7 @@ static int64_t now_ns(void) {
     return (int64_t)ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-static uint64_t frames, frame_bytes, gaps, dups, bytes_in, closed_early, reads;
+static uint64_t frames, frame_bytes, gaps, dups, told, bytes_in, closed_early, reads;
 static int64_t first_frame_ns, last_frame_ns, first_send_ns;
 static int64_t recv_ns;
 static uint64_t expect;
@@ -149,6 +151,13 @@ static int64_t wall_ns(const char *s, int len) {
 
 static int64_t wall_ahead; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 
+/* a reader has everything when it has each event, or was told that it was left out */
+static void see_whether_done(struct conn *c) {
+    if (!expect || c->slow || c->done || c->frames + c->told < expect) return;
+    c->done = 1;
+    done_conns++;
+}
+
 static void on_line(struct conn *c, const char *s, int len, int all) {
     c->frame_len += (uint32_t)all + 1;
     if (len && s[len - 1] == '\r') len--;
@@ -178,13 +187,19 @@ static void on_line(struct conn *c, const char *s, int len, int all) {
         }
         c->cur_seq = -1;
         c->cur_t = 0;
-        if (expect && c->frames == expect && !c->slow) done_conns++;
+        see_whether_done(c);
         return;
     }
     if (len >= 5 && memcmp(s, "data:", 5) == 0) {
         int ok;
         if (!c->has_data) c->cur_seq = -1, c->cur_t = 0;
         c->has_data = 1;
+        int64_t missed = find_num(s, len, "{\"missed\":", 10, &ok);
+        if (ok) {
+            c->told += (uint64_t)missed;
+            if (!c->slow) told += (uint64_t)missed;
+            see_whether_done(c);
+        }
         if (!*only || memmem(s, (size_t)len, only, strlen(only))) c->wanted = 1;
         else return;
         int64_t v = find_num(s, len, "\"seq\":", 6, &ok);
@@ -390,11 +405,11 @@ static void report_done(double wall, double cpu0, const char *why) {
     int64_t from = first_send_ns ? first_send_ns : first_frame_ns;
     double span = (last_frame_ns - from) / 1e9;
     printf("{\"ev\":\"done\",\"why\":\"%s\",\"conns\":%d,\"frames\":%llu,\"gaps\":%llu,\"dups\":%llu,"
-           "\"closed\":%llu,\"wall_s\":%.4f,\"since_ready_s\":%.4f,\"deliveries_per_s\":%.0f,\"lat_n\":%llu,"
+           "\"told\":%llu,\"closed\":%llu,\"wall_s\":%.4f,\"since_ready_s\":%.4f,\"deliveries_per_s\":%.0f,\"lat_n\":%llu,"
            "\"mean_ms\":%.3f,\"p50_ms\":%.3f,\"p90_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f,"
            "\"frame_bytes\":%llu,\"bytes\":%llu,\"reads\":%llu,\"client_cpu_s\":%.3f}\n",
            why, nconns, (unsigned long long)frames, (unsigned long long)gaps, (unsigned long long)dups,
-           (unsigned long long)closed_early, span, wall, span > 0 ? frames / span : 0,
+           (unsigned long long)told, (unsigned long long)closed_early, span, wall, span > 0 ? frames / span : 0,
            (unsigned long long)hist_n, hist_n ? hist_sum / (double)hist_n / 1e6 : 0, hist_q(.5), hist_q(.9),
            hist_q(.99), hist_max / 1e6, (unsigned long long)frame_bytes, (unsigned long long)bytes_in, (unsigned long long)reads,
            cpu_s() - cpu0);

@@ -12,6 +12,7 @@ from msgspec import Struct
 from tests.bench.fanout.accounting import cpu_seconds, memory_bytes, queued_bytes, settle
 from tests.bench.fanout.events import frame_size
 from tests.bench.fanout.servers import Server
+from tests.bench.fanout.stall import Stall
 from tests.bench.fanout.tools import Load
 
 __all__ = ["QUICK", "SCENARIOS", "Fan", "Figures", "Idle", "Scenario", "Stuck"]
@@ -107,7 +108,11 @@ class Idle(Struct, frozen=True, kw_only=True):
 
 
 class Stuck(Struct, frozen=True, kw_only=True):
-    """*stuck* of *clients* never read. As many events of this length went out before, to fill what is kept anyway."""
+    """*stuck* of *clients* never read. As many events of this length went out before, to fill what is kept anyway.
+
+    With a *stall* the server and all clients stand still for so many seconds, as on a machine that does, while events
+    flow. Those that the server left out, and reported to its reader, are `told`.
+    """
 
     title: str
     clients: int
@@ -115,6 +120,7 @@ class Stuck(Struct, frozen=True, kw_only=True):
     events: int
     rate: float = 0
     pad: int
+    stall: float = 0
     topics = 0
 
     def run(self, server: Server, cpu: int | None, work: Path) -> Figures:
@@ -139,9 +145,10 @@ class Stuck(Struct, frozen=True, kw_only=True):
             settle(server.pids)
             pids = server.pids
             memory, before = memory_bytes(pids), cpu_seconds(pids)
-            with _Watch(pids, ready["slow_ports"]) as watch:
+            with _Watch(pids, ready["slow_ports"]) as watch, Stall([*pids, load.pid], self.stall) as stall:
                 server.publish("t", 0, self.events, self.rate, self.pad, "yield")
                 done = load.line()
+                stall.over = True
                 used = cpu_seconds(pids) - before
             end = memory_bytes(pids)
             late = {"frames": 0, "closed_by_server": 0}
@@ -154,8 +161,10 @@ class Stuck(Struct, frozen=True, kw_only=True):
             "refused": ready["bad"],
             "frames": frames,
             "missing": max(0, (self.clients - self.stuck) * self.events - frames),
+            "told": done["told"],
             "gaps": done["gaps"],
             "dups": done["dups"],
+            "stalled": stall.in_time,
             "cpu_us": used / max(1, frames) * 1e6,
             "p50_ms": done["p50_ms"],
             "p99_ms": done["p99_ms"],

@@ -56,6 +56,10 @@ class Load:
             [str(compiled("loadclient")), *map(str, argv)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def line(self) -> dict[str, Any]:
         """The next thing it has to say. It ends by its own timeout."""
         assert self._process.stdout is not None
