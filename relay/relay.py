@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
+import relay.cluster
 from relay.attachments import AttachedSink, Since, SinkOptions
 from relay.attachments.adapt import adapted
 from relay.attachments.attachments import Attachments
@@ -16,7 +17,6 @@ from relay.attachments.options import check_options
 from relay.bus.bus import Bus
 from relay.bus.upkeep import Upkeep
 from relay.clock import Clock, SystemClock
-from relay.cluster.node import ClusterNode
 from relay.cluster.options import ClusterOptions
 from relay.cluster.shared_clock import SharedClock
 from relay.errors import UsageError
@@ -35,6 +35,9 @@ from relay.supervision.supervisor import Supervisor, Work, stop
 from relay.upstreams.base import ChecksInput, KeepsTasks, Pushes, Upstream
 from relay.webhooks import Webhooks
 from relay.wire.redactor import Redactor
+
+if TYPE_CHECKING:
+    from relay.cluster import ClusterNode
 
 __all__ = ["Redactor", "Relay"]
 
@@ -79,7 +82,7 @@ class Relay:
         self.cluster: ClusterNode | None = None
         """This process as a node, if its journal is one that several nodes share."""
         if isinstance(self.journal, SharedJournal):
-            self.cluster = ClusterNode(
+            self.cluster = relay.cluster.ClusterNode(
                 self.journal,
                 cluster or ClusterOptions(),
                 self.registry,

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp.web import AbstractRoute, Application
 
 from relay import Relay
-from relay.config import check_origins
 from relay.config.access_settings import AccessSettings
+from relay.config.server import check_origins
 from relay.config.settings import GatewaySettings
 from relay.notices import notice, redacted
 from web.access.authorize import Authorize

@@ -2,7 +2,6 @@
 
 import hashlib
 from http import HTTPStatus
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from web.middleware.problems import RequestError
 
 __all__ = ["add_security_headers", "page", "set_security_headers", "static"]
 
-STATIC: Final = Path(str(files("web") / "static"))
+STATIC: Final = Path(__file__).with_name("static")
 
 _TYPES: Final = {
     ".css": "text/css",

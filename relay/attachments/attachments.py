@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import relay.durable
 from relay.attachments.adapt import adapted
 from relay.attachments.attached import AttachedSink, Delivery, SubscribedDelivery
 from relay.attachments.options import SinkOptions, check_options, unique_name
@@ -13,13 +14,15 @@ from relay.bus.hold_watch import HoldWatch
 from relay.bus.record_filter import RecordFilter
 from relay.bus.subscription import Sink, Subscription, name_of
 from relay.clock import Clock
-from relay.durable import DurableReader, durable_reader
 from relay.errors import UsageError
 from relay.events import Position, Record
 from relay.jobs.state import Job
 from relay.notices import Notify
 from relay.supervision.lifetimes import Lifetime, Lifetimes
 from relay.supervision.supervisor import Supervise
+
+if TYPE_CHECKING:
+    from relay.durable import DurableReader
 
 __all__ = ["Attachments"]
 
@@ -105,10 +108,10 @@ class Attachments:
 
     def _durable(
         self, sink: Any, name: str, wanted: RecordFilter, silence: list[Callable[[], object]]
-    ) -> DurableReader:
+    ) -> "DurableReader":
         """A reader of the journal, which the bus wakes up."""
         journal, clock, notify = self._bus.journal, self._clock, self._notify
-        reader = durable_reader(name, sink, journal, clock=clock, notify=notify, wanted=wanted)
+        reader = relay.durable.durable_reader(name, sink, journal, clock=clock, notify=notify, wanted=wanted)
         silence.append(self._bus.subscribe(reader.wake, name=name).close)
         reader.start(self._supervise)
         return reader

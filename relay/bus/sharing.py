@@ -1,7 +1,8 @@
 """What a bus on a journal that several nodes share asks of its node, and what may come of a draft."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.jobs.state import Job
 from relay.journal.base import StoredJob
@@ -22,8 +23,7 @@ def _ignored(*_: object) -> None:
     """For a bus without a node about it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sharing:
+class Sharing(Struct, frozen=True, kw_only=True):
     """The node of a bus, as the functions that the bus calls on its own thread. None of them may raise.
 
     *before_append* alone is awaited and may raise JournalError; it is called again then.

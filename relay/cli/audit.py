@@ -16,7 +16,7 @@ from relay.audit.compare import audit as compare
 from relay.audit.recordings import lines_of
 from relay.cli import INTERRUPTED, say
 from relay.cli.engine_journals import cluster_option, engine_url
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.text import inert
 
 __all__ = ["audit"]

@@ -11,7 +11,8 @@ from relay.cli import say
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.names import own_names
 from relay.cli.options import PORT, LogFormat, level_option, log_format_option, speed_option
-from relay.cli.serving import ended, first_of, run, serving
+from relay.cli.running import ended, first_of, run
+from relay.cli.serving import serving
 from relay.clock import Clock, SystemClock
 from relay.config.server import is_loopback
 from relay.events import Level

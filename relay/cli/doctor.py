@@ -23,7 +23,7 @@ from relay.cli.options import config_option, settings_from
 from relay.cli.readiness import examine
 from relay.cli.redaction import redactor_of, secrets_in
 from relay.cli.report import Report, counted, cut, named
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.clock import SystemClock
 from relay.config.settings import Settings
 from relay.hints import nearest

@@ -7,7 +7,7 @@ import click
 
 from relay.cli import say
 from relay.cli.options import PORT, speed_option
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.clock import SystemClock
 from relay.testing import SCENARIOS, ScriptedUpstream
 

@@ -16,7 +16,7 @@ from relay.cli.credentials import token_of
 from relay.cli.loops import LoopName, loop_option
 from relay.cli.options import config_option, level_option, settings_from
 from relay.cli.redaction import redactor_of
-from relay.cli.serving import ended, first_of, reopening, run
+from relay.cli.running import ended, first_of, reopening, run
 from relay.cli.stderr import hide
 from relay.clock import SystemClock
 from relay.config.settings import Settings

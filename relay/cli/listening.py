@@ -13,8 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from relay import UsageError
-from relay.config import check_host
-from relay.config.server import SYSTEMD, UNIX, is_loopback
+from relay.config.server import SYSTEMD, UNIX, check_host, is_loopback
 
 __all__ = ["Listeners", "listening", "reserved"]
 

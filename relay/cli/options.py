@@ -7,11 +7,11 @@ from typing import Final, Literal, TypeAlias
 
 import click
 
+import relay.config
 from relay.cli import say
 from relay.cli.decorators import OptionDecorator
 from relay.cli.redaction import redactor_of
 from relay.cli.stderr import hide
-from relay.config import load, passed_over
 from relay.config.settings import Settings
 from relay.events import LEVELS, Level
 
@@ -94,7 +94,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     from relay.cli.sink_packages import packaged_target
     from sinks.kinds import SINK_KINDS
 
-    return load(path, environ, SINK_KINDS, packaged_target)
+    return relay.config.load(path, environ, SINK_KINDS, packaged_target)
 
 
 def settings_from(config: Path | None, environ: Mapping[str, str], *, notify: Callable[[str], None] = say) -> Settings:
@@ -118,7 +118,7 @@ def config_file(config: Path | None) -> Path | None:
 
 def about_services(environ: Mapping[str, str]) -> str | None:
     """That variables of *environ* are passed over, in one line; None where none is."""
-    names = passed_over(environ)
+    names = relay.config.passed_over(environ)
     if not names:
         return None
     shown = ", ".join(names[:NAMES_SHOWN])

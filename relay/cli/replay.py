@@ -15,7 +15,7 @@ from relay.cli import INTERRUPTED, say
 from relay.cli.engine_journals import cluster_option, engine_url
 from relay.cli.options import LogFormat, level_option, log_format_option, read_speed
 from relay.cli.printing import WAITING, taken
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.events import Level
 from relay.journal.sqlite import stored_records
 from sinks import ConsoleSink

@@ -30,7 +30,8 @@ from relay.cli.options import (
 )
 from relay.cli.patience import Patience, StoppedWaitingError
 from relay.cli.reloading import refreshing, reload_of
-from relay.cli.serving import reopening, run, serving_on
+from relay.cli.running import reopening, run
+from relay.cli.serving import serving_on
 from relay.cli.workers import Place, check_workers, ending_with, place_of_one, serve_in_workers
 from relay.config import check_host
 from relay.config.server import UNIX

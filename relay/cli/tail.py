@@ -17,7 +17,7 @@ from relay.cli.credentials import credentials_of
 from relay.cli.options import LogFormat, level_option
 from relay.cli.printing import WAITING, noticing_the_reader, taken
 from relay.cli.received import ReceivedRecord
-from relay.cli.serving import first_of, run
+from relay.cli.running import first_of, run
 from relay.cli.stream import NOW, START, RelayStream, Remark
 from relay.clock import SystemClock
 from relay.events import Level

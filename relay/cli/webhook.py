@@ -14,7 +14,7 @@ from relay import Record, UsageError
 from relay.cli import INTERRUPTED, say
 from relay.cli.build import build_sink
 from relay.cli.options import config_option, settings_from
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.config.settings import Settings
 from relay.hints import unknown
 from relay.journal import Parked, Parking, SqliteJournal

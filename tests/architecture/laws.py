@@ -35,6 +35,7 @@ LAW: Final = {
     ),
     "relay.durable": frozenset(
         {
+            "relay._exports",
             "relay.clock",
             "relay.errors",
             "relay.events",
@@ -88,6 +89,7 @@ LAW: Final = {
     ),
     "relay.cluster": frozenset(
         {
+            "relay._exports",
             "relay.bus",
             "relay.clock",
             "relay.errors",
@@ -197,6 +199,7 @@ LAW: Final = {
     ),
     "relay.config": frozenset(
         {
+            "relay._exports",
             "relay.errors",
             "relay.events",
             "relay.hints",
@@ -369,7 +372,7 @@ LAW: Final = {
             "web.webhooks",
         }
     ),
-    "web": frozenset({"web.access", "web.app"}),
+    "web": frozenset({"relay._exports", "web.access", "web.app"}),
     "relay.cli": frozenset(
         {
             "relay",

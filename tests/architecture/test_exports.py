@@ -4,12 +4,22 @@ import ast
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("relay", "relay.testing", "relay.upstreams", "sinks")
+PACKAGES = (
+    "relay",
+    "relay.cluster",
+    "relay.config",
+    "relay.durable",
+    "relay.testing",
+    "relay.upstreams",
+    "sinks",
+    "web",
+)
 
 
 def typed(package: str) -> set[str]:
@@ -44,13 +54,19 @@ def test_every_name_of_a_package_can_be_had(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_of_a_package_hides_a_name_that_is_imported_later(package: str) -> None:
+    """Importing `relay.config.load` would make that module the `load` of `relay.config`."""
+    assert [name for name in import_module(package).__all__ if find_spec(f"{package}.{name}")] == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_name_that_a_package_does_not_have_is_no_attribute(package: str) -> None:
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Nothing'"):
         import_module(package).Nothing  # noqa: B018
 
 
 def test_a_package_that_is_only_imported_loads_none_of_its_modules() -> None:
-    program = "import sys, relay, relay.testing, relay.upstreams, sinks; print(*sorted(sys.modules))"
+    program = f"import sys, {', '.join(PACKAGES)}; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
     ours = {name for name in loaded if name.split(".")[0] in ("relay", "sinks", "web")}

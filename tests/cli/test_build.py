@@ -15,7 +15,7 @@ from relay import Job, Relay
 from relay.attachments.adapt import as_sink
 from relay.cli.build import build_pace, build_relay, build_sink, build_sinks, build_upstream
 from relay.cli.names import own_names, own_origins
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.config import check_origins, load
 from relay.config.settings import (
     AttachSettings,

@@ -8,7 +8,7 @@ import pytest
 
 from relay.cli import main
 from relay.cli.loops import LoopName, loop_factory
-from relay.cli.serving import run
+from relay.cli.running import run
 from relay.errors import UsageError
 from tests.cli.running import relay
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import pytest
@@ -32,6 +33,29 @@ def loaded(code: str, *arguments: str) -> set[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["schema"]], ids=" ".join)
 def test_what_only_prints_loads_no_server_no_client_no_database_and_no_event_loop(arguments: list[str]) -> None:
     assert loaded(PROBE, *arguments) & HEAVY == set()
+
+
+SERVER = {"aiohttp.web", "relay.polling.poller", "structlog", "web.app", "zipfile"}
+
+NOT_FOR: Mapping[str, set[str]] = {
+    "audit": {*SERVER, "aiohttp", "relay.bus.bus", "sqlite3", "relay.config", "web"},
+    "replay": {*SERVER, "aiohttp", "relay.bus.bus", "tomllib", "web"},
+    "token": {*SERVER, "aiohttp", "relay.bus.bus", "sqlite3"},
+    "tail": {*SERVER, "relay.bus.bus", "sqlite3", "tomllib", "web"},
+    "follow": {"aiohttp.web", "structlog", "web", "relay.cluster.node", "relay.durable.reader"},
+    "fake": {"relay.bus.bus", "relay.polling.poller", "sqlite3", "tomllib", "web"},
+    "demo": {"relay.cluster.node", "relay.durable.reader", "sqlite3", "statistics", "structlog", "tomllib", "zipfile"},
+    "serve": {"relay.cluster.node", "relay.durable.reader", "sqlite3", "statistics", "structlog", "uvloop", "zipfile"},
+}
+"""Modules that a command begins without."""
+
+
+@pytest.mark.parametrize("command", NOT_FOR)
+def test_a_command_loads_what_it_needs_and_nothing_else(command: str) -> None:
+    found = loaded(PROBE, command, "--help")
+
+    assert f"relay.cli.{command}" in found
+    assert found & NOT_FOR[command] == set()
 
 
 BUILD = """

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -105,7 +105,9 @@ def _observed(phase: dict[str, Any]) -> Moment:
     return Moment(status=phase["status"], progress=phase["progress_pct"])
 
 
-_TRACES: Final[dict[str, Any]] = json.loads(files("relay.testing").joinpath("sora_traces.json").read_bytes())["traces"]
+_TRACES: Final[dict[str, Any]] = json.loads(Path(__file__).parents[1].joinpath("sora_traces.json").read_bytes())[
+    "traces"
+]
 
 _VIOLATION: Final = Moment(
     where="drafts",

@@ -12,7 +12,8 @@ from aiohttp.web import Application
 from relay import Job, Relay
 from relay.cli.build import build_relay
 from relay.cli.names import own_names
-from relay.cli.serving import run, serving
+from relay.cli.running import run
+from relay.cli.serving import serving
 from relay.config.settings import ClusterSettings, ConfiguredSink, CustomSinkSettings, JournalSettings, Settings
 from relay.errors import UnavailableError
 from relay.secret import Secret
