@@ -216,7 +216,8 @@ class Delivery(OpenStream):
         self.slow, self._content = False, None
         fanout = self._app[FAN_OUT]
         self._group = fanout.join_group(self, self._wire, self._level, self._selection, chunked=self.chunked)
-        self._selection = self._group.selection  # one object for all members of the group
+        # One object for all members of the group.
+        self._selection, self.reached = self._group.selection, self._group.position
 
     def _continue_alone(self) -> StreamContent:
         """Leave the group, if it is a member of one, and return the content behind what was reached there."""

@@ -54,14 +54,15 @@ class Reactor:
     def __init__(self, failures: RequestFailures, waits: ClientWaits) -> None:
         self.failures = failures
         self.waits = waits
-        self._streams: dict[int, BareStream] = {}
+        self._streams: list[BareStream | None] = []  # by descriptor: these are small numbers, with few holes
+        self._count = 0
         self._epoll: select.epoll | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = not hasattr(select, "epoll")
 
     def __len__(self) -> int:
         """The number of open descriptors, also of streams that have ended and have bytes left to write."""
-        return len(self._streams)
+        return self._count
 
     def adopt(self, fd: int, stream: BareStream) -> bool:
         """Watch *fd* for *stream*, and own it from now on. It has to be non-blocking.
@@ -76,7 +77,10 @@ class Reactor:
             epoll.register(fd, WATCHED)
         except OSError:
             return False
+        if fd >= len(self._streams):
+            self._streams.extend([None] * (fd + 1 - len(self._streams)))
         self._streams[fd] = stream
+        self._count += 1
         stream.fd = fd
         return True
 
@@ -92,7 +96,8 @@ class Reactor:
         fd, stream.fd = stream.fd, -1
         if fd < 0:
             return
-        del self._streams[fd]
+        self._streams[fd] = None
+        self._count -= 1
         if self._epoll is not None:
             # Closing is not enough: the connection may be open elsewhere, and would be reported under a number that
             # belongs to another stream by then.
@@ -102,7 +107,7 @@ class Reactor:
     def close(self) -> None:
         """Close all descriptors that are left, with whatever was still to be written, and watch no more. Idempotent."""
         self._closed = True
-        for stream in tuple(self._streams.values()):
+        for stream in [stream for stream in self._streams if stream is not None]:
             apart(stream.cut, "the end of a stream")
         epoll, self._epoll = self._epoll, None
         if epoll is not None:
@@ -131,7 +136,7 @@ class Reactor:
         epoll = self._epoll
         if epoll is None:
             return
-        found = [(self._streams.get(fd), fd, events) for fd, events in epoll.poll(0, EVENTS)]
+        found = [(self._streams[fd], fd, events) for fd, events in epoll.poll(0, EVENTS)]
         for stream, fd, events in found:
             if stream is None or stream.fd != fd:
                 continue

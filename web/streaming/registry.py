@@ -29,6 +29,9 @@ EXPIRY_CHECKS: Final = 100
 
 LEAST_PAUSE: Final = 0.05
 
+STEPS: Final = 10
+"""How many times per check streams expire: each such time is one number in memory, however many streams it is for."""
+
 EXPIRING_BEFORE: Final = 60.0
 """Seconds before the end of an access at which its client is notified, so that it may get another one."""
 
@@ -127,7 +130,8 @@ class StreamRegistry:
     def __init__(self, max_age: float, waits: ClientWaits) -> None:
         self._max_age = max_age
         self._waits = waits
-        self._open: set[OpenStream] = set()
+        self._open: dict[OpenStream, None] = {}  # half as large as a set
+        self._expiries: dict[float, float] = {}
         self._peers: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[OpenStream] = set()
@@ -148,11 +152,11 @@ class StreamRegistry:
 
     def add(self, stream: OpenStream) -> None:
         """Register *stream* until it is removed, and set when it expires."""
-        self._open.add(stream)
+        self._open[stream] = None
         self._peers[stream.peer] += 1
         self.counts.opened += 1
         age = min(self._max_age, stream.access.renew or self._max_age) * random.uniform(0.8, 1.2)  # noqa: S311
-        stream.expires = asyncio.get_running_loop().time() + age
+        stream.expires = self._expiry(asyncio.get_running_loop().time() + age)
         if self._timer is None:
             self._schedule_expiry()
         if stream.access_ends < math.inf:
@@ -170,7 +174,7 @@ class StreamRegistry:
         """Unregister *stream*, which has ended. Idempotent."""
         if stream not in self._open:
             return
-        self._open.discard(stream)
+        del self._open[stream]
         self._peers[stream.peer] -= 1
         if not self._peers[stream.peer]:
             del self._peers[stream.peer]
@@ -225,12 +229,22 @@ class StreamRegistry:
         if self._ending and self._ending_timer is None:
             self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 
+    @property
+    def _pause(self) -> float:
+        return max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)
+
+    def _expiry(self, time: float) -> float:
+        """*time*, rounded up to a part of the interval between two checks: one object for all that expire in it."""
+        step = self._pause / STEPS
+        expiry = math.ceil(time / step) * step
+        return self._expiries.setdefault(expiry, expiry)
+
     def _schedule_expiry(self) -> None:
-        pause = max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)
-        self._timer = asyncio.get_running_loop().call_later(pause, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._expire)
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
+        self._expiries = {expiry: expiry for expiry in self._expiries if expiry > now}
         for stream in self:
             if stream.expires <= now:
                 apart(stream.wake, "the renewal of a stream")

@@ -80,6 +80,7 @@ class StreamSession(Delivery):
             return True
         if up_to_date:
             self._join_group()
+            self.forget_connection()
         else:
             self.wake()
         return True
