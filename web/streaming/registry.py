@@ -229,18 +229,15 @@ class StreamRegistry:
         if self._ending and self._ending_timer is None:
             self._ending_timer = asyncio.get_running_loop().call_later(END_CHECK, self._end_accesses)
 
-    @property
-    def _pause(self) -> float:
-        return max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)
-
     def _expiry(self, time: float) -> float:
         """*time*, rounded up to a part of the interval between two checks: one object for all that expire in it."""
-        step = self._pause / STEPS
+        step = abs(self._max_age) / EXPIRY_CHECKS / STEPS
         expiry = math.ceil(time / step) * step
         return self._expiries.setdefault(expiry, expiry)
 
     def _schedule_expiry(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._pause, self._expire)
+        pause = max(self._max_age / EXPIRY_CHECKS, LEAST_PAUSE)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._expire)
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
