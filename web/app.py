@@ -93,8 +93,8 @@ def create_app(
     that no browser sends as an origin.
 
     *take_over*: whether the relay takes over a stream's connection from aiohttp once the stream is up to date. The
-    handler has returned then, and the stream costs a fifth of the memory. A connection that does not look as expected
-    stays with aiohttp.
+    handler has returned then, and the stream costs a twentieth of the memory. A connection that does not look as
+    expected stays with aiohttp.
 
     *gateway*: the settings of the routes for OpenAI-style clients, [gateway] of relay.toml. *sign_of_life*: the most
     seconds without a chunk in one of their streams, since some of these clients do not count heartbeats.
