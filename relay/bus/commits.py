@@ -137,9 +137,13 @@ class CommitScheduler:
         at = self._writer.committed_at + delay
         if delay > 0:
             at = max(at, now + linger)
-        if at <= now or len(self._writer.pending) >= SLICE or (loop := self._running_loop()) is None:
+        if at <= now or len(self._writer.pending) >= SLICE:
             self._flush(deferred=delay > 0)
-        elif (self._writer.pending or self._writer.problem) and (self._timer is None or at < self._timer_at):
+        elif self._timer is not None and self._timer_at <= at:
+            return
+        elif (loop := self._running_loop()) is None:
+            self._flush(deferred=True)
+        elif self._writer.pending or self._writer.problem:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._timer_at = loop.call_later(at - now, self._flush_deferred), at

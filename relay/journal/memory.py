@@ -79,11 +79,15 @@ class MemoryJournal:
 
     def put(self, records: Sequence[Record], ranks: bytes) -> None:
         """Append and commit *records* at once, one or more that another journal has, with the rank of each."""
-        self._all.extend(records, ranks)
-        by_job = self._by_job
+        by_job, append_to_all = self._by_job, self._all.append
         for record, ranked in zip(records, ranks, strict=True):
-            shelf = by_job.get(record.job) or self._shelf_for(record)
+            append_to_all(record, ranked)
+            shelf = by_job.get(record.job)
+            if shelf is None:
+                shelf = self._shelf_for(record)
             shelf.append(record, ranked)
+            if record.event.terminal:
+                shelf.ended = record.at
             self._bytes += RECORD_OVERHEAD + len(record.json)
         newest = records[-1]
         self._head = newest.position.offset
@@ -118,18 +122,15 @@ class MemoryJournal:
         self._pending.clear()
 
     def _shelf_for(self, record: Record) -> "_Shelf":
-        shelf = self._by_job.get(record.job)
-        if shelf is None:
-            shelf = self._by_job[record.job] = _Shelf()
-            if record.seq > 1:
-                shelf.trimmed_to = self._after
+        shelf = self._by_job[record.job] = _Shelf()
+        if record.seq > 1:
+            shelf.trimmed_to = self._after
         return shelf
 
     def _trim(self, newest: datetime) -> None:
-        while len(self._all) > 1 and (
-            len(self._all) > self._keep.records
-            or self._bytes > self._keep.bytes
-            or self._by_job[self._all.oldest().job].age(newest) > self._keep.age
+        kept, keep = self._all, self._keep
+        while (count := len(kept)) > 1 and (
+            count > keep.records or self._bytes > keep.bytes or self._by_job[kept.oldest().job].age(newest) > keep.age
         ):
             record = self._all.drop_oldest()
             self._bytes -= _size(record)
@@ -164,12 +165,6 @@ class _Shelf:
     def append(self, record: Record, ranked: int) -> None:
         self._records.append(record)
         self._ranks.append(ranked)
-        if record.event.terminal:
-            self.ended = record.at
-
-    def extend(self, records: Sequence[Record], ranks: bytes) -> None:
-        self._records.extend(records)
-        self._ranks.extend(ranks)
 
     def age(self, now: datetime) -> float:
         """Seconds since the end of the job; a running one has no age."""

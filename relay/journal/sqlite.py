@@ -213,8 +213,11 @@ class SqliteJournal:
     def _note(self, batch: Batch) -> None:
         """Know what has become true with a commit that succeeded."""
         index, records, ranks = self._index, batch.records, bytes(map(rank, batch.records))
+        add_to_all = index.offsets.add
         for record, entry, ranked in zip(records, batch.entries, ranks, strict=True):
-            index.add(entry, record.position.offset, ranked)
+            offset = record.position.offset
+            add_to_all(offset, ranked)
+            entry.offsets.add(offset, ranked)
         index.head = records[-1].position.offset
         index.count += len(records)
         index.bytes += batch.size
