@@ -59,16 +59,19 @@ def sanitise_error(error: UpstreamError) -> UpstreamError:
 def _is_plain(seen: Observation) -> bool:
     """Whether every reading of *seen* is the field itself: nearly all are like that, and `_readings` takes 2 us.
 
-    Of the rarer fields it is enough that they are empty.
+    An end of a job, and a warning, come once: they are looked at there.
     """
-    percent = seen.percent
     return (
         _is_one_of(_STATUSES, seen.status)
-        and (percent is None or (type(percent) is int and 0 <= percent <= 100))
         and (seen.raw_status is None or type(seen.raw_status) is str)
+        and (seen.percent is None or (_is_count(seen.percent) and seen.percent <= 100))
         and (seen.source is None or _is_one_of(_SOURCES, seen.source))
-        and (seen.raw_percent is None and seen.queue_position is None and seen.eta is None)
-        and (seen.poll_after is None and seen.log_offset is None and not seen.log)
+        and (seen.raw_percent is None or type(seen.raw_percent) is str)
+        and (seen.queue_position is None or _is_count(seen.queue_position))
+        and (seen.eta is None or (_is_wait(seen.eta) and seen.eta < _COUNT_LIMIT))
+        and (seen.poll_after is None or _is_wait(seen.poll_after))
+        and (seen.log_offset is None or _is_count(seen.log_offset))
+        and (not seen.log or _lines(seen.log) is seen.log)
         and (seen.warning is None and seen.result is None and seen.failure is None)
     )
 
@@ -135,6 +138,14 @@ def _one_of(known: frozenset[str], value: object) -> Any:
 
 def _is_one_of(known: frozenset[str], value: object) -> bool:
     return type(value) is str and value in known
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _COUNT_LIMIT
+
+
+def _is_wait(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and value >= 0
 
 
 def _flag(value: object) -> bool:
