@@ -38,6 +38,7 @@ from web.page import add_security_headers, page, static
 from web.request_failures import FAILURES, RequestFailures
 from web.sessions import create_session, create_ticket, end_session, show_session
 from web.sinks import change_sink, list_sinks
+from web.stream_lane import STREAM_LANE, StreamLane
 from web.streaming.fanout import FanOut
 from web.streaming.handlers import stream_all, stream_job
 from web.streaming.keys import FAN_OUT, REACTOR, STREAMS, TURNS, WAITS
@@ -142,6 +143,7 @@ def create_app(
     app.on_shutdown.append(lifecycle.end)
     app.on_response_prepare.extend((add_security_headers, add_cors_headers, add_cookies))
     _add_routes(app)
+    app[STREAM_LANE] = StreamLane(app)
     return app
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -13,11 +13,14 @@ from relay.clock import SystemClock
 from relay.notices import notice
 from relay.supervision.supervisor import Supervisor, stop
 from web.app_keys import RELAY
+from web.bulk_accept import BulkAccept, can_peek
 from web.memory import MemoryBudget
 from web.middleware.idle_timeout import reap_idle_connections
 from web.middleware.request_checks import limit_path_length
+from web.peeked_request import PeekedRequests
 from web.request_failures import FAILURES, RequestFailures
 from web.request_heads import HEADS_LIMIT, Connection
+from web.stream_lane import STREAM_LANE
 from web.tls import Certificate
 
 __all__ = ["SHUTDOWN", "served"]
@@ -49,31 +52,38 @@ _OPTIONS: Final[dict[str, Any]] = {"access_log": None}
 
 @asynccontextmanager
 async def served(
-    app: Application, *listeners: socket.socket, certificate: Certificate | None = None
+    app: Application, *listeners: socket.socket, certificate: Certificate | None = None, fast_accept: bool = True
 ) -> AsyncGenerator[None]:
-    """Serve *app* on *listeners*, over TLS if there is a *certificate*, and close all in order on exit."""
+    """Serve *app* on *listeners*, over TLS if there is a *certificate*, and close all in order on exit.
+
+    With *fast_accept*, plain requests for streams of the relay's own application are answered without aiohttp's server.
+    It serves all the others, and these as well if there is TLS, or if *app* has more middlewares than it was made with.
+    """
+    lane = app.get(STREAM_LANE) if fast_accept and certificate is None else None
+    opens = None if lane is None or not lane.can_serve() else partial(lane.open, PeekedRequests(app))
     failures, heads = app.get(FAILURES) or RequestFailures(), MemoryBudget(HEADS_LIMIT)
     runner = AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN)
     async with reap_idle_connections(runner):
         try:
             await runner.setup()
-            loop, server = asyncio.get_running_loop(), runner.server
-            if server is None:
+            loop, handlers = asyncio.get_running_loop(), runner.server
+            if handlers is None:
                 raise RuntimeError("a runner that is set up has a server")
-            server.request_handler = limit_path_length(server.request_handler)
-            connection = partial(Connection, server, heads, failures, loop=loop, **_OPTIONS)
+            handlers.request_handler = limit_path_length(handlers.request_handler)
+            connection = partial(Connection, handlers, heads, failures, loop=loop, **_OPTIONS)
             tls = _tls_options(certificate)
-            async with _watched(certificate, app):
-                accepting: list[asyncio.Server] = []
-                try:
-                    for listener in listeners:
-                        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
-                        accepting.append(await loop.create_server(connection, sock=listener, backlog=BACKLOG, **tls))
-                        listener.listen(WAITING)
-                    yield
-                finally:
-                    for one in accepting:
-                        one.close()
+            async with _watched(certificate, app), AsyncExitStack() as accepting:
+                for listener in listeners:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_AT_ONCE)
+                    if opens is not None and can_peek(listener):
+                        bulk = BulkAccept(listener, opens, connection, failures)
+                        accepting.push_async_callback(bulk.close)
+                        bulk.start()
+                    else:
+                        server = await loop.create_server(connection, sock=listener, backlog=BACKLOG, **tls)
+                        accepting.callback(server.close)
+                    listener.listen(WAITING)
+                yield
         finally:
             await runner.cleanup()
 

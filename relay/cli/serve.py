@@ -132,7 +132,9 @@ async def _serve(
         )
         reload = reload_of(app[GUARD], relay, config, settings) if config is not None and access else None
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(serving_on(app, place.listeners, certificate))
+            await stack.enter_async_context(
+                serving_on(app, place.listeners, certificate, fast_accept=server.fast_accept)
+            )
             alone = place.worker is None
             stack.enter_context(reopening(lambda: (attached.sink for attached in relay.sinks), reload, ends=alone))
             if access:

@@ -37,11 +37,14 @@ async def serving(app: Application, host: str, port: int) -> AsyncGenerator[str]
 
 @asynccontextmanager
 async def serving_on(
-    app: Application, listeners: Listeners, certificate: Certificate | None = None
+    app: Application, listeners: Listeners, certificate: Certificate | None = None, *, fast_accept: bool = True
 ) -> AsyncGenerator[str]:
-    """Serve *app* on *listeners*, over TLS with a *certificate*; this yields the address, or `unix:PATH`."""
+    """Serve *app* on *listeners*, over TLS with a *certificate*; this yields the address, or `unix:PATH`.
+
+    *fast_accept*: see `web.server.served`.
+    """
     _report_exhaustion_once(listeners.sockets)
-    async with served(app, *listeners.sockets, certificate=certificate):
+    async with served(app, *listeners.sockets, certificate=certificate, fast_accept=fast_accept):
         with tuned_gc():
             yield listeners.address("http" if certificate is None else "https")
 

@@ -60,6 +60,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     max_jobs_per_client: Annotated[int, Meta(ge=0, description="a number of jobs, 0 for any number")] = 5_000
     new_jobs_per_minute: Annotated[int, Meta(ge=0, description="a number of jobs, 0 for any number")] = 3_000
     debug: Flag = False
+    fast_accept: Flag = True
     public_url: HttpUrl | None = None
     origins: Annotated[
         tuple[str, ...], Meta(max_length=100, description='a list of origins, such as ["https://app.example"]')

@@ -261,16 +261,32 @@ LAW: Final = {
     "web.page": frozenset({"web.middleware"}),
     "web.path_params": frozenset({"relay", "web.access", "web.app_keys", "web.middleware"}),
     "web.request_heads": frozenset({"relay.text", "web.memory", "web.middleware", "web.request_failures"}),
+    "web.peeked_request": frozenset({"web.request_heads"}),
+    "web.bulk_accept": frozenset({"web.peeked_request", "web.request_failures"}),
+    "web.stream_lane": frozenset(
+        {
+            "relay",
+            "web.app_keys",
+            "web.middleware",
+            "web.page",
+            "web.peeked_request",
+            "web.request_failures",
+            "web.streaming",
+        }
+    ),
     "web.server": frozenset(
         {
             "relay.clock",
             "relay.notices",
             "relay.supervision",
             "web.app_keys",
+            "web.bulk_accept",
             "web.memory",
             "web.middleware",
+            "web.peeked_request",
             "web.request_failures",
             "web.request_heads",
+            "web.stream_lane",
             "web.tls",
         }
     ),
@@ -367,6 +383,7 @@ LAW: Final = {
             "web.request_failures",
             "web.sessions",
             "web.sinks",
+            "web.stream_lane",
             "web.streaming",
             "web.turn_queue",
             "web.webhooks",

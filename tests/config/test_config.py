@@ -157,7 +157,7 @@ def test_a_byte_order_mark_is_no_error(written: Load) -> None:
             "[server]\nxyzzy = 1",
             "relay.toml: [server] has an unknown key 'xyzzy'; known are host, port, heartbeat, send_timeout,"
             " slow_after, max_age, max_streams, max_streams_per_client, max_jobs, max_jobs_per_client,"
-            " new_jobs_per_minute, debug, public_url, origins, tls",
+            " new_jobs_per_minute, debug, fast_accept, public_url, origins, tls",
         ),
         ("[sever]\nport = 1", "relay.toml: unknown table 'sever'; did you mean 'server'?"),
         (

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from aiohttp.web import Request
 
 from web.access.access import Access
+from web.access.at_once import WaitsError
 from web.access.attempts import FailedAttempts
 from web.access.denied import DeniedError, unauthorized
 from web.access.verified import VerifiedTokens
@@ -47,12 +48,19 @@ class BearerTokens:
         self._now = now
         self._verified: VerifiedTokens[_Verified] = VerifiedTokens()
 
-    async def find(self, request: Request, address_of: Callable[[Request], str]) -> Access | None:
-        """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid."""
+    async def find(
+        self, request: Request, address_of: Callable[[Request], str], *, again: bool = False
+    ) -> Access | None:
+        """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid.
+
+        *again*: only a token that was verified before is looked for. Raises WaitsError for any other.
+        """
         token = _token_in(request)
         if token is None:
             return None
         known = self._verified.find(token, self._now())
+        if again and known is None:
+            raise WaitsError
         if known is not None and known.way.kept:
             return known.access
         if known is None and self._attempts.wait(address := address_of(request)):

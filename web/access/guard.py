@@ -14,6 +14,7 @@ from relay.config.access_settings import AccessSettings, JwtSettings, is_same
 from relay.notices import Notify, notice
 from web.access.access import ANYBODY, Access
 from web.access.addresses import plain_address, remote_of
+from web.access.at_once import WaitsError, at_once
 from web.access.attempts import FailedAttempts
 from web.access.authorize import Authorize, decided
 from web.access.bearer import BearerTokens, Way
@@ -121,6 +122,21 @@ class Guard:
             if denied.failed:
                 self.attempts.failed(self.address(request))
             raise
+
+    def find_at_once(self, request: Request) -> Access | None:
+        """The access of *request*, which is for a stream, if it is allowed and nothing has to be awaited for that.
+
+        None in all other cases: `find` decides about them. Nothing is counted, used up or reported here.
+        """
+        request[_FOUND_AT] = self._withdrawals.count
+        if self.open:
+            return ANYBODY
+        if self._authorize is not None or "ticket=" in request.rel_url.raw_query_string:
+            return None
+        try:
+            return at_once(self._find(request, stream=True, again=True))
+        except (DeniedError, WaitsError):
+            return None
 
     def has_ended(self, request: Request, access: Access) -> bool:
         """Whether *access*, which was found for *request*, was withdrawn since then: ask before a stream is opened."""
@@ -239,12 +255,12 @@ class Guard:
         if changed:
             self._withdraw(lambda access: access.credential in changed)
 
-    async def _find(self, request: Request, *, stream: bool) -> Access:
+    async def _find(self, request: Request, *, stream: bool, again: bool = False) -> Access:
         if self._authorize is not None:
             access = await decided(self._authorize, request, self.now())
             if access is not None:
                 return access
-        if (access := await self._bearer.find(request, self.address)) is not None:
+        if (access := await self._bearer.find(request, self.address, again=again)) is not None:
             return access
         if stream and "ticket=" in request.rel_url.raw_query_string:
             path = self.path(request.rel_url.raw_path)

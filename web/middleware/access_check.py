@@ -13,7 +13,7 @@ from web.access.guard import GUARD
 from web.access.use_log import USE_LOG
 from web.middleware.problems import Handler, RequestError
 
-__all__ = ["RULES", "Need", "Rule", "check_access"]
+__all__ = ["RULES", "Need", "Rule", "allowed_at_once", "check_access"]
 
 Need: TypeAlias = Scope | Literal["any", "nothing"]
 """The scope that a route needs; `any` access, whatever its scopes; or `nothing`, not even an access."""
@@ -53,8 +53,25 @@ async def check_access(request: Request, handler: Handler) -> StreamResponse:
     return await handler(request)
 
 
+def allowed_at_once(request: Request, rule: Rule) -> bool:
+    """Whether *request* for a stream is allowed, as far as that can be decided at once: its access is found then.
+
+    If not, `check_access` has to decide.
+    """
+    access = request.app[GUARD].find_at_once(request)
+    if access is None or _lacks(access, rule):
+        return False
+    request[ACCESS] = access
+    return True
+
+
 async def _allowed(request: Request, rule: Rule) -> Access:
     access = await request.app[GUARD].find(request, stream=rule.stream)
-    if rule.needs == "any" or rule.needs == "nothing" or access.allows(rule.needs):
-        return access
-    raise insufficient(rule.needs)
+    if scope := _lacks(access, rule):
+        raise insufficient(scope)
+    return access
+
+
+def _lacks(access: Access, rule: Rule) -> Scope | None:
+    """The scope that *rule* needs, and that *access* does not have."""
+    return None if rule.needs == "any" or rule.needs == "nothing" or access.allows(rule.needs) else rule.needs

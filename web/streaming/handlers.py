@@ -3,16 +3,17 @@
 import re
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.web import Request, Response, StreamResponse
 
 from relay import Job, Position, UnknownJobError
+from relay.events import Level
 from web.access.access import ACCESS
 from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.middleware.problems import RequestError
-from web.path_params import is_behind, job_named, seen_jobs
+from web.path_params import is_behind, job_named, knows_all, seen_jobs
 from web.state_snapshot import StateSnapshot
 from web.streaming.keys import STREAMS, TURNS
 from web.streaming.negotiation import (
@@ -23,12 +24,12 @@ from web.streaming.negotiation import (
     requested_follow,
     requested_level,
 )
-from web.streaming.resume import UNKNOWN, start_kept, start_stream
+from web.streaming.resume import UNKNOWN, StreamStart, start_kept, start_stream
 from web.streaming.selection import Selection
 from web.streaming.session import StreamSession, serve_stream
 from web.streaming.wire import Wire
 
-__all__ = ["STREAM_HEADERS", "refusal", "stream_all", "stream_job"]
+__all__ = ["STREAM_HEADERS", "OpenedStream", "open_at_once", "refusal", "stream_all", "stream_headers", "stream_job"]
 
 MAX_JOBS: Final = 1_000
 MAX_FIELDS: Final = 2 * MAX_JOBS
@@ -61,13 +62,38 @@ async def stream_all(request: Request) -> StreamResponse:
     return await _stream(request, request.query.getall("job", None))
 
 
+class OpenedStream(NamedTuple):
+    """A stream that is to be served now, in the format *wire*."""
+
+    session: StreamSession
+    wire: Wire
+
+
+def open_at_once(request: Request, ids: Sequence[str] | None) -> OpenedStream | None:
+    """The stream of the jobs with these *ids*, or of all, that the handlers here would open for *request*.
+
+    None if they have to wait for something, or open none; nothing has been counted then. Raises UnknownJobError, and
+    RequestError.
+    """
+    _check_query(request)
+    wire, level, last_event_id = negotiate_wire(request), requested_level(request), _last_event_id(request)
+    if wire is None or not requested_follow(request) or request.query.get("debug") == "1":
+        return None
+    if request.app[STREAMS].closing or not _has_room(request) or not knows_all(request, ids or (), last_event_id):
+        return None
+    selection = _known(request, ids)
+    if selection.jobs is not None and all(job.ended for job in selection.jobs):
+        return None
+    start = start_stream(request.app[RELAY].bus, selection, last_event_id)
+    return None if start.finished else OpenedStream(_session(request, wire, start, level), wire)
+
+
 async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse:
     wire, level, follow = negotiate_wire(request), requested_level(request), requested_follow(request)
     if wire is None:
         await request.app[TURNS].wait_turn()
         return await _state(request, _known(request, ids).jobs)
-    heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
-    headers = {**STREAM_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
+    headers = stream_headers(request, wire)
     last_event_id = _last_event_id(request)
     if await is_behind(request, ids or (), last_event_id):
         return _refused(request, wire, headers, last_event_id, "busy", BEHIND)
@@ -86,16 +112,18 @@ async def _stream(request: Request, ids: Sequence[str] | None) -> StreamResponse
     if (word := refusal(request)) is not None:
         reason = "the relay is shutting down" if word == "bye" else "too many streams are open"
         return _refused(request, wire, headers, last_event_id, word, reason)
-    session = StreamSession(
-        request.app,
-        client_of(request),
-        request[ACCESS],
-        wire,
-        start,
-        level,
-        exchanges=request.query.get("debug") == "1",
-    )
-    return await serve_stream(request, session, headers, follow=follow)
+    return await serve_stream(request, _session(request, wire, start, level), headers, follow=follow)
+
+
+def _session(request: Request, wire: Wire, start: StreamStart, level: Level) -> StreamSession:
+    exchanges = request.query.get("debug") == "1"
+    return StreamSession(request.app, client_of(request), request[ACCESS], wire, start, level, exchanges=exchanges)
+
+
+def stream_headers(request: Request, wire: Wire) -> dict[str, str]:
+    """The headers of the response on which a stream in the format *wire* is served."""
+    heartbeat = f"{request.app[OPTIONS].heartbeat:g}"
+    return {**STREAM_HEADERS, "Content-Type": wire.content_type, "Relay-Heartbeat": heartbeat}
 
 
 def _check_query(request: Request) -> None:
@@ -150,15 +178,20 @@ async def _state(request: Request, jobs: Sequence[Job] | None) -> Response:
 
 
 def refusal(request: Request) -> str | None:
-    """The notice for a client that no stream can be opened for; None if one can."""
-    streams, options = request.app[STREAMS], request.app[OPTIONS]
+    """The notice for a client that no stream can be opened for, which is counted; None if one can."""
+    streams = request.app[STREAMS]
     if streams.closing:
         return "bye"
-    own = options.max_streams_per_client
-    if len(streams) >= options.max_streams or (own and streams.of(client_of(request)) >= own):
+    if not _has_room(request):
         streams.counts.refused += 1
         return "busy"
     return None
+
+
+def _has_room(request: Request) -> bool:
+    streams, options = request.app[STREAMS], request.app[OPTIONS]
+    own = options.max_streams_per_client
+    return len(streams) < options.max_streams and not (own and streams.of(client_of(request)) >= own)
 
 
 def _gone(wire: Wire, headers: dict[str, str], last_event_id: str | None, job: str) -> Response:

@@ -84,6 +84,10 @@ class Reactor:
         stream.fd = fd
         return True
 
+    def is_ready(self) -> bool:
+        """Whether descriptors can be adopted on the running event loop. The one that this needs is open then."""
+        return (self._epoll or self._open()) is not None
+
     def watch(self, fd: int, events: int) -> None:
         """Report these *events* of the descriptor *fd* from now on."""
         if self._epoll is not None:

@@ -1,5 +1,6 @@
 """One client being served: how its connection begins, and how it leaves aiohttp."""
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -9,7 +10,7 @@ from web.access.guard import GUARD
 from web.app_keys import OPTIONS, RELAY
 from web.streaming.connections import HandlerConnection, framed
 from web.streaming.delivery import Delivery
-from web.streaming.keys import REACTOR, STREAMS, TURNS, WAITS
+from web.streaming.keys import REACTOR, STREAMS, WAITS
 from web.streaming.sockets import tune
 from web.streaming.takeover import StreamHead, can_be_taken_over, detach, take_over
 
@@ -65,9 +66,9 @@ class StreamSession(Delivery):
     def serve_on(self, fd: int, head: bytes, *, chunked: bool) -> bool:
         """Serve on the bare descriptor *fd*, which is non-blocking and tuned, with *head* before the stream.
 
-        The first page is written with *head* at once if there is a turn left, and by a task otherwise. Returns False if
-        the descriptor cannot be adopted; it remains the caller's then, nothing was written, and the stream has not been
-        opened.
+        The first page is written with *head* at once, without a turn, and a task writes those behind it in
+        their turn: the caller bounds how many streams it begins at a time. Returns False if the descriptor cannot be
+        adopted; it remains the caller's then, nothing was written, and the stream has not been opened.
         """
         self.chunked = chunked
         if not self._app[REACTOR].adopt(fd, self):
@@ -88,15 +89,26 @@ class StreamSession(Delivery):
     def _begin(self, head: bytes) -> bool:
         """Write *head*, and the first page if it is the only one. Returns whether the client is up to date then."""
         content = self._content
-        if content is None or self.access_ended or self.closing or not self._app[TURNS].has_turn():
-            self.connection.write(head)
+        if content is None or self.access_ended or self.closing:
+            self._write_first(head)
             return False
-        self.connection.write(head + framed(self._first_page(content), chunked=self.chunked))
+        self._write_first(head + framed(self._first_page(content), chunked=self.chunked))
         if self.slow:
             return False
         if more := content.next_page():
             self.connection.write(framed(more, chunked=self.chunked))
         return not more and not content.ended
+
+    def _write_first(self, data: bytes) -> None:
+        """Write the first bytes on the descriptor, with a connection only if some are left. Raises ConnectionError."""
+        try:
+            accepted = os.write(self.fd, data)
+        except BlockingIOError:
+            accepted = 0
+        except OSError as error:
+            raise ConnectionError("the client has left") from error
+        if accepted != len(data):
+            self.keep(memoryview(data)[accepted:])
 
     @property
     def has_descriptor(self) -> bool:

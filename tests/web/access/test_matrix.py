@@ -17,6 +17,8 @@ from tests.web.access.routes import OTHER_METHODS, ROUTES, Key, Route, of_router
 from tests.web.raw import Answer
 from web.access.denied import insufficient
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 FILE: Final = Done(urls=("https://files.example/a.mp4",), media_types=("video/mp4",))
 EVENT_STREAM: Final = "Accept: text/event-stream"
 

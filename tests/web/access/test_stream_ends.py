@@ -12,6 +12,7 @@ from relay.events import Log
 from tests.web.access.credentials import bearer
 from tests.web.access.house import ALL_WAYS, House, house
 from tests.web.access.keys import ANN, BOB, SETTINGS
+from tests.web.conftest import without_short_way
 from tests.web.raw import request
 from web import Access
 from web.access.withdrawals import REMEMBERED, Withdrawals
@@ -228,7 +229,10 @@ async def test_an_access_to_certain_jobs_has_an_end_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("how", ["revoked", "reloaded", "configured"])
-async def test_what_is_withdrawn_while_a_stream_is_being_opened_opens_none(how: str, take_over: bool) -> None:
+async def test_what_is_withdrawn_while_a_stream_is_being_opened_opens_none(
+    how: str, take_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_short_way(monkeypatch)  # on which nothing is awaited meanwhile
     async with house(None if how == "configured" else ALL_WAYS, take_over=take_over) as served:
 
         async def withdrawn_meanwhile() -> None:

@@ -1,4 +1,4 @@
-"""A stream that begins on a bare descriptor: its head and its first page are one write, if there is a turn left."""
+"""A stream that begins on a bare descriptor: its head and its first page are one write."""
 
 import asyncio
 import socket
@@ -83,20 +83,16 @@ async def test_head_and_first_page_are_written_at_once_and_the_stream_is_live(re
         assert (len(app[STREAMS]), len(app[REACTOR])) == (0, 0)
 
 
-async def test_without_a_turn_the_head_is_written_at_once_and_the_page_by_a_task(relay: Relay) -> None:
-    relay.bus.publish(job := relay.registry.admit(), Log(line="before"))
+async def test_the_first_page_is_written_at_once_though_others_have_every_turn(relay: Relay) -> None:
+    relay.bus.publish(relay.registry.admit(), Log(line="before"))
     async with running(relay) as app:
         with ExitStack() as stack:
             while app[TURNS].has_turn():
                 pass
             pair, session = Pair(stack), session_of(app)
             assert session.serve_on(pair.fd, HEAD, chunked=False)
-            assert (pair.far.recv(65_536), session.state) == (HEAD, "catching-up")
             (record,) = relay.journal.read(0)
-            assert await pair.read(len(frame(record)) + 2) == b":\n" + frame(record)
-            relay.bus.publish(job, Log(line="after"))
-            _, after = relay.journal.read(0)
-            assert await pair.read(len(frame(after))) == frame(after)
+            assert (pair.far.recv(65_536), session.state) == (HEAD + b":\n" + frame(record), "live")
 
 
 async def test_a_client_that_reads_nothing_yet_is_served_the_whole_by_a_task(relay: Relay) -> None:
