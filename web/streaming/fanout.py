@@ -30,6 +30,9 @@ GroupKey: TypeAlias = tuple[str, Level, bool, SelectionKey]
 FLUSH_BYTES: Final = 48 * 1024
 """How much may wait for the end of the loop's turn: a long burst must not fill the memory of every slow stream."""
 
+FEW: Final = 16
+"""Writes that take less time than a commit is deferred by, and that a call of the loop would make dearer."""
+
 WIRES_KEPT: Final = 64
 """How many wires have cached pages: a job that chat clients follow has a wire of its own."""
 
@@ -100,10 +103,14 @@ class FanOut:
         self._dirty.append(group)
 
     def _flush_when_all_is_sent(self, deferred: bool) -> None:
-        """At once if no other commit follows, and otherwise at the end of this turn of the loop: one call for all."""
+        """At once for few readers if no other commit follows; otherwise at the end of this turn of the loop.
+
+        To write to many readers may take longer than the next commit is deferred: each record of a burst would be
+        written alone.
+        """
         if not self._dirty:
             return
-        if deferred:
+        if deferred and sum([len(group.members) for group in self._dirty]) <= FEW:
             self._flush()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)

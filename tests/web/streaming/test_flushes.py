@@ -81,6 +81,41 @@ async def test_a_commit_of_deferred_batches_is_written_at_once_and_in_order(tmp_
         streams.leave()
 
 
+class BusyClock(ManualClock):
+    """A clock that goes on while the relay is at work."""
+
+    worked = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.worked
+
+
+async def test_a_burst_to_many_streams_is_one_write_to_each_though_writing_takes_longer_than_a_commit_waits(
+    tmp_path: Path,
+) -> None:
+    clock = BusyClock()
+
+    class Reader(Member):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            clock.worked += 0.001
+
+    with ExitStack() as stack:
+        bus = Bus(stack.enter_context(closing(SqliteJournal(tmp_path / "relay.db"))), clock=clock)
+        fanout, job, members = FanOut(bus, PATIENCE), Job("job"), [Reader() for _ in range(100)]
+        groups = [fanout.join_group(member, SSE, "debug", Selection(None), chunked=False) for member in members]
+        records: list[Record] = []
+        for number in range(5):
+            with bus.batch(deferrable=True):
+                records.append(bus.publish(job, Log(line=f"{number}")))
+            clock.worked += 0.01
+        await asyncio.sleep(0)
+
+        assert [member.written for member in members] == [[joined(records)]] * 100
+        for group, member in zip(groups, members, strict=True):
+            group.leave(member)
+
+
 async def test_a_group_that_is_left_before_its_flush_is_not_written_any_more() -> None:
     streams = Streams(MemoryJournal())
     streams.publish()
