@@ -136,9 +136,9 @@ class Bus(Distributor):
         """Commit all that is published within this batch as one, and send each record in order.
 
         The commit comes when the batch is left. With *deferrable* it may wait, and be shared with later batches: until
-        `journal.commit_delay` seconds after the last commit, and not at all without a running loop. A single record is
-        then committed immediately, and a burst shares commits. A batch that is to *linger* waits that many seconds for
-        what follows, also after a rest, on a journal whose commits are deferred at all.
+        `journal.commit_delay` seconds after the last commit was sent, and not at all without a running loop. A single
+        record is then committed immediately, and a burst shares commits. A batch that is to *linger* waits that many
+        seconds for what follows, also after a rest, on a journal whose commits are deferred at all.
 
         What an earlier commit could not write is part of it, so an empty batch is another try.
         """

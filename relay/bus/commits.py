@@ -17,7 +17,6 @@ many end the wait of deferrable batches: to commit and send a record takes three
 class Writes(Protocol):
     """A writer of pending records."""
 
-    committed_at: float
     problem: str | None
 
     @property
@@ -56,9 +55,10 @@ class CommitScheduler:
     """Decides when *writer* commits; it neither knows the records nor does I/O.
 
     Outside of a batch each record is committed at once. A batch is one commit. A deferrable batch waits, until
-    `commit_delay` seconds after the last commit, or until SLICE records are pending, and shares its commit with those
-    that come meanwhile; one that lingers waits for them longer. While the journal cannot be written, each batch is
-    another try; afterwards what had to wait is committed SLICE records at a time, one slice in each turn of the loop.
+    `commit_delay` seconds after the last commit was sent to everybody, or until SLICE records are pending, and shares
+    its commit with those that come meanwhile; one that lingers waits for them longer. While the journal cannot be
+    written, each batch is another try; afterwards what had to wait is committed SLICE records at a time, one slice in
+    each turn of the loop.
 
     *written* is called behind each commit, or each try, with whether that was of deferred batches: the next one is then
     due after the delay, and otherwise any number of them may come within this turn of the loop.
@@ -83,6 +83,7 @@ class CommitScheduler:
         self._urgent = False
         self._linger = math.inf
         self._writing = False
+        self._sent_at = -math.inf
         self._timer: Scheduled | None = None
         self._timer_at = math.inf
         self._next_slice: Scheduled | None = None
@@ -128,13 +129,16 @@ class CommitScheduler:
         finally:
             self._writing = False
             self._written(deferred)
+            if self._writer.problem is None:
+                self._sent_at = self._clock.monotonic()
 
     def _flush_deferred(self) -> None:
         self._flush(deferred=True)
 
     def _defer(self, linger: float) -> None:
         delay, now = self._writer.commit_delay, self._clock.monotonic()
-        at = self._writer.committed_at + delay
+        # Streams may take longer than the delay to be written to: the next commit is not due as soon as they are.
+        at = self._sent_at + delay
         if delay > 0:
             at = max(at, now + linger)
         if at <= now or len(self._writer.pending) >= SLICE:

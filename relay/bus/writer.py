@@ -1,7 +1,6 @@
 """From a pending record to one that is committed and sent, and the handling of what the journal refuses."""
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -39,8 +38,6 @@ class JournalWriter:
         self._notify = notify
         self._send = send
         self.pending: PendingRecords = PendingRecords()
-        self.committed_at: float = -math.inf
-        """When the last commit succeeded, on the monotonic clock."""
         self.commit_times: Histogram = Histogram(COMMIT_BOUNDS)
         """The seconds of each commit of records."""
         self.problem: str | None = None
@@ -137,9 +134,8 @@ class JournalWriter:
                 self._publish(part)
                 raise
             self._notify(f"the journal has failed behind a commit that succeeded: {describe(error)}")
-        self.committed_at = self._clock.monotonic()
         if part:
-            self.commit_times.observe(self.committed_at - began)
+            self.commit_times.observe(self._clock.monotonic() - began)
 
     def _publish(self, committed: Sequence[PendingRecord]) -> None:
         self.pending.remove(committed)

@@ -19,7 +19,6 @@ class Writer:
         self.clock = clock
         self.pending: list[None] = []
         self.commits: list[int] = []
-        self.committed_at = -1_000.0
         self.commit_delay = 0.005
         self.problem: str | None = None
         self.mended = False
@@ -32,7 +31,6 @@ class Writer:
         part = self.pending[:count]
         del self.pending[:count]
         self.commits.append(len(part))
-        self.committed_at = self.clock.monotonic()
         self.on_write()
         return True
 
@@ -205,6 +203,24 @@ def test_after_each_commit_it_is_known_whether_another_may_follow_at_once(
     batch(scheduler, writer, 4, deferrable=True)
 
     assert (written, writer.commits) == ([False, False, True, False], [1, 2, 3, 4])
+
+
+def test_the_delay_counts_from_the_end_of_sending_which_may_take_longer(
+    writer: Writer, clock: ManualClock, turns: Turns
+) -> None:
+    """Else each record of a burst would be sent to many readers by itself, since the delay is over by then."""
+    reading = list[float]()
+
+    class Clock(ManualClock):
+        def monotonic(self) -> float:
+            return clock.monotonic() + sum(reading)
+
+    scheduler = CommitScheduler(writer, Clock(), lambda: turns, written=lambda _: reading.append(7.0))
+    for _ in range(3):
+        batch(scheduler, writer, 1, deferrable=True)
+
+    assert writer.commits == [1]
+    assert [delay for delay, _ in turns.later] == pytest.approx([0.005])
 
 
 def test_a_commit_that_is_cut_off_is_over_all_the_same(
