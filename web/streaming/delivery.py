@@ -177,7 +177,7 @@ class Delivery(OpenStream):
         await turns.wait_turn()
         page = self._next_page(content, slow=patience.is_over) if content.begun else self._first_page(content)
         while page and not self.access_ended:
-            await self._wait(self.connection.send(page), patience)
+            await self._wait(self.connection.send(page), patience, len(page))
             await turns.wait_turn()
             page = self._next_page(content, slow=patience.is_over)
         if self.access_ended:
@@ -199,12 +199,12 @@ class Delivery(OpenStream):
             await self.connection.send(last)
         return last is not None
 
-    async def _wait(self, drained: Awaitable[None], patience: Patience) -> None:
+    async def _wait(self, drained: Awaitable[None], patience: Patience, accepted: int = 0) -> None:
         """Wait until the client's connection has accepted all data. The time counts, where the relay was running."""
         running = self._app[WAITS].running
         begun = running()
         await drained
-        patience.waited(running() - begun)
+        patience.waited(running() - begun, accepted)
 
     def _first_page(self, content: StreamContent) -> bytes:
         content.begun = True

@@ -18,25 +18,35 @@ LOOK_EVERY: Final = 0.1
 STALL: Final = 2 * LOOK_EVERY
 """Seconds between two looks beyond which the loop did not run."""
 
+BYTES_A_SECOND: Final = 100_000
+"""A reader that accepts as much is well: these are some 200 records a second."""
+
+TIMES: Final = 5
+"""How many times as long the relay waits for a reader that is well, until it is slow nevertheless."""
+
 _Wait = TypeVar("_Wait")
 
 
 class Patience:
     """Whether a reader is slow: for how long the relay has waited for it since it fell behind. No I/O.
 
-    The time in which the reader waits for the relay does not count: for its turn, or for a loop that stands still.
+    The time in which the reader waits for the relay does not count: for its turn, or for a loop that stands still. Nor
+    does the time that BYTES_A_SECOND allow for what the reader has accepted: on a busy machine many readers that are
+    well take that long. A reader that accepts as much and yet stays behind is slow after TIMES as many seconds.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._left = seconds
+        self._most = self._left = seconds
+        self._in_all = seconds * TIMES
 
     @property
     def is_over(self) -> bool:
-        return self._left <= 0
+        return self._left <= 0 or self._in_all <= 0
 
-    def waited(self, seconds: float) -> None:
-        """The relay had more for the reader, and has waited for these *seconds* until its connection accepted all."""
-        self._left -= seconds
+    def waited(self, seconds: float, accepted: int = 0) -> None:
+        """The relay has waited for these *seconds* until the reader's connection had *accepted* so many bytes."""
+        self._in_all -= seconds
+        self._left = min(self._most, self._left - seconds + accepted / BYTES_A_SECOND)
 
 
 class WaitLimits(Generic[_Wait]):

@@ -16,7 +16,15 @@ from tests.web.streaming.client import Block
 from tests.web.streaming.test_crowds import Small, seqs
 from web import create_app
 from web.streaming.keys import STREAMS, WAITS
-from web.streaming.patience import LOOK_EVERY, STALL, ClientWaits, Patience, WaitLimits
+from web.streaming.patience import (
+    BYTES_A_SECOND,
+    LOOK_EVERY,
+    STALL,
+    TIMES,
+    ClientWaits,
+    Patience,
+    WaitLimits,
+)
 from web.streaming.registry import OpenStream, StreamRegistry
 
 RECORDS = 5_000
@@ -52,6 +60,32 @@ def test_a_reader_is_slow_once_the_relay_has_waited_for_it_long_enough() -> None
 
     assert over == [False, False, False, True]
     assert Patience(0).is_over, "with no patience, each reader that is behind is slow"
+
+
+def over_after(patience: Patience, waits: list[tuple[float, int]]) -> list[bool]:
+    """Whether it is over after each wait, of so many seconds for so many bytes."""
+    over = []
+    for seconds, accepted in waits:
+        patience.waited(seconds, accepted)
+        over.append(patience.is_over)
+    return over
+
+
+def test_what_a_reader_accepts_gives_it_time() -> None:
+    busy = [(0.5, BYTES_A_SECOND // 2)] * 10
+    stuck_and_reading_again = [(2.0, 0), (0.0, BYTES_A_SECOND)]
+
+    assert over_after(Patience(2.0), busy + stuck_and_reading_again) == [False] * 10 + [True, False]
+
+
+def test_no_time_is_saved_up() -> None:
+    assert over_after(Patience(2.0), [(0.0, 100 * BYTES_A_SECOND), (2.0, 0)]) == [False, True]
+
+
+def test_a_reader_that_accepts_much_and_stays_behind_is_slow_as_well() -> None:
+    waits = TIMES * 4
+
+    assert over_after(Patience(2.0), [(0.5, BYTES_A_SECOND)] * waits) == [False] * (waits - 1) + [True]
 
 
 def test_a_wait_is_overdue_once_after_its_seconds() -> None:
