@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonschema
 import msgspec
@@ -21,6 +21,7 @@ from relay.events import (
     DraftsFetch,
     Event,
     Failed,
+    Level,
     Log,
     Position,
     Progress,
@@ -67,6 +68,18 @@ SAID: list[tuple[Event, str]] = [
 @pytest.mark.parametrize(("event", "words"), SAID, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_event_says_itself_in_one_line(event: Event, words: str) -> None:
     assert event.text == words
+
+
+def test_an_event_of_a_class_of_somebodys_own_has_the_name_and_the_level_of_that_class() -> None:
+    class Remark(Log, frozen=True, kw_only=True, tag="remark"):
+        pass
+
+    class Rest(Stalled, frozen=True, kw_only=True, tag="rest"):
+        default_level: ClassVar[Level] = "debug"
+
+    remark, rest = Remark(line="a", severity="warning"), Rest(seconds=1)
+    assert (remark.type, remark.level, remark.text) == ("remark", "warning", "a")
+    assert (rest.type, rest.level, Stalled(seconds=1).level) == ("rest", "debug", "warning")
 
 
 def test_every_type_of_event_is_worded_here() -> None:
