@@ -12,10 +12,10 @@ RUNS: Final = 10
 RUNS_OF_GOALS: Final = 5
 
 STALLED: Final = Stuck(
-    title="one of 100 never reads, and the machine stands still", clients=100, events=10_000, pad=800, stall=3
+    title="one of 100 never reads, and the machine stands still", clients=100, events=20_000, pad=0, stall=3
 )
 QUICK: Final = Stuck(
-    title="one of 4 never reads, and the machine stands still", clients=4, events=400, rate=400, pad=800, stall=0.2
+    title="one of 4 never reads, and the machine stands still", clients=4, events=400, rate=400, pad=0, stall=0.2
 )
 
 
