@@ -77,6 +77,15 @@ def test_only_what_is_worse_in_the_least_and_in_the_middle_is_worse(now: Sequenc
     assert worse([figure("a delivery", *now)]) == []
 
 
+def test_a_figure_that_is_not_judged_is_shown_and_fails_nothing() -> None:
+    noisy = Beside(name="memory", unit="KB", now=(2.0,), release=(1.0,), judged=False)
+
+    text, status = judged(replies([STEADY, noisy])[0], "1.2.3", print)
+
+    assert status == 0
+    assert "| memory | 1 KB | 2 KB |  |  | 2.00 | not judged |" in text
+
+
 def test_what_was_not_measured_is_named_with_its_side_and_is_neither_worse_nor_better() -> None:
     ours = figure("a delivery")
     theirs = figure("memory", 10.0, release=())

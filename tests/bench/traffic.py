@@ -1,7 +1,9 @@
 """The part `traffic`: whether 10,000 streams weigh as much after so many minutes of traffic as before (`--minutes`)."""
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from msgspec import Struct
@@ -39,8 +41,19 @@ def measure(plan: Plan) -> Findings:
     """Streams stay open while records flow; the memory is read before, and when all have received everything."""
     sizes = QUICK if plan.quick else Sizes()
     rounds = 1 if plan.quick else max(1, round(plan.minutes * 60 * sizes.rate / sizes.jobs))
-    found = _traffic(plan, sizes, rounds)
+    with _longer_servers(plan.minutes * 60 + 3 * GRACE):
+        found = _traffic(plan, sizes, rounds)
     return Findings(figures=list(_figures(sizes, found)), rows=[found])
+
+
+@contextmanager
+def _longer_servers(seconds: float) -> Generator[None]:
+    """Let a server that is started meanwhile run for as long, before it ends by itself."""
+    os.environ["BENCH_EXIT_AFTER"] = str(int(seconds))
+    try:
+        yield
+    finally:
+        del os.environ["BENCH_EXIT_AFTER"]
 
 
 def _traffic(plan: Plan, sizes: Sizes, rounds: int) -> dict[str, Any]:

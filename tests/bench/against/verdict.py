@@ -15,13 +15,17 @@ WORSE: Final = 1.15
 
 
 class Beside(Struct, frozen=True, kw_only=True):
-    """One figure of both, and of the loop in C where it has such a thing: samples that took turns in one run."""
+    """One figure of both, and of the loop in C where it has such a thing: samples that took turns in one run.
+
+    Only a *judged* figure can fail the comparison.
+    """
 
     name: str
     unit: str
     now: Sequence[float]
     release: Sequence[float]
     limit: Sequence[float] = ()
+    judged: bool = True
 
     @property
     def change(self) -> float | None:
@@ -36,7 +40,7 @@ class Beside(Struct, frozen=True, kw_only=True):
 
     @property
     def worse(self) -> bool:
-        return self.change is not None and self.change > WORSE
+        return self.judged and self.change is not None and self.change > WORSE
 
 
 def worse(figures: Sequence[Beside]) -> list[str]:
@@ -62,6 +66,7 @@ def table(figures: Sequence[Beside], release: str) -> str:
     for figure in figures:
         change = "" if figure.change is None else f"{figure.change:.2f}"
         word = "not compared" if figure.change is None else "worse" if figure.worse else ""
+        word = word if figure.judged else "not judged"
         cells = [_least(figure.release, figure.unit), _least(figure.now, figure.unit)]
         cells += [_times(figure.release, figure.limit), _times(figure.now, figure.limit), change, word]
         lines.append(f"| {figure.name} | {' | '.join(cells)} |")

@@ -11,6 +11,7 @@ The relay also answers to `census`: with what is alive in its process, as one li
 
 import argparse
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from msgspec import Struct
 
 __all__ = ["EXIT_AFTER", "Order", "arguments", "payload", "serve_control"]
 
-EXIT_AFTER: Final = 900
-"""Seconds after which a server ends by itself, whatever became of the bench."""
+EXIT_AFTER: Final = int(os.environ.get("BENCH_EXIT_AFTER", "900"))
+"""Seconds after which a server ends by itself, whatever became of the bench; longer for a part that lasts longer."""
 
 
 class Order(Struct, frozen=True):
