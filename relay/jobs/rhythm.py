@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 __all__ = ["Rhythm"]
 
@@ -33,7 +32,7 @@ class Rhythm(Struct, frozen=True, kw_only=True, gc=False):
 
     def alive(self, at: datetime) -> "Rhythm":
         """The rhythm after a sign of life that is no progress, such as a line of the job's log."""
-        return replace(self, since=at, still=0, stalled=False)
+        return Rhythm(since=at, gaps=self.gaps)
 
     def stayed(self) -> "Rhythm":
         """The rhythm after an answer that brought nothing new."""
