@@ -56,7 +56,7 @@ class PerTaskPolling:
         self._counted = 0
         self._queue = DueQueue[Watch](self._fitted)
         self._alarm = Alarm(watches.clock)
-        self._requests: set[asyncio.Task[None]] = set()
+        self._requests: dict[Watch, asyncio.Task[None]] = {}
         self._under_way: set[Watch] = set()
         self._outcomes: list[PollOutcome] = []
         self._hurried = False
@@ -254,9 +254,7 @@ class PerTaskPolling:
 
     def _request(self, watch: Watch, call: Call, *, is_result: bool) -> None:
         self._under_way.add(watch)
-        request = asyncio.create_task(self._await_answer(watch, call, is_result=is_result))
-        self._requests.add(request)
-        request.add_done_callback(self._requests.discard)
+        self._requests[watch] = asyncio.create_task(self._await_answer(watch, call, is_result=is_result))
 
     async def _await_answer(self, watch: Watch, call: Call, *, is_result: bool) -> None:
         answer: tuple[Answer, float] | UpstreamError | None = UpstreamError("internal", "the request was cancelled")
@@ -265,6 +263,7 @@ class PerTaskPolling:
         except UpstreamError as error:
             answer = error
         finally:
+            self._requests.pop(watch, None)
             # However the request has ended: a job without an outcome would never be polled again.
             self._outcomes.append(PollOutcome(watch, answer, is_result))
             if self._hurried or len(self._outcomes) >= len(self._under_way):
@@ -376,11 +375,12 @@ class PerTaskPolling:
 
     async def _end(self) -> None:
         """Leave no task behind, and every job with a turn, in case that `run` is called again."""
-        while requests := [request for request in self._requests if not request.done()]:
+        while requests := [request for request in self._requests.values() if not request.done()]:
             for request in requests:
                 request.cancel()
             await asyncio.gather(*requests, return_exceptions=True)
         await self._alarm.stop()
+        self._requests.clear()
         self._under_way.clear()
         self._outcomes.clear()
         self._fetching.clear()

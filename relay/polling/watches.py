@@ -1,8 +1,7 @@
 """The jobs that a poller polls, and the events that each poll publishes for them, up to their end at the deadline."""
 
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -152,7 +151,8 @@ class Watches:
         No request is made while too many records wait for a journal that cannot be written, and none, which is None,
         if all jobs were dropped meanwhile.
         """
-        await self.bus.room.wait()
+        if not self.bus.room.is_set():
+            await self.bus.room.wait()
         watches = [watch for watch in watches if not watch.dropped]
         if not watches:
             return None
@@ -181,7 +181,7 @@ class Watches:
             return False
         self.publish(watch, Received(listed=answer.listed, seconds=seconds), answered=watch.answered)
         state = self.bus.pending(watch.job)
-        with self._careful():
+        try:
             seen = _read(answer, state)
             watch.complete = seen is not None or is_complete_for(state, answer)
             decision = decide_listed(
@@ -194,6 +194,10 @@ class Watches:
                 overdue=watch.was_polled_overdue,
                 may_fetch=may_fetch,
             )
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise self._unusable(error) from error
         self.publish(watch, *decision.events, answered=watch.answered)
         self._note_answer(watch, seen, answer)
         after = self.bus.pending(watch.job)
@@ -213,10 +217,14 @@ class Watches:
         if watch.dropped:
             return
         state = self.bus.pending(watch.job)
-        with self._careful():
+        try:
             found = _read(answer, state)
             complete = watch.complete and is_complete_for(state, answer)
             decision = decide_fetched(state, found, self._patience, complete=complete)
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise self._unusable(error) from error
         watch.failures = 0
         self._note_answer(watch, found, answer)
         self.publish(watch, *decision.events, answered=watch.answered)
@@ -312,16 +320,10 @@ class Watches:
                 raise UpstreamError("malformed", problem) from error
             self.bus.publish(job, Failed(kind="malformed", message=problem))
 
-    @contextmanager
-    def _careful(self) -> Generator[None]:
-        """Raise every error that an answer causes while it is read as an UpstreamError: it then ends one poll alone."""
-        try:
-            yield
-        except UpstreamError:
-            raise
-        except Exception as error:
-            self._notify(f"the adapter of upstream {self._upstream.name} gave an answer that cannot be used: {error!r}")
-            raise UpstreamError("internal", f"the answer cannot be used: {type(error).__name__}") from error
+    def _unusable(self, error: Exception) -> UpstreamError:
+        """*error*, which an answer has caused while it was read, as an UpstreamError: it then ends one poll alone."""
+        self._notify(f"the adapter of upstream {self._upstream.name} gave an answer that cannot be used: {error!r}")
+        return UpstreamError("internal", f"the answer cannot be used: {type(error).__name__}")
 
     def _note_answer(self, watch: Watch, seen: Observation | None, answer: Answer) -> None:
         watch.final = 0

@@ -31,6 +31,9 @@ _Seen = TypeVar("_Seen", Observation, Observation | UpstreamError)
 _POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
 """What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*")
+"""A task id that is written in a path as it is."""
+
 _IN_WORDS: Final = ("message", "msg", "detail", "reason", "error", "description", "text")
 """Where an object that is a reason has it in words."""
 
@@ -116,18 +119,18 @@ class PerTaskUpstream(AccountUpstream):
 
         A task about which it returns None, or raises NotYetError, is left out of the answer.
         """
+        if len(tasks) == 1:
+            return await self._alone(tasks[0], ask)
         wanted = list(dict.fromkeys(tasks))
-        if len(wanted) == 1:
-            return await self._alone(wanted[0], ask)
         work = _Round(wanted, ask, patience=self._concurrency)
         await self._work_together(work, min(self._concurrency, len(wanted)))
         return work.answer()
 
     async def _alone(self, task: str, ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
         """The answer about one task, as most polls are: without what it takes to ask about several."""
+        await self._slots.acquire()
         try:
-            async with self._slots:
-                seen = await ask(task)
+            seen = await ask(task)
         except NotYetError as error:
             return Answer(listed=0, tasks={}, poll_after=error.retry_after)
         except UpstreamError as error:
@@ -135,6 +138,8 @@ class PerTaskUpstream(AccountUpstream):
             if meant.kind in _OF_THE_ACCOUNT:
                 raise meant from None
             return Answer(listed=0, tasks={task: meant})
+        finally:
+            self._slots.release()
         if seen is None:
             return Answer(listed=0, tasks={})
         return Answer(listed=1, tasks={task: redact(seen, self._http.redactor)})
@@ -327,6 +332,8 @@ def paced(seen: _Seen, reply: Reply) -> _Seen:
 
 def segment(task: str) -> str:
     """*task* as one segment of a path. Raises UpstreamError (not-found) for what no URL can hold as one."""
+    if _PLAIN.fullmatch(task):
+        return task
     if task.strip(".") == "" or well_formed(task) != task:
         raise UpstreamError("not-found", f"{task!r} is no task id")
     return quote(task, safe="")

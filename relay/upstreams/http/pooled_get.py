@@ -19,6 +19,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from relay.clock import TimeLimits
+from relay.upstreams.http.first_piece import FirstPiece
 from relay.upstreams.http.kept_connections import KeptConnections
 from relay.upstreams.http.partial_response import PartialResponse
 
@@ -85,13 +86,13 @@ class PooledGet:
         connection = self._kept.take() or await self._connect()
         try:
             protocol = cast("ResponseHandler", connection.protocol)
-            protocol.set_response_params(read_until_eof=True)
-            cast("asyncio.Transport", protocol.transport).write(head)
-            message, payload = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
-                message, payload = await protocol.read()
-            arriving.status, arriving.headers = message.code, message.headers
-            await arriving.read(payload)
+            transport = cast("asyncio.Transport", protocol.transport)
+            first = FirstPiece(protocol, transport, arriving.limit)
+            transport.write(head)
+            if (whole := await first.answer) is not None:
+                arriving.status, (arriving.headers, arriving.content) = 200, whole
+            else:
+                await self._read(protocol, arriving)
         except BaseException:
             connection.close()
             raise
@@ -100,6 +101,13 @@ class PooledGet:
             connection.close()
         else:
             self._kept.keep(connection)
+
+    async def _read(self, protocol: ResponseHandler, arriving: PartialResponse) -> None:
+        message, payload = await protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, payload = await protocol.read()
+        arriving.status, arriving.headers = message.code, message.headers
+        await arriving.read(payload)
 
     async def _connect(self) -> Connection:
         while True:

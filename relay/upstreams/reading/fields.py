@@ -1,6 +1,7 @@
 """One answer read field by field: a field that cannot be read is noted, and costs nothing but itself."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, Self, cast
 
 from relay.errors import UpstreamError
@@ -17,6 +18,7 @@ _WRAPPERS: Final = 3
 """How many objects deep an answer is looked for."""
 
 _EMPTY: Final[tuple[object, ...]] = (None, "", [])
+_SHORT: Final = 64
 _NAMED: Final = 4
 """How many fields a warning names."""
 
@@ -211,11 +213,19 @@ def about(body: object, *names: str) -> dict[str, Any] | None:
     None where *body* is no object at all; itself where nothing in it has such a field.
     """
     whole = only(body)
+    if whole is not None and any(whole.get(name) is not None for name in names):
+        return whole
     inner = None if whole is None else Fields(whole).about(*names)
     return whole if inner is None else inner.all
 
 
 def _folded(name: str) -> str:
+    """*name* in the one spelling of all its spellings. Known for short ones: the same come with every answer."""
+    return _known_folded(name) if len(name) <= _SHORT else _known_folded.__wrapped__(name)
+
+
+@lru_cache(maxsize=1_024)
+def _known_folded(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
