@@ -21,7 +21,7 @@ UNIT = tests/architecture tests/attachments tests/audit tests/bus tests/config t
 COVERED = tests docs README.md --ignore=tests/bench --ignore=tests/browser --ignore=tests/faults --ignore=tests/interop --ignore=tests/proxies
 FLOOR = 95
 # What knows how aiohttp keeps its connections, as server and as client.
-AIOHTTPS_INSIDES = tests/web/streaming/test_takeover.py tests/web/middleware/test_heads.py tests/web/middleware/test_cors.py tests/web/test_transports.py tests/web/test_doors.py tests/web/streaming/test_streams.py tests/upstreams/http/test_pooled_get.py tests/upstreams/http/test_client.py
+AIOHTTPS_INSIDES = tests/web/streaming/test_takeover.py tests/web/test_stream_lane.py tests/web/middleware/test_heads.py tests/web/middleware/test_cors.py tests/web/test_transports.py tests/web/test_doors.py tests/web/streaming/test_streams.py tests/upstreams/http/test_pooled_get.py tests/upstreams/http/test_client.py
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
