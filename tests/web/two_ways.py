@@ -1,7 +1,7 @@
 """The same bytes to two servers of one relay, one with the short way to streams and one without: the answers are alike.
 
-`python -m tests.web.two_ways 10000` compares that many heads of requests, the same ones each time; a second number is the
-seed of other ones.
+`python -m tests.web.two_ways 10000` compares that many heads of requests, the same ones each time; a second number is
+the seed of others.
 """
 
 import asyncio

@@ -56,5 +56,7 @@ def check_form(request: Request) -> None:
 
 def _listed(request: Request, name: str) -> set[str]:
     """The elements of a list header ([spec] RFC 9110, 5.6.1), in one field or several; empty elements are skipped."""
-    elements = ",".join(request.headers.getall(name, ())).lower().split(",")
+    if name not in request.headers:
+        return set()
+    elements = ",".join(request.headers.getall(name)).lower().split(",")
     return {element.strip() for element in elements} - {""}

@@ -71,6 +71,16 @@ class StreamContent:
         """The position that the client may resume from: every block up to there has been returned, or passed over."""
         return self._unmoved or Position(self._epoch, self._cursor.offset)
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether there is nothing more to return now; False as well if that takes another page to be known."""
+        if self._has_notices:
+            return False
+        jobs = self._selection.jobs
+        if jobs is None:
+            return self._cursor.offset >= self._journal.head
+        return all(job.state.offset <= self._cursor.offset for job in jobs)
+
     def next_page(self, *, slow: bool = False) -> bytes:
         """The next blocks, to be written at once; empty if the client is up to date.
 
@@ -114,6 +124,7 @@ class StreamContent:
         self._cursor.move_to(start.after.offset, awaiting_end=start.awaiting_end)
         self._unmoved: Position | None = None
         self._notices: Iterator[bytes] = iter(())
+        self._has_notices = start.snapshot or start.gap is not None
         if start.snapshot:
             self._unmoved = start.known
             jobs = self._relay.jobs(self._selection.owner) if self._selection.jobs is None else self._selection.jobs

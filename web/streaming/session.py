@@ -93,8 +93,10 @@ class StreamSession(Delivery):
             self._write_first(head)
             return False
         self._write_first(head + framed(self._first_page(content), chunked=self.chunked))
-        if self.slow:
+        if self.slow or content.ended:
             return False
+        if content.is_at_end:
+            return True
         if more := content.next_page():
             self.connection.write(framed(more, chunked=self.chunked))
         return not more and not content.ended
