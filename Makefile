@@ -5,7 +5,7 @@ UV ?= uv
 ARGS ?=
 
 MAKEFLAGS += --no-print-directory
-export PYTHON
+export PYTHON NEWEST
 # Pyright otherwise asks the network, at each run, whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 # A run of the tests starts Python some hundred times. Where an environment forbids it to keep what it has compiled, each start compiles anew.
@@ -22,10 +22,12 @@ COVERED = tests docs README.md --ignore=tests/bench --ignore=tests/browser --ign
 FLOOR = 95
 # What knows how aiohttp keeps its connections, as server and as client.
 AIOHTTPS_INSIDES = tests/web/streaming/test_takeover.py tests/web/test_stream_lane.py tests/web/middleware/test_heads.py tests/web/middleware/test_cors.py tests/web/test_transports.py tests/web/test_doors.py tests/web/streaming/test_streams.py tests/upstreams/http/test_pooled_get.py tests/upstreams/http/test_client.py
+# What runs under the newest Python as well. The architecture is the same under each of them.
+NEWEST_TOO = $(filter-out tests/architecture,$(UNIT)) $(AIOHTTPS_INSIDES) tests/cli/test_loops.py tests/cli/test_starting.py tests/testing/conformance/test_fast_forward_loop.py
 COMPILE = $(UV) --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make requirements" $(ARGS)
 
-.PHONY: help demo test unit cover oldest soak check bench compare docs clean requirements run-environment dev-environment bench-environment
+.PHONY: help demo test unit cover oldest newest soak check bench compare docs clean requirements run-environment dev-environment bench-environment
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +55,11 @@ oldest: dev-environment ## test what knows aiohttp's insides with the oldest aio
 	@scripts/oldest-aiohttp
 	@PYTHONPATH=.venv/oldest $(BIN)/python -c 'import aiohttp; print("with aiohttp", aiohttp.__version__)' >&2
 	@PYTHONPATH=.venv/oldest $(BIN)/python -m pytest --quiet $(or $(ARGS),$(AIOHTTPS_INSIDES))
+
+newest: dev-environment ## test most rooms under the newest Python that is found here; NEWEST=/path/to/python3 names one
+	@scripts/newest-python
+	@test ! -x .venv/newest/bin/python || { .venv/newest/bin/python -c 'import sys; print("with Python", sys.version.split()[0])' >&2 && \
+		.venv/newest/bin/python -m pytest --quiet --numprocesses $(WORKERS) $(or $(ARGS),$(NEWEST_TOO)); }
 
 check: dev-environment ## lint code and workflows, check types, and see that imports point one way
 	@$(BIN)/ruff check .

@@ -64,6 +64,14 @@ def test_the_wheel_is_tested_on_every_python_that_the_project_names() -> None:
     assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
 
 
+def test_all_tests_run_on_the_oldest_python_and_on_those_that_are_recommended() -> None:
+    pythons = read(GITHUB / "workflows" / "ci.yml")["jobs"]["tests"]["strategy"]["matrix"]["python"]
+
+    assert pythons == [PYTHONS[0], *PYTHONS[-2:]]
+    installing = (ROOT / "docs" / "how-to" / "install.md").read_text("utf-8")
+    assert f"Python {' or '.join(PYTHONS[-2:])} is recommended" in installing
+
+
 def test_nothing_is_published_before_the_tag_is_checked_and_the_wheel_tested_and_attested() -> None:
     jobs = read(GITHUB / "workflows" / "release.yml")["jobs"]
     order = ["announce"]
