@@ -217,9 +217,9 @@ def lose_the_index(path: Path) -> None:
     """An index that lacks a row would hide it from those who look there alone."""
     alter(
         path,
-        "INSERT INTO parked (name, offset, job, crc, body) VALUES ('hook', 1, 'a', 0, x'')",
+        "INSERT INTO parked (name, offset, job, crc, body, dead) VALUES ('hook', 1, 'a', 0, x'', 1)",
         "PRAGMA writable_schema = ON",
-        "UPDATE sqlite_master SET sql = sql || ' AND 0' WHERE name = 'parked_by_job'",
+        "UPDATE sqlite_master SET sql = replace(sql, 'dead = 0', 'dead = 1') WHERE name = 'parked_by_job'",
     )
 
 
@@ -534,6 +534,7 @@ def test_a_page_behind_a_cursor_takes_as_many_steps_however_many_records_there_a
         teller = Teller(journal)
         teller.tell("a" * 1_000)
         journal._file.sql.set_progress_handler(count, 1)
+        steps(500)  # the first time, SQLite 3.53 takes one more to begin
         among_few = steps(500)
         journal._file.sql.set_progress_handler(None, 1)
         teller.tell("a" * 31_000)
