@@ -70,7 +70,7 @@ class StreamSession(Delivery):
         their turn: the caller bounds how many streams it begins at a time. Returns False if the descriptor cannot be
         adopted; it remains the caller's then, nothing was written, and the stream has not been opened.
         """
-        self.chunked = chunked
+        self.chunked: bool = chunked
         if not self._app[REACTOR].adopt(fd, self):
             return False
         self._app[STREAMS].add(self)
