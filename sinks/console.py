@@ -102,6 +102,8 @@ class ConsoleSink:
         self._writer.close(CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
+        # The first record does not wait for a thread to start: on a busy machine that takes tens of milliseconds.
+        self._writer.wake()
         return self
 
     async def __aexit__(
