@@ -174,7 +174,8 @@ async def test_any_other_request_is_left_to_aiohttp_as_it_is(sent: bytes) -> Non
 @pytest.mark.parametrize("access", [None, ALL_WAYS], ids=["open", "with access"])
 def test_odd_heads_are_answered_alike_on_both_ways(access: Any) -> None:
     """tests/web/two_ways.py compares as many as there is time for."""
-    lanes = run(300, access=access)
+    verified = Sent((get(PATH, BEARER),))
+    lanes = run(300, access=access, first=[verified, verified])
 
     assert lanes.opened > 0
 

@@ -170,8 +170,14 @@ async def _read(reader: StreamReader, *, bodiless: bool) -> Answer | None:
     return Answer(status, kept, _RETRY.sub(b"retry: 0", body))
 
 
-def run(examples: int, number: int | None = None, access: AccessSettings | None = None) -> Lanes:
-    """Compare *examples* heads, for which *number* is the seed; without it they are the same each time."""
+def run(
+    examples: int, number: int | None = None, access: AccessSettings | None = None, *, first: Sequence[Sent] = ()
+) -> Lanes:
+    """Compare *first*, and then *examples* heads, for which *number* is the seed.
+
+    Without a seed they are the same each time, as long as the same modules are loaded: hypothesis draws from their
+    constants as well. What has to be among the heads is therefore in *first*.
+    """
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         ways, lanes = runner.run(_entered(stack, access))
@@ -189,6 +195,7 @@ def run(examples: int, number: int | None = None, access: AccessSettings | None 
             runner.run(_all(ways, sent))
 
         try:
+            runner.run(_all(ways, first))
             (all_alike if number is None else seed(number)(all_alike))()
             runner.run(compare_counts(ways))
         finally:
