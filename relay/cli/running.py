@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +45,7 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopNam
 
 async def _run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
     stop = asyncio.Event()
-    with _signals(stop):
+    with _woken_by_signals(), _signals(stop):
         status = await work(stop)
         await _end_with(status)
         return status
@@ -57,6 +58,36 @@ async def _end_with(status: int) -> None:
         say(f"the relay ends, though this does not: {', '.join(late)}")
         logging.shutdown()
         os._exit(status)
+
+
+@contextmanager
+def _woken_by_signals() -> Generator[None]:
+    """Let a signal wake the loop, also where it comes while another thread runs, or as the loop begins to wait.
+
+    Python calls a handler between two instructions of its main thread, and asyncio's loop has none while it waits.
+    uvloop, and the loop of Windows, see to it themselves.
+    """
+    loop = asyncio.get_running_loop()
+    woken, waking = socket.socketpair()
+    with woken, waking:
+        for end in (woken, waking):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+            yield
+            return
+
+        def drain() -> None:
+            with suppress(BlockingIOError):
+                woken.recv(4_096)
+
+        loop.add_reader(woken, drain)
+        try:
+            yield
+        finally:
+            loop.remove_reader(woken)
+            signal.set_wakeup_fd(-1)
 
 
 @contextmanager
