@@ -92,7 +92,7 @@ class TimeLimits:
         self._over_at: dict[TimeLimit, float] = {}
 
     def limit(self) -> "TimeLimit":
-        """What to enter around one await. A task that is in it for too long is cancelled, and leaves a TimeoutError."""
+        """The context to enter around one await. A task in it for too long is cancelled, and leaves a TimeoutError."""
         return TimeLimit(self)
 
     def close(self) -> None:

@@ -126,9 +126,10 @@ class BulkAccept:
         """Decide about the connection by its first bytes. Returns False if there are none yet."""
         try:
             data = sock.recv(HEAD_LIMIT, socket.MSG_PEEK)
-            if not data or self._opens(data, sock, peername):
-                if not data:
-                    sock.close()
+            if not data:
+                sock.close()
+                return True
+            if self._opens(data, sock, peername):
                 return True
         except BlockingIOError:
             return False

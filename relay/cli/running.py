@@ -28,7 +28,7 @@ LAST_MOMENT: Final = 3.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _HANGUP: Final[signal.Signals | None] = getattr(signal, "SIGHUP", None)
-"""What a terminal sends when it is closed; Windows has none."""
+"""The signal of a terminal that is closed; Windows has none."""
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]], loop: LoopName = "asyncio") -> int:

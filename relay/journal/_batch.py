@@ -1,4 +1,4 @@
-"""What a journal on disk is to write with its next commit: everything that the commit needs is made as it comes."""
+"""The next commit of a journal on disk: everything that it needs is made as the records come."""
 
 import sqlite3
 from datetime import datetime

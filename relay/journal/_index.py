@@ -217,7 +217,7 @@ def load_index(sql: sqlite3.Connection, epoch: str) -> Index:
 
 
 def _recall(entry: Entry, state: bytes | None, folded_to: int) -> None:
-    """What the file holds of the state of a job: the records behind that are still to be folded."""
+    """The state of a job in the file: the records behind that are still to be folded."""
     try:
         if state is not None:
             entry.state, entry.folded_to = _decode_state.decode(state), folded_to

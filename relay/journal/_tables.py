@@ -54,7 +54,7 @@ COLUMNS: Final = {"jobs": {"owner": "ALTER TABLE jobs ADD COLUMN owner TEXT NOT 
 """Columns that files of earlier versions have not. Such a version names those that it writes, and the rest default."""
 
 REMOVED: Final = ("DROP INDEX IF EXISTS records_by_job",)
-"""What earlier versions made, and a relay no longer looks at: an index costs each commit a page and more.
+"""The index of earlier versions, which a relay no longer looks at: an index costs each commit a page and more.
 
 Such a version works without it, but walks over all records for those of one job.
 """

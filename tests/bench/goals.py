@@ -113,7 +113,7 @@ def _found(goal: Goal, report: Report) -> Figure | None:
 
 
 def _faults(report: Report) -> Iterator[str]:
-    """What must never be, such as a record that is missing; and what broke down."""
+    """The promises that were broken, such as a record that is missing; and the parts that broke down."""
     for part, figure in report.figures():
         if figure.goal == 0 and figure.value:
             yield f"{part}: {figure.name}: {value(figure)}"

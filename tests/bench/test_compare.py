@@ -26,7 +26,7 @@ def times(factor: float, name: str = "a delivery") -> Beside:
 
 
 def replies(*measured: Sequence[Beside]) -> tuple[Callable[[int], Sequence[Beside]], list[int]]:
-    """What measures so, one time after another; and how many slices it was given each time."""
+    """A measurement with these figures, one time after another; and how many slices it was given each time."""
     left: Iterator[Sequence[Beside]] = iter(measured)
     counts: list[int] = []
 

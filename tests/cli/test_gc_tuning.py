@@ -1,4 +1,4 @@
-"""What start-up made is gone through neither while it is made nor again and again while the relay serves."""
+"""The objects of the start are gone through neither while it is made nor again and again while the relay serves."""
 
 import gc
 from collections.abc import Generator

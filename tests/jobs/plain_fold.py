@@ -31,7 +31,7 @@ _REMEMBERED: Final = 8
 
 
 def plainly_evolved(state: JobState, record: Record) -> JobState:
-    """What a job has become, now that *record* is part of its story."""
+    """The state of a job, now that *record* is part of its story."""
     event, at = record.event, record.at
     passed = at - (state.updated or at)
     if not timedelta(0) <= passed <= _DAY:

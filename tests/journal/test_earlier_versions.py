@@ -9,7 +9,7 @@ from tests.journal.telling import Teller
 
 INDEX = "CREATE INDEX records_by_job ON records (job)"
 OF_ONE_JOB = "SELECT offset, job, crc, body FROM records WHERE job = ? AND offset > ? ORDER BY offset"
-"""What such a version asks at its start of each job, and for each stream that comes back late."""
+"""The queries of such a version at its start of each job, and for each stream that comes back late."""
 
 
 def test_the_index_of_an_earlier_version_is_removed_and_nothing_else_changes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ FRAMING: Final = (b"content-length", b"transfer-encoding", b"upgrade", b"expect"
 
 
 class Sent(Struct, frozen=True):
-    """What a client sends, in these pieces."""
+    """The bytes that a client sends, in these pieces."""
 
     pieces: tuple[bytes, ...]
 

@@ -21,7 +21,7 @@ _NAME: Final = re.compile(rb"\n([a-z0-9-]+):")
 _LENGTH: Final = re.compile(rb"\ncontent-length: ([0-9]{1,9})\r")
 
 _ELSE: Final = frozenset({b"content-encoding", b"transfer-encoding", b"trailer", b"upgrade"})
-"""What makes of an answer something else than its bytes."""
+"""Headers that make of an answer something else than its bytes."""
 
 _KEPT: Final = b"\nconnection: keep-alive\r"
 

@@ -46,7 +46,7 @@ def _last() -> tuple[str, str]:
 
 
 def judged(measure: Measure, name: str, say: Say, slices: Sequence[int] = SLICES) -> tuple[str, int]:
-    """What *measure* finds, measured again while figures are worse: a text, and 1 if some are worse each time."""
+    """The findings of *measure*, measured again while figures are worse: a text, and 1 if some are worse each time."""
     first, *again = slices
     figures = list(measure(first))
     lines = [table(figures, name), ""]

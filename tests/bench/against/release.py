@@ -58,7 +58,7 @@ def unpacked(revision: str, root: Path = ROOT) -> Generator[Path]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """What git answers; nothing if it cannot."""
+    """The answer of git; nothing if it cannot."""
     try:
         ran = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What is read without a parser is what aiohttp's parser would have read; whatever is unusual is left to it."""
+"""An answer that is read without a parser is as aiohttp's parser would have read it; the unusual is left to it."""
 
 import asyncio
 from typing import Any, Final
@@ -40,7 +40,7 @@ BODIES: Final = (b"{}", b"", b"{", b"{}\r\n", b"[]HTTP/1.1 200 OK\r\n\r\n", b"\r
 
 
 def parsed(data: bytes) -> tuple[int, list[tuple[str, str]], bytes, bool]:
-    """What aiohttp's protocol makes of *data*."""
+    """The answer that aiohttp's protocol makes of *data*."""
 
     async def read() -> tuple[int, list[tuple[str, str]], bytes, bool]:
         handler = ResponseHandler(asyncio.get_running_loop())

@@ -108,7 +108,7 @@ class Client:
         return self.far.fileno() >= 0
 
     def body(self) -> tuple[bytes, bool]:
-        """What was received, without the framing; and whether that is complete."""
+        """The bytes that were received, without the framing; and whether that is complete."""
         head, data, body = self.received[: len(HEAD)], self.received[len(HEAD) :], b""
         assert HEAD.startswith(head)
         while data:
@@ -190,7 +190,7 @@ class Reactors(RuleBasedStateMachine):
     @precondition(lambda self: self.clients)
     @rule(pick=picks, size=st.sampled_from([1, 1_000, IGNORED_BYTES + 1]))
     def send(self, pick: int, size: int) -> None:
-        """What a client sends behind its request is not answered; too much of it, and it is cut off."""
+        """Bytes that a client sends behind its request are not answered; too much of it, and it is cut off."""
         client = self.clients[pick % len(self.clients)]
         if client.reads and not client.left:
             client.send(size)
