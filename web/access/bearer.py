@@ -20,7 +20,8 @@ TOKEN_LIMIT: Final = 8_000
 
 FindAccess = Callable[[str, Access | None], Awaitable[Access | None]]
 """The access of a token, or None; it never raises for what a client sends. The other argument is the access that it has
-found for this token before, which is to be returned if it still holds.
+found for this token before, which is to be returned if it still holds. None says then that the token is to be verified
+again, and counts as no refusal.
 """
 
 
@@ -53,7 +54,8 @@ class BearerTokens:
     ) -> Access | None:
         """The access of the token in *request*; None if it has none. Raises DeniedError for one that is not valid.
 
-        *again*: only a token that was verified before is looked for. Raises WaitsError for any other.
+        *again*: only a token that was verified before is looked for, and nothing is counted. Raises WaitsError for any
+        other.
         """
         token = _token_in(request)
         if token is None:
@@ -72,6 +74,8 @@ class BearerTokens:
         # The way that knew it is tried first: others compare it with all their keys.
         if known is not None and (access := await known.way.find(token, known.access)) is not None:
             return access
+        if again:
+            raise WaitsError
         for way in self._ways:
             if (access := await way.find(token, None)) is not None:
                 until = math.inf if access.expires is None else access.expires

@@ -283,7 +283,7 @@ class Guard:
         return self._keys.find(token)
 
     async def _of_jwt(self, verifier: "JwtVerifier", token: str, before: Access | None) -> Access | None:
-        claims = await verifier.verify(token)
+        claims = await (verifier.verify(token) if before is None else verifier.recall(token))
         if claims is None:
             if not verifier.ready:
                 raise unavailable("the keys of the issuer cannot be had at present; try again later", verifier.again)

@@ -11,7 +11,7 @@ from relay.clock import Clock, SystemClock
 from relay.config.access_settings import JwtSettings
 from relay.notices import Notify, notice
 from web.access.jwks import FIRST_AGAIN, Fetch, FetchedKeys, KeyFile, KeySource, LocalKeys, check_url, fetch_key_set
-from web.access.jws import TOKEN_LIMIT, Reason, RefusedError, Signed, read_signed
+from web.access.jws import TOKEN_LIMIT, Reason, RefusedError, read_signed
 from web.access.jwt_claims import Claims, read_claims
 from web.access.jwt_keys import KeyRing, kind_of, read_key, read_key_set
 from web.access.refusals import Refusals
@@ -72,6 +72,13 @@ class JwtVerifier:
         """Verify every token again when it comes next."""
         self._verified.clear()
 
+    async def recall(self, token: str) -> Claims | None:
+        """What *token* claims, if it was verified with the keys of now and has not expired; it counts nothing."""
+        claims, ring = self._verified.find(token, self._clock.now().timestamp()), self._ring
+        if claims is None or self._use(await self._keys.ring(None)) is not ring:
+            return None
+        return claims
+
     async def verify(self, token: str) -> Claims | None:
         """What *token* claims, if it is valid now; None, and one more of *refusals*, for anything else a client sends.
 
@@ -89,20 +96,13 @@ class JwtVerifier:
         """Raises RefusedError. What needs no key comes first: a token that cannot be valid costs no more than that."""
         if len(token) > TOKEN_LIMIT or not token.isascii():
             raise RefusedError("form")
-        now, ring_before = self._clock.now().timestamp(), self._ring
-        known = self._verified.find(token, now)
-        unverified = None if known is not None else self._read(token, now)
-        ring = self._use(await self._keys.ring(None if unverified is None else unverified[0].kid))
-        if known is not None and ring is ring_before:
+        if (known := await self.recall(token)) is not None:
             return known
-        signed, claims = unverified or self._read(token, now)
-        ring.check(signed)
+        signed = read_signed(token, self._settings.algorithms)
+        claims = read_claims(signed.payload, self._settings, self._clock.now().timestamp())
+        self._use(await self._keys.ring(signed.kid)).check(signed)
         self._verified.keep(token, claims, claims.expires)
         return claims
-
-    def _read(self, token: str, now: float) -> tuple[Signed, Claims]:
-        signed = read_signed(token, self._settings.algorithms)
-        return signed, read_claims(signed.payload, self._settings, now)
 
     def _use(self, ring: KeyRing) -> KeyRing:
         if ring is not self._ring:

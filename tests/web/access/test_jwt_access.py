@@ -17,6 +17,7 @@ from relay.errors import ConfigError
 from relay.secret import Secret
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, TwoStep, story
+from tests.web.access.house import house
 from tests.web.access.issuer import NOW, jwk, jwks, mint, pem, settings
 from tests.web.access.key_server import serve_keys
 from tests.web.access.keys import bearer
@@ -165,6 +166,28 @@ async def test_a_withdrawn_key_verifies_no_request_any_more(tmp_path: Path) -> N
         os.replace(tmp_path / "new", path)
         assert await relay.status(token) == 401
         assert await relay.status(mint(scope=USER, key="two")) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/events"])
+async def test_each_request_with_a_token_whose_key_was_withdrawn_counts_once(
+    path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, token = tmp_path / "keys.json", f"Authorization: Bearer {mint(scope=USER)}"
+    keys.write_bytes(jwks(jwk("RS256", "one")))
+    async with house(AccessSettings(jwt=settings(jwks=f"file:{keys}"))) as served:
+        assert (await served.ask(f"GET {path}", token)).status == 200
+
+        (tmp_path / "new").write_bytes(jwks(jwk("RS256", "two")))
+        os.replace(tmp_path / "new", keys)
+        assert [(await served.ask(f"GET {path}", token)).status for _ in range(3)] == [401] * 3
+        await served.clock.advance(600)
+        assert (await served.ask(f"GET {path}", token)).status == 401
+
+    refused = "[access.jwt]: a token was refused: the issuer has no key of its `kid` that is for its `alg`"
+    assert [line for line in caplog.messages if "a token was refused" in line] == [
+        refused,
+        f"{refused} (and 2 more since the last such line)",
+    ]
 
 
 async def test_the_keys_are_fetched_when_the_relay_starts() -> None:
