@@ -1,5 +1,6 @@
 """The content of the engine, read past all proxies as it grows: nothing is missing where it is trimmed or emptied."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class Observer:
         self._redis = Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=5.0)
         self._prefix = f"{{{name}}}"
         self._seen_claim = "-"
+        self._looking = asyncio.Lock()
 
     @property
     def records(self) -> int:
@@ -50,6 +52,10 @@ class Observer:
 
     async def look(self) -> None:
         """Read what is new."""
+        async with self._looking:  # two at a time would both add the same entries
+            await self._look()
+
+    async def _look(self) -> None:
         client: Any = self._redis
         meta = {key.decode(): value.decode() for key, value in (await client.hgetall(self._key("m"))).items()}
         # An engine with older data shows an epoch that is over; a node begins a new one soon.
@@ -74,15 +80,16 @@ class Observer:
 
     async def flush(self) -> None:
         """Empty the engine, and miss nothing of what it had."""
-        await self.look()
-        epoch = self.epochs[-1]
-        pipeline: Any = self._redis.pipeline(transaction=True)
-        pipeline.xrange(self._key(f"s:{epoch.name}"), _behind(epoch), "+")
-        pipeline.xrange(self._key("claims"), self._seen_claim, "+")
-        pipeline.flushall()
-        page, claims, _ = await pipeline.execute()
-        epoch.entries.extend(_entries(epoch.name, page))
-        self._take_claims(claims)
+        async with self._looking:
+            await self._look()
+            epoch = self.epochs[-1]
+            pipeline: Any = self._redis.pipeline(transaction=True)
+            pipeline.xrange(self._key(f"s:{epoch.name}"), _behind(epoch), "+")
+            pipeline.xrange(self._key("claims"), self._seen_claim, "+")
+            pipeline.flushall()
+            page, claims, _ = await pipeline.execute()
+            epoch.entries.extend(_entries(epoch.name, page))
+            self._take_claims(claims)
 
     async def close(self) -> None:
         await self._redis.aclose()
