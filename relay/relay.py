@@ -210,7 +210,7 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
-        self.requests.running = False
+        self.requests.close()
         if stack is not None:
             await stack.__aexit__(kind, error, trace)
 

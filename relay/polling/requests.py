@@ -91,6 +91,10 @@ class Requests:
         """Accept requests from now on."""
         self.running, self._quiesced = True, False
 
+    def close(self) -> None:
+        """Refuse all requests from now on: those that come from outside meanwhile may be sent to another process."""
+        self.running, self._quiesced = False, True
+
     def quiesce(self) -> None:
         """Begin nothing from now on; submissions and cancels under way go on."""
         self._quiesced = True
@@ -153,7 +157,11 @@ class Requests:
         return bool(jobs)
 
     def upstream(self, name: str) -> Upstream:
-        """The upstream of this *name*. Raises UsageError if there is none, and while the relay is not running."""
+        """The upstream of this *name*. Raises UsageError if there is none, and before the relay is entered;
+        UnavailableError once it has been left.
+        """
+        if not self.running and self._quiesced:
+            raise shutting_down("nothing was begun")
         if not self.running:
             raise UsageError("the relay is not running; enter it first: `async with relay:`")
         try:

@@ -279,6 +279,15 @@ async def test_a_node_that_gives_a_shard_to_one_that_joins_finishes_its_submissi
         assert len(nodes.world.submitted) == 12
 
 
+async def test_a_node_that_has_left_refuses_the_requests_of_others_as_ones_that_may_be_repeated() -> None:
+    async with cluster(1) as nodes:
+        [house] = nodes.houses
+        await nodes.leave(house)
+
+        with pytest.raises(UnavailableError, match="shutting down"):
+            await house.relay.requests.follow("single", "t")
+
+
 async def test_a_request_that_waits_as_its_node_leaves_is_refused_as_one_that_may_be_repeated() -> None:
     async with cluster(1) as nodes:
         await nodes.houses[0].relay.requests.follow("listing", "t")

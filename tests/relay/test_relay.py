@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay import Record, Relay
-from relay.errors import BusyError, ConflictError, UnknownJobError, UpstreamError, UsageError
+from relay.errors import BusyError, ConflictError, UnavailableError, UnknownJobError, UpstreamError, UsageError
 from relay.events import Cancelled, Done, Exchange, Failed, Progress, Retrying
 from relay.jobs import Job
 from relay.jobs.observations import Answer, Observation, Result
@@ -387,6 +387,8 @@ async def test_a_relay_that_is_not_running_or_is_entered_twice_says_so(clock: Ma
     async with relay:
         with pytest.raises(UsageError, match="running already"):
             await relay.__aenter__()
+    with pytest.raises(UnavailableError, match="the relay is shutting down: nothing was begun"):
+        relay.follow("scripted", "t")
     with pytest.raises(UsageError, match="two upstreams are called 'scripted'"):
         Relay([OneStep(story({})), OneStep(story({}))])
 
