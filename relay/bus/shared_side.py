@@ -232,19 +232,19 @@ class SharedSide:
             waiting.accepted.set_result(record)
 
     def _carry_over(self, entry: Entry, stored: StoredJob, arrivals: _Arrivals) -> None:
-        """Take over the state of a job, as an owner has carried it over, or as it is behind entries that are gone.
+        """Take over the state of a job, as a node has carried it over, or as it is behind entries that are gone.
 
-        In a new epoch it may be older than what was read here: the difference is lost. Behind a gap it may be newer
-        than the next entries.
+        In a new epoch it may be older than what was read here: the difference is lost. One of no node comes behind a
+        gap, of which the listeners know, and may be newer than the next entries.
         """
         offset = entry.offset if entry.node else stored.state.offset
-        known, outbox = self._sharing.find(stored.id), self.writer.pending
-        job = known or self._sharing.learn(stored)
+        known = self._sharing.find(stored.id)
+        job, outbox = known or self._sharing.learn(stored), self.writer.pending
         if known is None or offset > known.state.offset:
             state = replace(stored.state, offset=offset)
-            # One of no node comes behind a gap, of which the listeners know.
             if entry.node and (known is None or replace(known.state, offset=offset) != state):
                 arrivals.broken = True
+                arrivals.unattended.append(job)  # another node may have carried it over for this one
             job.state = state
         waiting = outbox.oldest(stored.id)
         while waiting is not None and waiting.stage is not Stage.UNSENT and waiting.record.seq <= job.state.seq:

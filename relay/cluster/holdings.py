@@ -15,7 +15,7 @@ from relay.errors import JournalError
 from relay.jobs.registry import JobRegistry
 from relay.jobs.state import Job
 from relay.journal.base import StoredJob
-from relay.journal.shared import Claimed, SharedJournal
+from relay.journal.shared import Claimed, Fence, SharedJournal
 from relay.notices import Notify, apart
 
 __all__ = ["Holdings"]
@@ -76,6 +76,7 @@ class Holdings:
         self._shards: WeakKeyDictionary[Job, int] = WeakKeyDictionary()
         self._running: dict[int, dict[Job, None]] = {}
         self._counted_at = -math.inf
+        self._seen: dict[int, tuple[str, Fence]] = {}
 
     def begin(self) -> None:
         """The journal is open, and its tail is about to be read."""
@@ -147,20 +148,25 @@ class Holdings:
         """Take up and pause, until this is cancelled."""
         while True:
             self._news.clear()
-            self._count_anew()
+            if self._count_anew():
+                await self._carry_over_for_others()
             self._pause_or_go_on()
             soon = not self._paused and await self._take_up_what_is_due() and bool(self._claims)
             if self._paused or not self._claims:
                 self.caught_up.set()
             await rest(self._clock, CATCH_UP if soon else self._lease / LOOKS, self._news)
 
-    def _count_anew(self) -> None:
-        """Look at all jobs once in a lease: a new epoch may have set the state of one back, behind its end."""
-        if (now := self._clock.monotonic()) >= self._counted_at + self._lease:
-            self._counted_at, self._running = now, {}
-            for job in self._registry:
-                if job.state.seq and not job.ended:
-                    self.note(job)
+    def _count_anew(self) -> bool:
+        """Look at all jobs once in a lease, and return whether this was it: a new epoch may have set the state of one
+        back, behind its end.
+        """
+        if (now := self._clock.monotonic()) < self._counted_at + self._lease:
+            return False
+        self._counted_at, self._running = now, {}
+        for job in self._registry:
+            if job.state.seq and not job.ended:
+                self.note(job)
+        return True
 
     def _pause_or_go_on(self) -> None:
         pause = self._membership.problem is not None
@@ -201,7 +207,35 @@ class Holdings:
             self._epoch, self._before = self._journal.epoch, self._journal.head
 
     async def _carry_over(self, shards: Collection[int]) -> None:
-        """In a new epoch, append the states that it lacks. The journal keeps the first state of each job.
+        """In a new epoch, append the states that it lacks. The journal keeps the first state of each job."""
+        for jobs in self._lacking(shards).values():
+            for start in range(0, len(jobs), PORTION):
+                fence = self._membership.fence(jobs[0].id, jobs[0].state.upstream)
+                if fence is None or not await self._journal.carry_over(fence, jobs[start : start + PORTION]):
+                    break
+
+    async def _carry_over_for_others(self) -> None:
+        """Append what the epoch still lacks of other nodes' shards, whose owners have had a lease's time for it.
+
+        An owner that began behind the loss knows no job of before, so nobody would go on with those of a node that
+        ended with the data.
+        """
+        if not self._before:
+            return
+        epoch, shards = self._epoch, range(self._membership.shards.count)
+        fences = {shard: fence for shard in shards if (fence := self._membership.fence_of_another(shard)) is not None}
+        before, self._seen = self._seen, {shard: (epoch, fence) for shard, fence in fences.items()}
+        unchanged = {shard for shard, seen in self._seen.items() if before.get(shard) == seen}
+        try:
+            for shard, jobs in self._lacking(unchanged).items():
+                for start in range(0, len(jobs), PORTION):
+                    if not await self._journal.carry_over(fences[shard], jobs[start : start + PORTION]):
+                        break
+        except JournalError:
+            """The journal reports why; the next look comes within a lease."""
+
+    def _lacking(self, shards: Collection[int]) -> dict[int, list[StoredJob]]:
+        """What the epoch lacks of the jobs of *shards*, by shard.
 
         Jobs that ended in an earlier epoch are among them, and come last in their shard: another node may not have read
         that end, and every node forgets an ended job of which the journal has neither a record nor a state.
@@ -211,11 +245,7 @@ class Holdings:
             lost = job.state.offset <= self._before if job.ended else job.state.seq > 0
             if lost and self.shard_of(job) in shards and not self._journal.states(job.id):
                 lacking.setdefault(self.shard_of(job), []).append(self.stored(job))
-        for jobs in lacking.values():
-            for start in range(0, len(jobs), PORTION):
-                fence = self._membership.fence(jobs[0].id, jobs[0].state.upstream)
-                if fence is None or not await self._journal.carry_over(fence, jobs[start : start + PORTION]):
-                    break
+        return lacking
 
     def stored(self, job: Job) -> StoredJob:
         """*job* as the journal keeps it."""

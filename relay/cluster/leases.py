@@ -77,6 +77,11 @@ class Leases:
         lease = self.sightings.lease(shard)
         return lease.owner if lease is not None and lease.owner != self._node else ""
 
+    def fence_of_another(self, shard: int) -> Fence | None:
+        """The fence of the lease of *shard* as it was last seen, which this node does not hold; None for no lease."""
+        lease = self.sightings.lease(shard)
+        return Fence(shard, lease.token) if lease is not None and shard not in self._held else None
+
     def look(self, view: ClusterView, asked: float, replied: float) -> Collection[int]:
         """Note a *view* that was requested at *asked*; return the shards whose lease is not this node's any more.
 

@@ -112,6 +112,10 @@ class Membership:
         """
         return self._leases.fence(self.shards.of(job, upstream), self._clock.monotonic())
 
+    def fence_of_another(self, shard: int) -> Fence | None:
+        """What other nodes append by for *shard*, as this one last saw it; None where nobody ever claimed it."""
+        return self._leases.fence_of_another(shard)
+
     def owner_of(self, shard: int) -> str:
         """The node that owns *shard* as this one last saw it, alive or not; "" if none does."""
         return self._leases.owner_of(shard)

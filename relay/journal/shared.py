@@ -235,7 +235,8 @@ class SharedJournal(JournalReader, Protocol):
     async def carry_over(self, fence: Fence, jobs: Sequence[StoredJob]) -> bool:
         """In a new epoch: append the states of *jobs*, which are of one shard; False if *fence* does not hold any more.
 
-        The state of a job that the epoch has already stays as it is. Raises JournalError; repeating it does no harm.
+        The fence is that of whichever node owns the shard. The state of a job that the epoch has already stays as it
+        is. Raises JournalError; repeating it does no harm.
         """
         ...
 

@@ -201,7 +201,8 @@ class MemoryEngine:
 
     def carry_over(self, epoch: str, node: str, fence: Fence, jobs: Sequence[StoredJob]) -> bool:
         meta, data = self._checked(epoch), self._data
-        if not self._holds(node, fence):
+        lease = data.leases.get(fence.shard)
+        if lease is None or lease.token != fence.token:
             return False
         head = meta.head
         for job in jobs:

@@ -167,6 +167,27 @@ async def test_what_the_engine_has_lost_is_a_new_epoch_in_which_every_job_goes_o
         assert len(nodes.world.submitted) == 3
 
 
+@pytest.mark.parametrize("starts", ["before anybody looks", "in the new epoch"])
+@UPSTREAMS
+async def test_jobs_whose_owner_died_with_the_data_go_on_though_a_node_that_knows_none_takes_their_shards(
+    upstream: str, starts: str
+) -> None:
+    async with cluster(3) as nodes:
+        jobs = [await nodes.houses[0].relay.requests.follow(upstream, f"t{number}") for number in range(24)]
+        await nodes.advance(2 * INTERVAL)
+        await nodes.kill(nodes.owner(jobs[0]))
+        memory(nodes).flush()
+        if starts == "in the new epoch":
+            await nodes.advance(0.1)
+        joined = await nodes.add()
+        await nodes.advance(6 * LEASE)
+        nodes.world.said |= {f"t{number}": FINISHED for number in range(24)}
+        await nodes.advance(3 * INTERVAL)
+
+        assert [joined.relay.job(job.id).state.status for job in jobs] == ["succeeded"] * 24
+        assert all(house.job(job).ended for house in nodes.alive for job in jobs)
+
+
 async def test_jobs_that_had_ended_before_a_loss_are_known_to_every_node_and_to_one_that_joins_later() -> None:
     async with cluster(2) as nodes:
         job = await nodes.houses[0].relay.requests.follow("single", "t")

@@ -250,13 +250,14 @@ class _Chapter:
         while (behind := self._behind(calling)) != "":
             quiet, seen = (quiet + 0.5, seen) if seen == behind else (0.0, behind)
             if quiet > PATIENCE:
-                raise AssertionError(f"it does not settle: {behind}; {self._complaints()}")
+                seen = "\n".join([await self._caller.seen(job) for job in self._unended()[:3]])
+                raise AssertionError(f"it does not settle: {behind}; {self._complaints()}\n{seen}")
             await SystemClock().sleep(0.5)
 
     def _behind(self, calling: Sequence[asyncio.Task[None]]) -> str:
         """The words for all that is still to come; "" for nothing."""
         waiting = sum(not task.done() for task in calling)
-        unended = sorted(set(self._jobs) - self._known.ended)
+        unended = self._unended()
         # A new epoch has nothing in it for a moment.
         entries = self._observer.epochs[-1].entries if self._observer.epochs else []
         head = entries[-1].offset if entries else 0
@@ -264,6 +265,9 @@ class _Chapter:
         if not (waiting or unended or behind):
             return ""
         return f"{waiting} calls wait, {len(unended)} jobs have no end {unended[:3]}, head {head}, readers {behind}"
+
+    def _unended(self) -> Sequence[str]:
+        return sorted(set(self._jobs) - self._known.ended)
 
     def _complaints(self) -> str:
         return "\n".join(line for place in self._places for line in place.node.complaints[-10:])

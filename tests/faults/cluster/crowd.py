@@ -157,6 +157,17 @@ class Caller:
         """The job that follows *task*."""
         return await self._post(f"follow {task}", {"upstream": upstream, "task": task}, {})
 
+    async def seen(self, job: str) -> str:
+        """*job* as each node has it."""
+        views: list[str] = []
+        for node in self._nodes:
+            try:
+                async with self._client.get(f"{node}/v1/jobs/{job}", timeout=ClientTimeout(total=5.0)) as response:
+                    views.append((await response.text())[:400])
+            except GIVES_UP as error:
+                views.append(repr(error))
+        return "; ".join([job, *views])
+
     async def _post(self, key: str, body: dict[str, object], headers: dict[str, str]) -> str:
         timeout = ClientTimeout(total=15.0)
         while True:

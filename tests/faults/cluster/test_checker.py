@@ -299,6 +299,22 @@ def test_a_reader_that_is_sent_a_gap_goes_on_in_a_new_epoch() -> None:
     assert check(two_epochs(GAP, SNAPSHOT, LAST)) == []
 
 
+def test_a_node_may_carry_over_a_state_that_the_owner_of_its_shard_does_not_know() -> None:
+    carried = Entry(offset=1001, node="n1", token=2, stored=state(ENTRIES[:3], "j1")[2])
+    second = Epoch(name="e2", base=1000, entries=[carried, TWO_EPOCHS[1].entries[1]])
+
+    assert check(two_epochs(GAP, SNAPSHOT, LAST, epochs=[TWO_EPOCHS[0], second])) == []
+    unclaimed = Epoch(name="e2", base=1000, entries=[replace(carried, token=9), *second.entries[1:]])
+    [violation] = check(two_epochs(GAP, SNAPSHOT, LAST, epochs=[TWO_EPOCHS[0], unclaimed]))
+    assert violation.invariant == "fence"
+
+
+def test_a_node_that_starts_on_an_empty_engine_may_begin_an_epoch_at_0_before_those_that_know_more() -> None:
+    epochs = [TWO_EPOCHS[0], Epoch(name="e0", base=0, entries=[]), TWO_EPOCHS[1]]
+
+    assert check(two_epochs(GAP, SNAPSHOT, LAST, epochs=epochs)) == []
+
+
 def test_the_only_record_of_a_job_may_be_appended_again_in_a_new_epoch_if_no_node_had_it() -> None:
     lost = Epoch(name="e1", base=0, entries=ENTRIES[:1])
     again = replace(ENTRIES[0], offset=1001, node="n2", token=2)

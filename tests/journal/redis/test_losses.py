@@ -8,6 +8,7 @@ import pytest
 
 from relay.journal.redis import RedisJournal, _engine
 from relay.journal.redis._engine import BEHIND_ALL
+from relay.journal.shared import Refusal
 from tests.journal.redis.nodes import Node, Story, joined, running
 from tests.journal.redis.servers import ENGINES, EngineServer, running_engine
 
@@ -54,7 +55,7 @@ async def goes_on(a: Node, b: Node, story: Story, token: int) -> None:
     story.fence = await a.own()
     assert story.fence.token > token
     stored = story.stored
-    assert await b.journal.carry_over(story.fence, [stored]) is False
+    assert await b.journal.carry_over(story.fence._replace(token=token), [stored]) is False
     for _ in range(2):
         assert await a.journal.carry_over(story.fence, [stored])
     assert await a.append(*story.take(2), Story("other", story.fence, unique="the task").next()) == [
@@ -82,6 +83,28 @@ async def goes_on(a: Node, b: Node, story: Story, token: int) -> None:
     async with joined(a.url, "late", run=False) as late:
         assert [(one.id, one.state.seq) for one in late.jobs] == [(job, stored.state.seq + 2)]
         assert late.journal.epoch == a.journal.epoch
+
+
+async def test_any_node_carries_over_a_state_that_the_owner_of_its_shard_does_not_know(engine: EngineServer) -> None:
+    async with joined(engine.url, "a") as a, joined(engine.url, "b") as b:
+        story = Story("j", await a.own(), unique="the task")
+        await a.append(*story.take(3))
+        await b.until(lambda: len(b.entries) == 3)
+        await engine.call("FLUSHALL")
+        await a.until(lambda: a.begun)
+        await b.until(lambda: b.begun)
+        async with joined(engine.url, "c") as c:
+            story.fence = await c.own()
+            for node in (b, a):
+                assert await node.journal.carry_over(story.fence, [story.stored])
+            await c.until(lambda: len(c.entries) == 1)
+            [carried] = c.entries
+            [refusal] = await b.append(Story("k", story.fence).next())
+
+            assert carried.stored is not None
+            assert (carried.node, carried.stored.id, carried.stored.state.seq) == (b.journal.node, "j", 3)
+            assert refusal == Refusal("fenced")
+            assert await c.append(story.next()) == [None]
 
 
 async def test_an_engine_that_is_killed_and_had_written_all_to_its_disk_has_lost_nothing(lasting: EngineServer) -> None:

@@ -1,14 +1,15 @@
 -- Append the states of jobs that a new epoch lacks; those that it has stay as they are.
 --
 -- KEYS: meta, stream, states, unique, leases
--- ARGV: epoch, node, most entries of the stream, shard, token; then of each job: id, seq, the job in JSON, unique
+-- ARGV: epoch, node, most entries of the stream, shard, token of its lease, which another node may hold; then of each job:
+--       id, seq, the job in JSON, unique
 -- Answer: EPOCH, ENGINE, FENCED, or "generation head"
 local meta, stream, states, unique, leases = unpack(KEYS)
 local epoch, node, most, shard, token = unpack(ARGV)
 
 local why = outdated(meta, epoch)
 if why then return why end
-if not holds(leases, shard, node, token) then return 'FENCED' end
+if not lasts(leases, shard, token) then return 'FENCED' end
 
 local found = redis.call('HMGET', meta, 'head', 'gen')
 local head, gen = tonumber(found[1]), found[2]

@@ -21,6 +21,12 @@ local function holds(leases, shard, node, token)
   return lease and string.sub(lease, 1, #held) == held
 end
 
+-- Whether the lease of *shard* still has *token*, whoever asks: each claim has a token of its own.
+local function lasts(leases, shard, token)
+  local lease = redis.call('HGET', leases, shard)
+  return lease and string.match(lease, ' (%d+) %d+$') == token
+end
+
 -- Append one entry behind *head*, and return the new head. Offsets are numbers of up to 2^53, written as such: tostring
 -- makes 1e+14 of the larger ones.
 local function add(stream, most, head, fields)
