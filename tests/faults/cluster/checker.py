@@ -206,7 +206,11 @@ def check_submits(history: History) -> Iterator[Violation]:
 
 
 def check_ends(history: History) -> Iterator[Violation]:
-    """A job ends as its task does. A job whose submission was cut off is lost, and no deadline was ever near."""
+    """A job of a caller ends, and as its task does. One whose submission was cut off is lost; no deadline was near."""
+    states = history.epochs[-1].states if history.epochs else None
+    for job in sorted({answer.job for answer in history.answers} & (states or {}).keys()):
+        if states is not None and not states[job][2].state.ended:
+            yield Violation("end", f"{job} is {states[job][2].state.status} after all has settled")
     tasks = {task.id: task for task in history.tasks}
     of: dict[str, str] = {}
     for epoch in history.epochs:

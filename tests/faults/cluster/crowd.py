@@ -44,6 +44,8 @@ class Known:
         block = self._blocks[text] = Block(fields["event"], fields["data"], fields["id"])
         if block.is_record and block.event in ENDS:
             self.ended.add(json.loads(block.data)["job"])
+        elif block.event == "snapshot":  # an end that nobody read before a loss is in the states behind it alone
+            self.ended.update(job["job"] for job in json.loads(block.data)["jobs"] if job["terminal"])
         return block
 
 

@@ -130,6 +130,12 @@ def with_entries(change: Callable[[list[Entry]], None]) -> History:
     return replace(history(), epochs=[Epoch(name="e1", base=0, entries=entries)], calls=[], stories=[])
 
 
+def an_answered_job_without_an_end() -> History:
+    running = ENTRIES[:4]
+    epoch = Epoch(name="e1", base=0, entries=running, states={job: state(running, job) for job in ("j1", "j2")})
+    return replace(history(), epochs=[epoch], calls=[], stories=[])
+
+
 def a_hole_in_the_offsets() -> History:
     return with_entries(lambda entries: entries.__setitem__(4, entry(6, 4, DONE, node="n2", token=2)))
 
@@ -376,6 +382,7 @@ def an_epoch_that_uses_offsets_again() -> History:
         (an_answer_about_a_job_that_is_nowhere, "lost"),
         (polls_of_two_owners, "polls"),
         (a_wrong_end, "end"),
+        (an_answered_job_without_an_end, "end"),
         (a_deadline_that_a_clock_made, "end"),
         (a_new_epoch_without_a_cause, "epochs"),
         (a_hole_for_a_reader, "hole"),
