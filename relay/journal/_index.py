@@ -28,7 +28,7 @@ ROWS: Final = "SELECT offset, job, crc, body FROM records"
 Row: TypeAlias = tuple[int, int, int, bytes]
 
 CUT_AT: Final = 1_024
-"""How many dropped offsets are held on to before the rest is moved: a move costs 8 bytes an offset."""
+"""How many dropped offsets are held on to, if as many are kept: a move of those costs 8 bytes for each."""
 
 # A quote within a string is escaped, so that the first of these is the record's own.
 _LEVEL: Final = re.compile(rb'"type":"([a-z-]+)","level":"([a-z]+)"')
@@ -59,7 +59,7 @@ class Offsets:
     def drop(self, up_to: int) -> None:
         """The records up to there are gone; now and then their offsets are as well."""
         gone = bisect_right(self._offsets, up_to)
-        if gone >= CUT_AT or gone == len(self._offsets):
+        if gone >= CUT_AT or 2 * gone >= len(self._offsets) > 0:
             del self._offsets[:gone], self._ranks[:gone]
 
     def behind(self, after: int, rank: int) -> Iterator[int]:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
+from typing import cast
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
@@ -18,7 +19,10 @@ RECORD_OVERHEAD = 700
 """Bytes a kept record costs besides its JSON: the record, its event, its places in two lists (CPython 3.11)."""
 
 CUT_AT = 1_024
-"""How many dropped records a shelf holds on to before it moves the rest: a move costs 8 bytes a kept record."""
+"""How many empty places a shelf holds on to, if it has as many records: a move of those costs 8 bytes for each."""
+
+_GONE = cast(Record, None)
+"""In the place of a dropped record, or the shelves of many jobs would hold on to more than is kept."""
 
 
 class MemoryJournal:
@@ -171,10 +175,10 @@ class _Shelf:
         return (now - self.ended).total_seconds() if self.ended is not None else 0.0
 
     def drop_oldest(self) -> Record:
-        record = self._records[self._start]
+        record, self._records[self._start] = self._records[self._start], _GONE
         self._start += 1
         self.trimmed_to = record.position.offset
-        if self._start == CUT_AT or self._start == len(self._records):
+        if self._start == CUT_AT or 2 * self._start >= len(self._records):
             del self._records[: self._start], self._ranks[: self._start]
             self._start = 0
         return record

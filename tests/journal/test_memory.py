@@ -56,6 +56,17 @@ def test_a_million_records_of_one_job_leave_no_more_behind_than_is_kept() -> Non
     assert most <= keep.records + CUT_AT
 
 
+def test_a_dropped_record_is_released_however_many_jobs_there_are() -> None:
+    keep = Retention(records=100)
+    journal = MemoryJournal(keep)
+    Teller(journal).tell(f"job {number % 200}" for number in range(5_000))
+    shelves = [journal._all, *journal._by_job.values()]
+    places = [record for shelf in shelves for record in shelf._records]
+
+    assert len({record.position for record in filter(None, places)}) == keep.records
+    assert len(places) <= 2 * 2 * keep.records
+
+
 @pytest.mark.parametrize("records", [1_000, 32_000])
 def test_a_cursor_is_found_in_as_many_steps_as_the_number_of_records_has_bits(
     records: int, monkeypatch: pytest.MonkeyPatch
