@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import sys
 from collections import Counter
 from functools import partial
 
@@ -95,7 +96,8 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
 
 
 def census(app: Application) -> bytes:
-    """The tasks, the open streams, and the objects of the relay, of its web application and of aiohttp by class.
+    """The tasks, the open streams, the blocks of Python's allocator that are in use, and objects by class: those of the
+    relay, of its web application and of aiohttp.
 
     Without what is kept of the story, and without timers that were cancelled and that asyncio has not yet thrown away:
     both are bounded, and neither hangs on how many clients there were.
@@ -105,7 +107,8 @@ def census(app: Application) -> bytes:
     gc.collect()
     classes = Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in map(type, gc.get_objects()))
     objects = {name: number for name, number in classes.items() if name.startswith(OURS) and name not in BOUNDED}
-    return msgspec.json.encode({"tasks": len(asyncio.all_tasks()), "streams": len(app[STREAMS]), "objects": objects})
+    tasks, blocks = len(asyncio.all_tasks()), sys.getallocatedblocks()
+    return msgspec.json.encode({"tasks": tasks, "streams": len(app[STREAMS]), "blocks": blocks, "objects": objects})
 
 
 async def follow(relay: Relay, topics: int, owner: str) -> dict[str, Job]:
