@@ -257,19 +257,24 @@ class PerTaskPolling:
         self._requests[watch] = asyncio.create_task(self._await_answer(watch, call, is_result=is_result))
 
     async def _await_answer(self, watch: Watch, call: Call, *, is_result: bool) -> None:
-        answer: tuple[Answer, float] | UpstreamError | None = UpstreamError("internal", "the request was cancelled")
+        answer: tuple[Answer, float] | UpstreamError | None
         try:
             answer = await self._watches.request(call, [watch])
         except UpstreamError as error:
             answer = error
-        finally:
-            self._requests.pop(watch, None)
-            # However the request has ended: a job without an outcome would never be polled again.
-            self._outcomes.append(PollOutcome(watch, answer, is_result))
-            if self._hurried or len(self._outcomes) >= len(self._under_way):
-                self._alarm.ring()
-            elif len(self._outcomes) == 1:
-                self._alarm.ring_by(self._clock.monotonic() + SLACK)
+        except BaseException:
+            self._has_come(PollOutcome(watch, UpstreamError("internal", "the request was cancelled"), is_result))
+            raise
+        self._has_come(PollOutcome(watch, answer, is_result))
+
+    def _has_come(self, outcome: PollOutcome) -> None:
+        """Keep the outcome of a request, however it has ended: a job without one would never be polled again."""
+        self._requests.pop(outcome.watch, None)
+        self._outcomes.append(outcome)
+        if self._hurried or len(self._outcomes) >= len(self._under_way):
+            self._alarm.ring()
+        elif len(self._outcomes) == 1:
+            self._alarm.ring_by(self._clock.monotonic() + SLACK)
 
     def _publish_outcomes(self) -> UpstreamError | None:
         """Publish the answers that have come since the last time; return what the account is to be held off for."""

@@ -19,7 +19,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from relay.clock import TimeLimits
-from relay.upstreams.http.first_piece import FirstPiece
+from relay.upstreams.http.first_piece import first_pieces
 from relay.upstreams.http.kept_connections import KeptConnections
 from relay.upstreams.http.partial_response import PartialResponse
 
@@ -52,6 +52,7 @@ class PooledGet:
         self._timeout = timeout
         self._limits = TimeLimits(timeout.total)
         self._kept = KeptConnections()
+        self._first_piece = first_pieces()
         self._headers: Mapping[str, str] = {}
         self._head_for({"Accept": "application/json"})
 
@@ -87,7 +88,7 @@ class PooledGet:
         try:
             protocol = cast("ResponseHandler", connection.protocol)
             transport = cast("asyncio.Transport", protocol.transport)
-            first = FirstPiece(protocol, transport, arriving.limit)
+            first = self._first_piece(protocol, transport, arriving.limit)
             transport.write(head)
             if (whole := await first.answer) is not None:
                 arriving.status, (arriving.headers, arriving.content) = 200, whole

@@ -279,3 +279,17 @@ async def test_an_aiohttp_that_looks_otherwise_is_left_to_its_session() -> None:
     assert quick_gets("http://127.0.0.1:1", connector, aiohttp.ClientTimeout()) is None
     await connector.close()
     assert quick_gets("http://127.0.0.1:1", aiohttp.TCPConnector(), aiohttp.ClientTimeout()) is not None
+
+
+async def test_a_short_answer_behind_a_long_one_has_nothing_of_it() -> None:
+    """All answers are read into one place, and some are longer than it."""
+    sizes = [10, 300_000, 3, 70_000, 1]
+
+    def serve(connection: Connection, head: bytes) -> None:
+        connection.transport.write(reply('"' + "x" * int(target(head)[1:]) + '"'))
+
+    async with serving(serve) as server, asking(server.url) as ask:
+        one_by_one = [len(await ask(f"{size}")) for size in sizes]
+        at_once = await asyncio.gather(*(ask(f"{size}") for size in sizes * 5))
+    assert one_by_one == sizes
+    assert [len(answer) for answer in at_once] == sizes * 5
