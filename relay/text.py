@@ -20,6 +20,7 @@ __all__ = [
     "in_passing",
     "inert",
     "kept",
+    "late_pattern",
     "well_formed",
     "within_columns",
 ]
@@ -29,6 +30,30 @@ TEXT_LIMIT: Final = 8_192
 
 LINE_LIMIT: Final = 1_000
 """The most characters the human line of an event holds."""
+
+_SEARCHES: Final = ("search", "match", "fullmatch", "finditer", "findall", "sub", "subn", "split")
+
+
+class _LatePattern:
+    def __init__(self, pattern: str, flags: int) -> None:
+        self._pattern = pattern
+        self._flags = flags
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _SEARCHES:
+            raise AttributeError(name)
+        compiled = re.compile(self._pattern, self._flags)
+        self.__dict__.update((method, getattr(compiled, method)) for method in _SEARCHES)
+        return self.__dict__[name]
+
+
+def late_pattern(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """*pattern*, compiled when it is first searched for; it has the methods that search, and nothing else.
+
+    It is for what a start of the relay has no use for: to compile one pattern takes up to a millisecond.
+    """
+    return cast("re.Pattern[str]", _LatePattern(pattern, flags))
+
 
 # C0 and C1 controls move a terminal's cursor, set its title or its clipboard; U+2028 and U+2029 break lines for some
 # readers; the bidi and zero-width characters make a line read differently from what it says (Unicode TR 36, 2.4-2.5);

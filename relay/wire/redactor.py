@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 from relay.errors import UpstreamError
+from relay.text import late_pattern
 from relay.wire.spellings import Secrets, decoded
 
 __all__ = ["MASK", "Redactor", "is_secret_name"]
@@ -14,7 +15,7 @@ MASK: Final = "***"
 # What makes a signed URL work: Azure (sig, se), AWS (X-Amz-*), Google (X-Goog-*), CloudFront (Policy, Key-Pair-Id),
 # Runway (_jwt), and the usual names. Inside JSON the "&" may be spelled \u0026, inside another URL %26, inside HTML
 # &amp;.
-_QUERY: Final = re.compile(
+_QUERY: Final = late_pattern(
     r"(?:[?&;#]|\\u0026|%26|%3F)"
     r"(?:sig|se|signature|token|access_token|auth|api_?key|key|secret|hmac|policy|expires|key-pair-id"
     r"|_?jwt|x-amz-[a-z-]+|x-goog-[a-z-]+)(?:=|%3D)"
@@ -30,22 +31,22 @@ _NAME: Final = (
     r"|(?<!page)(?<!page_)(?<!page-)(?<!next)(?<!next_)(?<!next-)(?<!continuation)(?<!continuation_)token"
     r"|authorization|credentials?|cookies?|jwt|signature|session[_-]?id)[0-9]{0,2}"
 )
-_QUOTED_NAME: Final = re.compile(
+_QUOTED_NAME: Final = late_pattern(
     rf"(?:{_STRONG}|{_NAME})(?P<q>\\*[\"'])\s*(?:[:=,]|=>)\s*\[?\s*"
     r"(?:\"(?P<value>(?:[^\"\\]|\\.)+)|(?P<v>\\+\"|\\*')(?P<quoted>(?:(?!(?<!\\)(?P=v)).)+)|(?P<number>-?[0-9][0-9.eE+-]*))",
     re.IGNORECASE | re.DOTALL,
 )
-_BARE_NAME: Final = re.compile(
+_BARE_NAME: Final = late_pattern(
     rf"(?:(?P<strong>{_STRONG})|{_NAME})\s?(?P<by>[:=])[ \t]*"
     r"(?:(?P<v>\\*[\"'])(?P<quoted>(?:(?!(?<!\\)(?P=v))[^\r\n])+)|(?P<value>[^\s&\"'<>;,#\\(){}\[\]]+))",
     re.IGNORECASE,
 )
-_HEADER: Final = re.compile(
+_HEADER: Final = late_pattern(
     r"(?:authorization\s*:\s*(?:bearer|basic|digest|token|key|api-?key|aws4[\w-]*)\s|cookie\s*:\s*(?=[^\s=;:]+=))\s*"
     r"(?P<value>[^\r\n\"'\\]+)",
     re.IGNORECASE,
 )
-_SCHEME: Final = re.compile(r"\b(?:bearer|basic)\s+(?P<value>[a-z0-9._~+/=-]{8,})", re.IGNORECASE)
+_SCHEME: Final = late_pattern(r"\b(?:bearer|basic)\s+(?P<value>[a-z0-9._~+/=-]{8,})", re.IGNORECASE)
 _USER: Final = re.compile(r"://(?P<value>[^/?#\s@\"'<>\\]{1,512})@")
 _CALLBACK: Final = re.compile(r"cb_(?P<value>[A-Za-z0-9_-]{43})")
 """What proves that a call comes from an upstream (`relay.webhooks`)."""
@@ -209,7 +210,7 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-_SECRET_NAME: Final = re.compile(rf"(?:{_STRONG}|{_NAME})$", re.IGNORECASE)
+_SECRET_NAME: Final = late_pattern(rf"(?:{_STRONG}|{_NAME})$", re.IGNORECASE)
 
 
 def _named(text: str) -> list[_Span]:

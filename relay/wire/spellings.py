@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from html.entities import html5
 from typing import Final
 
+from relay.text import late_pattern
+
 __all__ = ["RUN", "Decoded", "Secrets", "decoded"]
 
 RUN: Final = 8
@@ -23,7 +25,7 @@ _IN_BASE64: Final = 6
 """The shortest secret that is looked for in base64: of a shorter one nothing would be left that is its own."""
 
 _HEX: Final = "[2-7][0-9a-f]"
-_ESCAPE: Final = re.compile(
+_ESCAPE: Final = late_pattern(
     rf"\\+(?:u\{{0*(?P<u>{_HEX})\}}|u(?:0000)?00(?P<v>{_HEX})|x(?P<x>{_HEX})|(?P<c>[^\w\s]|_))"
     rf"|%(?:25)*(?:u00)?(?P<p>{_HEX})"
     r"|&(?:amp;|#0*38;|#x0*26;)*"

@@ -15,7 +15,7 @@ LAW: Final = {
     "relay.jobs": frozenset({"relay.errors", "relay.events", "relay.text"}),
     "relay.pace": frozenset({"relay.errors", "relay.events"}),
     "relay.queue": frozenset({"relay.clock", "relay.errors", "relay.events", "relay.notices"}),
-    "relay.wire": frozenset({"relay.errors", "relay.events"}),
+    "relay.wire": frozenset({"relay.errors", "relay.events", "relay.text"}),
     "relay.audit": frozenset({"relay.errors", "relay.events", "relay.text", "relay.wire"}),
     "relay.journal": frozenset(
         {

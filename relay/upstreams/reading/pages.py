@@ -7,6 +7,7 @@ from typing import Final, cast
 from msgspec import Struct
 
 from relay.errors import ErrorKind, UpstreamError
+from relay.text import late_pattern
 
 __all__ = ["PAGES", "Look", "Page", "Pages", "cursor_in", "has_a_usual_size", "next_link", "tells_of_more"]
 
@@ -24,15 +25,15 @@ _USUAL_SIZES: Final = frozenset(
     }
 )
 
-_MORE: Final = re.compile(
+_MORE: Final = late_pattern(
     r"(?:.*_)?(?:next(?:_.*)?|(?:next_|end_|after_)?cursor|has_?more.*|more|truncated|is_truncated|incomplete.*)"
     r"|.*page_?token|continuation.*",
     re.IGNORECASE,
 )
-_TOTAL: Final = re.compile(r"total(?:_?(?:count|items|results|elements|hits|size))?", re.IGNORECASE)
+_TOTAL: Final = late_pattern(r"total(?:_?(?:count|items|results|elements|hits|size))?", re.IGNORECASE)
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
-_LINK: Final = re.compile(r"<([^<>]{1,4096})>((?:\s*;\s*[^,;\"]*(?:\"[^\"]*\")?)*)")
-_NEXT: Final = re.compile(r";\s*rel\s*=\s*(?:\"(?:[^\"]*\s)?next(?:\s[^\"]*)?\"|next(?![\w-]))", re.IGNORECASE)
+_LINK: Final = late_pattern(r"<([^<>]{1,4096})>((?:\s*;\s*[^,;\"]*(?:\"[^\"]*\")?)*)")
+_NEXT: Final = late_pattern(r";\s*rel\s*=\s*(?:\"(?:[^\"]*\s)?next(?:\s[^\"]*)?\"|next(?![\w-]))", re.IGNORECASE)
 
 
 class Page(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Final, Self, cast
 
 from relay.errors import UpstreamError
 from relay.events import ProgressSource
-from relay.text import bounded
+from relay.text import bounded, late_pattern
 
 __all__ = [
     "DEPTH_LIMIT",
@@ -41,16 +41,16 @@ _HTML = re.compile(rb"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _FIGURE: Final = r"\s*([+-]?(?:[0-9]{1,15}(?:[.,][0-9]{0,18})?|[.,][0-9]{1,18}))\s*"
 _NUMBER: Final = re.compile(_FIGURE)
 _SIGN: Final = r"(?:[%\u066a\uff05]|percent|pct)"
-_PERCENT: Final = re.compile(rf"[^0-9%.,+-]*(?:{_FIGURE}{_SIGN}|{_SIGN}{_FIGURE})[^0-9%]*", re.IGNORECASE)
+_PERCENT: Final = late_pattern(rf"[^0-9%.,+-]*(?:{_FIGURE}{_SIGN}|{_SIGN}{_FIGURE})[^0-9%]*", re.IGNORECASE)
 """A percentage and nothing else that is a figure: `42%`, `%42`, `about 42 percent done`."""
 
-_CLOCK: Final = re.compile(r"\s*(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{2}(?:[.,][0-9]{1,9})?)\s*")
-_UNITS: Final = re.compile(
+_CLOCK: Final = late_pattern(r"\s*(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{2}(?:[.,][0-9]{1,9})?)\s*")
+_UNITS: Final = late_pattern(
     r"\s*(?:([0-9]{1,5})\s?h(?:ours?|rs?)?)?\s*(?:([0-9]{1,6})\s?m(?:in(?:ute)?s?)?)?\s*"
     r"(?:([0-9]{1,9}(?:[.,][0-9]{1,9})?)\s?s(?:ec(?:ond)?s?)?)?\s*",
     re.IGNORECASE,
 )
-_OF: Final = re.compile(rf"[^0-9/.,+-]*{_FIGURE}(?:/|of){_FIGURE}[^0-9/]*")
+_OF: Final = late_pattern(rf"[^0-9/.,+-]*{_FIGURE}(?:/|of){_FIGURE}[^0-9/]*")
 _NO_ERROR: Final = frozenset(
     {
         *("", "0", "200", "null", "none", "nil", "undefined", "false", "n/a"),
@@ -77,7 +77,7 @@ class Figure(float):
         return figure
 
 
-_HALF_A_PAIR: Final = re.compile(
+_HALF_A_PAIR: Final = late_pattern(
     r"\\u(?:d[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2}\\u)d[c-f][0-9a-f]{2})", re.IGNORECASE
 )
 """Half of a surrogate pair, which is no character: nothing could store it, or send it on."""
