@@ -20,6 +20,7 @@ PASSES: Final = 8
 
 _GRAM: Final = 5
 _STRIDE: Final = RUN - _GRAM + 1
+_PLACES: Final = tuple(slice(first, None, _STRIDE) for first in range(_GRAM))
 _ORIGINS: Final = 32
 _IN_BASE64: Final = 6
 """The shortest secret that is looked for in base64: of a shorter one nothing would be left that is its own."""
@@ -87,11 +88,11 @@ class Secrets:
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True)
         self._short = [form for form in forms if len(form) < RUN]
-        self._grams: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        self._grams: defaultdict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
         for form in forms:
             if len(form) >= RUN:
                 for place in range(len(form) - _GRAM + 1):
-                    origins = self._grams[form[place : place + _GRAM]]
+                    origins = self._grams[tuple(form[place : place + _GRAM])]
                     # A secret that repeats itself must not make the search take for ever.
                     origins += [(form, place)] if len(origins) < _ORIGINS else []
 
@@ -106,14 +107,15 @@ class Secrets:
         return found
 
     def _may_hold_a_run(self, text: str) -> bool:
-        # Of a run of RUN characters, wherever it begins, one of these pieces is a part.
-        pieces = [text[place : place + _GRAM] for place in range(0, len(text) - _GRAM + 1, _STRIDE)]
+        # Of a run of RUN characters, wherever it begins, one of these pieces is a part. `zip` makes them in half the
+        # time that it takes to cut them out one by one.
+        pieces = zip(*map(text.__getitem__, _PLACES), strict=False)
         return not self._grams.keys().isdisjoint(pieces)
 
     def _runs(self, text: str) -> Iterator[tuple[int, int]]:
         place, done = 0, 0
         while place <= len(text) - _GRAM:
-            origins = self._grams.get(text[place : place + _GRAM], ())
+            origins = self._grams.get(tuple(text[place : place + _GRAM]), ())
             runs = [_run(text, place, form, at, done) for form, at in origins]
             start, end = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
             if end - start >= RUN:
