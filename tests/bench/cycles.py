@@ -39,7 +39,7 @@ GOAL_BYTES: Final = 10.0
 """A cycle, over 100,000 of them: 1 MB. An object that leaked would be 50 or more."""
 
 GOAL_BLOCKS: Final = 0.1
-"""A cycle. An object that leaked would be one block of Python's allocator at least, however much lies free beside it."""
+"""A cycle. An object that leaked would be one block of the allocator at least, however much lies free beside it."""
 
 RESET: Final = struct.pack("ii", 1, 0)
 WITHIN: Final = 30.0
