@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from threading import get_ident
 from typing import BinaryIO, Final, TextIO
 
 from sinks._outputs import Output, opened
@@ -79,6 +80,7 @@ class LineWriter:
         self._reported = 0
         self._called = False
         self._gathering: asyncio.AbstractEventLoop | None = None
+        self._gathering_thread = 0
         self._many = min(MANY, capacity // 2)
         self._batch = b""
         self._lines_of_batch = 0
@@ -120,6 +122,14 @@ class LineWriter:
 
     def _arrange_call(self) -> None:
         """See that the thread is woken: soon where a loop runs, and at once where none does or many lines wait."""
+        gathering = self._gathering
+        if (
+            gathering is not None
+            and self._gathering_thread == get_ident()
+            and len(self._lines) <= self._many
+            and gathering.is_running()
+        ):
+            return None  # arranged already; to find the running loop is a system call on some Pythons
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -127,7 +137,7 @@ class LineWriter:
         if len(self._lines) > self._many:
             self._call()
         elif loop is not self._gathering:  # a loop that has ended wakes no thread any more
-            self._gathering = loop
+            self._gathering, self._gathering_thread = loop, get_ident()
             loop.call_later(GATHER, self._gathered)
         return None
 

@@ -107,6 +107,19 @@ def test_lines_of_a_loop_that_has_ended_are_written_with_those_of_the_next() -> 
         writer.close()
 
 
+async def test_a_line_of_a_thread_without_a_loop_does_not_wait_for_the_loop_of_another() -> None:
+    with a_pipe() as pipe:
+        writer = LineWriter(pipe.out)
+        writer.write(b"begin\n")
+        assert pipe.read_lines("begin") == ["begin"]
+        writer.write(b"of the loop\n")
+        other = threading.Thread(target=writer.write, args=[b"of the thread\n"])
+        other.start()
+        assert pipe.read_lines("of the thread") == ["of the loop", "of the thread"], "the loop has no turn meanwhile"
+        other.join()
+        writer.close()
+
+
 @pytest.mark.parametrize("capacity", [1, 2, 500])
 async def test_an_output_that_stands_still_is_not_called_for_each_line(capacity: int) -> None:
     with a_pipe() as pipe:
