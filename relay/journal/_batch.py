@@ -1,4 +1,4 @@
-"""The next commit of a journal on disk: everything that it needs is made as the records come."""
+"""The next commit of a journal on disk: everything that it needs is made in one pass over its records."""
 
 import sqlite3
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 
 from relay.events import Record
 from relay.jobs.state import JobState, evolve
-from relay.journal._index import Entry, Index, Row, size_of
+from relay.journal._index import RECORD_OVERHEAD, Entry, Index, Row
 
 __all__ = ["Batch", "fold"]
 
@@ -24,10 +24,23 @@ _encode = msgspec.json.Encoder().encode
 class Batch:
     """The records since the last commit, in order, and what comes with them. *index* has their jobs as of the last one.
 
-    *entries* are the jobs of *records*, one for each, and *size* is how many bytes these take in the file.
+    Once they are *prepared*, *entries* are the jobs of *records*, one for each, and *size* is how many bytes these take
+    in the file.
     """
 
-    __slots__ = ("_before", "_begun", "_ended", "_index", "_rows", "entries", "keys", "owners", "records", "size")
+    __slots__ = (
+        "_before",
+        "_begun",
+        "_ended",
+        "_index",
+        "_rows",
+        "_states",
+        "entries",
+        "keys",
+        "owners",
+        "records",
+        "size",
+    )
 
     def __init__(self, index: Index) -> None:
         self.records: list[Record] = []
@@ -36,6 +49,7 @@ class Batch:
         self.keys: dict[str, tuple[str | None, bytes]] = {}
         self.owners: dict[str, str] = {}
         self._index = index
+        self._states: list[JobState | None] = []
         self._rows: list[Row] = []
         self._begun: list[Entry] = []
         self._ended: list[Entry] = []
@@ -43,21 +57,27 @@ class Batch:
 
     def append(self, record: Record, state: JobState | None) -> None:
         """Have *record* behind all others; *state* is that of its job after it, if that is known."""
-        entry = self._index.jobs.get(record.job)
-        if entry is None:
-            entry = self._index.enter(record.job)
-            self._begun.append(entry)
-        elif entry not in self._before:
-            self._before[entry] = entry.state, entry.last
-        entry.state = evolve(entry.state, record) if state is None else state
-        entry.last = offset = record.position.offset
-        body = record.json
-        self.size += size_of(body)
         self.records.append(record)
-        self.entries.append(entry)
-        self._rows.append((offset, entry.number, crc32(body), body))
-        if record.terminal:
-            self._ended.append(entry)
+        self._states.append(state)
+
+    def prepare(self) -> None:
+        """Let the index have the states of the jobs as of these records, until `undo`, and make what is written."""
+        done, index, before, rows, entries = len(self._rows), self._index, self._before, self._rows, self.entries
+        for record, state in zip(self.records[done:], self._states[done:], strict=True):
+            entry = index.jobs.get(record.job)
+            if entry is None:
+                entry = index.enter(record.job)
+                self._begun.append(entry)
+            elif entry not in before:
+                before[entry] = entry.state, entry.last
+            entry.state = evolve(entry.state, record) if state is None else state
+            entry.last = offset = record.position.offset
+            body = record.json
+            entries.append(entry)
+            rows.append((offset, entry.number, crc32(body), body))
+            self.size += RECORD_OVERHEAD + len(body)
+            if record.event.terminal:
+                self._ended.append(entry)
 
     @property
     def newest(self) -> datetime:

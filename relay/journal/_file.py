@@ -66,6 +66,7 @@ class JournalFile:
             self._place.warn(notify)
             try:
                 self.sql = stack.enter_context(closing(self._connect()))
+                self._execute = self.sql.cursor().execute
                 self.epoch = self._begin()
                 self._beside = stack.enter_context(closing(self._connect()))
             except sqlite3.Error as error:
@@ -86,7 +87,7 @@ class JournalFile:
         """Begin a transaction. Raises as `transaction` does."""
         try:
             self.check()
-            self.sql.execute("BEGIN IMMEDIATE")
+            self._execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self._refused(error)
             raise
@@ -95,7 +96,7 @@ class JournalFile:
     def commit(self) -> None:
         """Make what was done since `begin` durable; where that fails, undo it. Raises as `transaction` does."""
         try:
-            self.sql.execute("COMMIT")
+            self._execute("COMMIT")
         except BaseException as error:
             self.roll_back(error)
             raise
@@ -216,6 +217,7 @@ class JournalFile:
             # on the thread: with its last connection a file without a name is gone, and a long one takes a while.
             self._thread.submit(left.close)
         self.sql, self._beside = sql, beside
+        self._execute = sql.cursor().execute
         self._patient = None
         self._wait_for_others(True)
         self._place.note()

@@ -5,7 +5,7 @@ import re
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from zlib import crc32
@@ -18,7 +18,7 @@ from relay.jobs.state import JobState, evolve
 from relay.journal._ranks import reaching
 from relay.wire.record_json import read_record
 
-__all__ = ["ROWS", "Entry", "Index", "Row", "load_index", "record_in", "size_of"]
+__all__ = ["RECORD_OVERHEAD", "ROWS", "Entry", "Index", "Row", "load_index", "record_in", "size_of"]
 
 RECORD_OVERHEAD: Final = 60
 """Bytes a record takes in the file besides its JSON: its row, and room that is left on pages."""
@@ -55,6 +55,11 @@ class Offsets:
         """Note that the record at *offset*, behind all before, reaches readers up to the level of this *rank*."""
         self._offsets.append(offset)
         self._ranks.append(rank)
+
+    def extend(self, offsets: Iterable[int], ranks: bytes) -> None:
+        """As `add`, for several records in order."""
+        self._offsets.extend(offsets)
+        self._ranks += ranks
 
     def drop(self, up_to: int) -> None:
         """The records up to there are gone; now and then their offsets are as well."""

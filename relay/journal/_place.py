@@ -95,8 +95,11 @@ class Place:
     def is_kept(self) -> bool:
         """Whether what is open is what is at the place, and has not been emptied there."""
         found = _found(self._names[""])
-        if found is None or any(self._identity(ending) != own for ending, own in self._shared.items()):
+        if found is None:
             return False
+        for ending, own in self._shared.items():
+            if self._identity(ending) != own:
+                return False
         return self._file in (None, (found.st_dev, found.st_ino)) and self._is_whole(found.st_size)
 
     def is_full(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 from relay.events import LEVELS
 
-__all__ = ["reaching"]
+__all__ = ["HIGHEST", "reaching"]
 
 HIGHEST: Final = len(LEVELS) - 1
 

@@ -96,7 +96,10 @@ class Journal(JournalReader, Protocol):
 
     @property
     def commit_delay(self) -> float:
-        """For how many seconds after a commit the next one may be deferred; 0 if commits are cheap."""
+        """For how many seconds after a commit the next one may be deferred; 0 if commits are cheap.
+
+        It stays the same.
+        """
         ...
 
     def append(self, record: Record, state: JobState | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
-from relay.journal._ranks import reaching
+from relay.journal._ranks import HIGHEST, reaching
 from relay.journal.base import Kept, Retention, StoredJob
 
 __all__ = ["MemoryJournal"]
@@ -83,16 +83,19 @@ class MemoryJournal:
 
     def put(self, records: Sequence[Record], ranks: bytes) -> None:
         """Append and commit *records* at once, one or more that another journal has, with the rank of each."""
-        by_job, append_to_all = self._by_job, self._all.append
+        by_job, size = self._by_job, RECORD_OVERHEAD * len(records)
         for record, ranked in zip(records, ranks, strict=True):
-            append_to_all(record, ranked)
             shelf = by_job.get(record.job)
             if shelf is None:
                 shelf = self._shelf_for(record)
-            shelf.append(record, ranked)
-            if record.event.terminal:
+            shelf.records.append(record)
+            shelf.ranks.append(ranked)
+            if ranked == HIGHEST and record.event.terminal:
                 shelf.ended = record.at
-            self._bytes += RECORD_OVERHEAD + len(record.json)
+            size += len(record.json)
+        self._all.records += records
+        self._all.ranks += ranks
+        self._bytes += size
         newest = records[-1]
         self._head = newest.position.offset
         self._trim(newest.at)
@@ -133,16 +136,19 @@ class MemoryJournal:
 
     def _trim(self, newest: datetime) -> None:
         kept, keep = self._all, self._keep
-        while (count := len(kept)) > 1 and (
-            count > keep.records or self._bytes > keep.bytes or self._by_job[kept.oldest().job].age(newest) > keep.age
-        ):
-            record = self._all.drop_oldest()
-            self._bytes -= _size(record)
-            shelf = self._by_job[record.job]
+        count = len(kept.records) - kept.start
+        while count > 1:
+            oldest = kept.records[kept.start]
+            shelf = self._by_job[oldest.job]
+            if count <= keep.records and self._bytes <= keep.bytes and shelf.age(newest) <= keep.age:
+                return
+            kept.drop_oldest()
             shelf.drop_oldest()
+            count -= 1
+            self._bytes -= RECORD_OVERHEAD + len(oldest.json)
             # The empty shelf of a running job stays: it knows up to where the job's records are gone.
-            if not shelf and shelf.ended is not None:
-                del self._by_job[record.job]
+            if shelf.ended is not None and not shelf:
+                del self._by_job[oldest.job]
 
 
 class _Shelf:
@@ -151,58 +157,47 @@ class _Shelf:
     The rank of each is a byte beside it, so that what reaches a level is found without a look at what lies between.
     """
 
-    __slots__ = ("_ranks", "_records", "_start", "ended", "trimmed_to")
+    __slots__ = ("ended", "ranks", "records", "start", "trimmed_to")
 
     def __init__(self) -> None:
-        self._records: list[Record] = []
-        self._ranks = bytearray()
-        self._start = 0
+        self.records: list[Record] = []
+        self.ranks = bytearray()
+        self.start = 0
         self.trimmed_to = 0
         self.ended: datetime | None = None
 
     def __len__(self) -> int:
-        return len(self._records) - self._start
-
-    def oldest(self) -> Record:
-        return self._records[self._start]
-
-    def append(self, record: Record, ranked: int) -> None:
-        self._records.append(record)
-        self._ranks.append(ranked)
+        return len(self.records) - self.start
 
     def age(self, now: datetime) -> float:
         """Seconds since the end of the job; a running one has no age."""
         return (now - self.ended).total_seconds() if self.ended is not None else 0.0
 
-    def drop_oldest(self) -> Record:
-        record, self._records[self._start] = self._records[self._start], _GONE
-        self._start += 1
-        self.trimmed_to = record.position.offset
-        if self._start == CUT_AT or 2 * self._start >= len(self._records):
-            del self._records[: self._start], self._ranks[: self._start]
-            self._start = 0
-        return record
+    def drop_oldest(self) -> None:
+        start, records = self.start, self.records
+        self.trimmed_to = records[start].position.offset
+        records[start] = _GONE
+        self.start = start = start + 1
+        if start == CUT_AT or 2 * start >= len(records):
+            del records[:start], self.ranks[:start]
+            self.start = 0
 
     def behind(self, offset: int, limit: int, least: int) -> list[Record]:
         """The oldest *limit* records behind *offset* that rank at *least* so high."""
         if least:
             return list(islice(self.all_behind(offset, least), limit))
         start = self._behind(offset)
-        return self._records[start : start + limit]
+        return self.records[start : start + limit]
 
     def all_behind(self, offset: int, least: int) -> Iterator[Record]:
         """All of them, found as they are read."""
-        records, start = self._records, self._behind(offset)
-        places = reaching(self._ranks, least, start) if least else range(start, len(records))
+        records, start = self.records, self._behind(offset)
+        places = reaching(self.ranks, least, start) if least else range(start, len(records))
         return (records[place] for place in places)
 
     def _behind(self, offset: int) -> int:
-        return bisect_right(self._records, offset, self._start, key=_offset)
+        return bisect_right(self.records, offset, self.start, key=_offset)
 
 
 def _offset(record: Record) -> int:
     return record.position.offset
-
-
-def _size(record: Record) -> int:
-    return len(record.json) + RECORD_OVERHEAD

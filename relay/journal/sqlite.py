@@ -103,6 +103,7 @@ class SqliteJournal:
         if not batch.records:
             self._file.probe()
             return self._cursors.save()
+        batch.prepare()
         try:
             with self._file.transaction() as sql:
                 batch.insert(sql)
@@ -149,7 +150,8 @@ class SqliteJournal:
 
     def keeps(self, job: str) -> bool:
         entry = self._index.jobs.get(job)
-        return entry is not None and entry.last > entry.trimmed_to
+        kept = entry is not None and entry.last > entry.trimmed_to
+        return kept or any(record.job == job for record in self._batch.records)
 
     def close(self) -> None:
         self._file.close()
@@ -213,12 +215,11 @@ class SqliteJournal:
     def _note(self, batch: Batch) -> None:
         """Know what has become true with a commit that succeeded."""
         index, records, ranks = self._index, batch.records, bytes(map(rank, batch.records))
-        add_to_all = index.offsets.add
-        for record, entry, ranked in zip(records, batch.entries, ranks, strict=True):
-            offset = record.position.offset
-            add_to_all(offset, ranked)
+        offsets = [record.position.offset for record in records]
+        for entry, offset, ranked in zip(batch.entries, offsets, ranks, strict=True):
             entry.offsets.add(offset, ranked)
-        index.head = records[-1].position.offset
+        index.offsets.extend(offsets, ranks)
+        index.head = offsets[-1]
         index.count += len(records)
         index.bytes += batch.size
         batch.written()

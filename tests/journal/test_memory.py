@@ -50,7 +50,7 @@ def test_a_million_records_of_one_job_leave_no_more_behind_than_is_kept() -> Non
         journal.append(replace(first, seq=offset, position=Position(journal.epoch, offset)))
         if offset % 100 == 0:
             journal.commit()
-            most = max(most, *(len(shelf._records) for shelf in (journal._all, journal._by_job["a"])))
+            most = max(most, *(len(shelf.records) for shelf in (journal._all, journal._by_job["a"])))
 
     assert (journal.head, len(journal.read(0, limit=2_000))) == (1_000_000, 1_000)
     assert most <= keep.records + CUT_AT
@@ -61,7 +61,7 @@ def test_a_dropped_record_is_released_however_many_jobs_there_are() -> None:
     journal = MemoryJournal(keep)
     Teller(journal).tell(f"job {number % 200}" for number in range(5_000))
     shelves = [journal._all, *journal._by_job.values()]
-    places = [record for shelf in shelves for record in shelf._records]
+    places = [record for shelf in shelves for record in shelf.records]
 
     assert len({record.position for record in filter(None, places)}) == keep.records
     assert len(places) <= 2 * 2 * keep.records
