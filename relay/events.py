@@ -15,6 +15,7 @@ from relay.text import LINE_LIMIT, TEXT_LIMIT, bounded, brief, in_passing, inert
 __all__ = [
     "EVENTS",
     "LEVELS",
+    "LEVELS_FROM",
     "TERMINALS",
     "Accepted",
     "Cancelled",
@@ -42,13 +43,12 @@ __all__ = [
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+LEVELS_FROM: Final = {level: frozenset(LEVELS[rank:]) for rank, level in enumerate(LEVELS)}  # what matters as much
 _RANKS: Final = {level: rank for rank, level in enumerate(LEVELS)}
 
 Status: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
 """A job's state in one vocabulary for all upstreams; `unknown` stands for a word that no dialect maps."""
-
 ProgressSource: TypeAlias = Literal["reported", "parsed", "estimated"]
-
 FailureKind: TypeAlias = Literal[
     "policy", "upstream", "auth", "rate-limit", "not-found", "timeout", "lost", "malformed", "internal"
 ]
@@ -334,7 +334,7 @@ for _kind in EVENTS:
 
 def at_least(level: Level, threshold: Level) -> bool:
     """Whether *level* matters as much as *threshold*."""
-    return LEVELS.index(level) >= LEVELS.index(threshold)
+    return level in LEVELS_FROM[threshold]
 
 
 class Position(Struct, frozen=True, gc=False):

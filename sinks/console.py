@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Protocol, Self, TextIO, TypeAli
 
 from msgspec import Meta, Struct
 
-from relay.events import LEVELS, Level, at_least
+from relay.events import LEVELS, LEVELS_FROM, Level
 from sinks._collapsing import Collapsing, columns_of
 from sinks._pretty import PrettyLine, Printable, lost_in_words
 from sinks._writer import CLOSE_TIMEOUT, LineWriter, lost_as_json, notices
@@ -64,7 +64,7 @@ class ConsoleSink:
             raise ValueError(f"the console has no format {format!r}; it has {' and '.join(get_args(Format))}")
         self.format: Format = format or ("pretty" if _is_terminal(out) else "json")
         self.level: Level = level
-        self._levels = frozenset(name for name in LEVELS if at_least(name, level))
+        self._levels = LEVELS_FROM[level]
         self._writer = LineWriter(
             out,
             capacity,

@@ -75,6 +75,9 @@ class Bus(Distributor):
         else:
             self._side = local = LocalSide(journal, clock, notify, self._send_records, self._sent)
             self._writer, self._commits = local.writer, local.commits
+        # A batch has nothing of its own, so the two usual ones are made once.
+        self._batch = _Batch(self._commits.begin, self._commits.end, False, 0.0)
+        self._deferrable_batch = _Batch(self._commits.begin, self._commits.end, True, 0.0)
 
     @property
     def shared(self) -> bool:
@@ -142,7 +145,9 @@ class Bus(Distributor):
 
         What an earlier commit could not write is part of it, so an empty batch is another try.
         """
-        return _Batch(self._commits.begin, self._commits.end, deferrable, linger)
+        if linger:
+            return _Batch(self._commits.begin, self._commits.end, deferrable, linger)
+        return self._deferrable_batch if deferrable else self._batch
 
     def publish(self, job: Job, event: Event, *, answered: float | None = None) -> Record:
         """Make *event* the next record of *job*, commit it, and send it to every sink, in the order of subscription.
@@ -155,7 +160,7 @@ class Bus(Distributor):
             self._check_publisher()
         if (state := self._writer.pending.state(job)).terminal is not None:
             raise UsageError(f"{job.id} has ended; nothing can follow its {state.status!r} record")
-        if self._knows is not None:
+        if (knows := self._knows) is not None and not knows(job):
             self._check_known(job)
         if self._redactor is not None:
             event = redact_event(event, self._redactor)

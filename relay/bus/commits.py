@@ -101,11 +101,13 @@ class CommitScheduler:
         Where commits are deferred at all, that is for *linger* seconds or more, the least of all batches in it.
         """
         self._batches -= 1
-        self._urgent = self._urgent or not deferrable
-        self._linger = min(self._linger, linger)
+        if not deferrable:
+            self._urgent = True
+        if linger < self._linger:
+            self._linger = linger
         if not self._batches:
             linger, self._linger = self._linger, math.inf
-            self.flush() if self._urgent else self._defer(linger)
+            self._flush(deferred=False) if self._urgent else self._defer(linger)
 
     def appended(self) -> None:
         """A record is pending: commit it, unless within a batch."""
@@ -139,7 +141,7 @@ class CommitScheduler:
         delay, now = self._writer.commit_delay, self._clock.monotonic()
         # Streams may take longer than the delay to be written to: the next commit is not due as soon as they are.
         at = self._sent_at + delay
-        if delay > 0:
+        if linger and delay > 0:
             at = max(at, now + linger)
         if at <= now or len(self._writer.pending) >= SLICE:
             self._flush(deferred=delay > 0)
@@ -160,7 +162,7 @@ class CommitScheduler:
             if not writer.write(count):
                 return
             if not writer.pending:
-                return writer.recovered()
+                return None if writer.problem is None else writer.recovered()
             if (loop := self._running_loop()) is not None:
                 self._next_slice = loop.call_soon(self._write_slice)
                 self.at_rest.clear()

@@ -70,9 +70,10 @@ class PendingRecords:
         answered: float | None = None,
     ) -> Record:
         """Make *event* the next record of *job*, at *position*; raises UsageError if no record can hold it."""
-        state = self.state(job)
+        states = self._states
+        state = states.get(job, job.state)
         record, text = stamped(job.id, state.seq + 1, at, event, position)
-        self._states[job] = state = evolve(state, record, text)
+        states[job] = state = evolve(state, record, text)
         self._records.append(PendingRecord(job, record, state, key, first, answered))
         self._bytes += len(record.json)
         return record
@@ -89,12 +90,13 @@ class PendingRecords:
         """Remove the oldest records, which are *committed*: the state of each job is what they made of it."""
         for pending in committed:
             pending.job.state = pending.state
-        self._records = self._records[len(committed) :]
-        if self._records:
-            self._bytes -= sum(len(pending.record.json) for pending in committed)
-        else:
+        if len(committed) == len(self._records):
+            self._records = []
             self._bytes = 0
             self._states.clear()
+        else:
+            self._records = self._records[len(committed) :]
+            self._bytes -= sum(len(pending.record.json) for pending in committed)
 
     def with_oldest_replaced(self, substitute: Event | None) -> "PendingRecords":
         """The same records with *substitute*, or nothing, in place of the oldest, numbered without a hole.

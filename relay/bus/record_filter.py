@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 
 from relay.clock import Clock
-from relay.events import LEVELS, Level, Record, rank
+from relay.events import LEVELS_FROM, Level, Record
 
 __all__ = ["RecordFilter"]
 
@@ -20,7 +20,8 @@ class RecordFilter:
     ) -> None:
         self._clock = clock
         self._configured: Level = level
-        self._least = LEVELS.index(level)
+        self._level: Level = level
+        self._levels = LEVELS_FROM[level]
         self._types = None if types is None else frozenset(types)
         self._where = where
         self._until: float | None = None
@@ -29,21 +30,27 @@ class RecordFilter:
     def level(self) -> Level:
         """The least level at present."""
         self._expire()
-        return LEVELS[self._least]
+        return self._level
 
     def set_level(self, level: Level, seconds: float) -> None:
         """Have another least level for *seconds*, and then the configured one again."""
-        self._least = LEVELS.index(level)
+        self._have(level)
         self._until = self._clock.monotonic() + seconds
 
     def __call__(self, record: Record) -> bool:
         if self._until is not None:
             self._expire()
-        if rank(record) < self._least or (self._types is not None and record.event.type not in self._types):
+        event = record.event
+        if not (event.level in self._levels or event.terminal):
+            return False
+        if self._types is not None and event.type not in self._types:
             return False
         return self._where is None or bool(self._where(record))
 
     def _expire(self) -> None:
         if self._until is not None and self._clock.monotonic() >= self._until:
             self._until = None
-            self._least = LEVELS.index(self._configured)
+            self._have(self._configured)
+
+    def _have(self, level: Level) -> None:
+        self._level, self._levels = level, LEVELS_FROM[level]

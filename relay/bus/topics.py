@@ -49,7 +49,7 @@ class Topics:
         for topic in topics:
             if topic is None:
                 continue
-            for subscription in topic.receivers():
+            for subscription in topic.in_order or topic.receivers():
                 raised = subscription.deliver(record)
                 if raised is not None and interruption is None:
                     interruption = raised
@@ -82,25 +82,26 @@ class Topics:
 class _Topic:
     """Subscriptions that receive the same records, however many they are."""
 
-    __slots__ = ("_receivers", "subscriptions")
+    __slots__ = ("in_order", "subscriptions")
 
     def __init__(self) -> None:
         self.subscriptions: dict[Subscription, None] = {}
-        self._receivers: tuple[Subscription, ...] | None = ()
+        self.in_order: tuple[Subscription, ...] | None = ()
+        """What `receivers` returns, if that is known."""
 
     def join(self, subscription: Subscription) -> None:
         self.subscriptions[subscription] = None
-        self._receivers = None
+        self.in_order = None
 
     def leave(self, subscription: Subscription) -> None:
         del self.subscriptions[subscription]
-        self._receivers = None
+        self.in_order = None
 
     def receivers(self) -> tuple[Subscription, ...]:
         """The subscriptions as they are now; one that leaves meanwhile receives nothing more by itself."""
-        receivers = self._receivers
+        receivers = self.in_order
         if receivers is None:
-            receivers = self._receivers = tuple(self.subscriptions)
+            receivers = self.in_order = tuple(self.subscriptions)
         return receivers
 
 

@@ -34,6 +34,8 @@ class JournalWriter:
     def __init__(self, journal: Journal, clock: Clock, notify: Notify, send: Send) -> None:
         """*send* passes committed records to every sink; an exception from it is not caught."""
         self._journal = journal
+        self.commit_delay: float = journal.commit_delay
+        """How long after a commit, in seconds, the next one may be deferred."""
         self._clock = clock
         self._notify = notify
         self._send = send
@@ -48,11 +50,6 @@ class JournalWriter:
         """Set while there is room for more pending records; polling waits for it."""
         self.room.set()
 
-    @property
-    def commit_delay(self) -> float:
-        """How long after a commit, in seconds, the next one may be deferred."""
-        return self._journal.commit_delay
-
     def append(
         self,
         job: Job,
@@ -63,8 +60,9 @@ class JournalWriter:
         answered: float | None = None,
     ) -> Record:
         """Make *event* the next record of *job*, to be committed by `write`."""
-        position = Position(self._journal.epoch, self._journal.head + len(self.pending) + 1)
-        record = self.pending.append(job, event, position, self._clock.now(), key=key, first=first, answered=answered)
+        pending = self.pending
+        position = Position(self._journal.epoch, self._journal.head + len(pending) + 1)
+        record = pending.append(job, event, position, self._clock.now(), key=key, first=first, answered=answered)
         if self.problem is not None:
             self._check_room()
         return record
@@ -118,13 +116,15 @@ class JournalWriter:
     def _store(self, part: Sequence[PendingRecord]) -> None:
         """Commit once. An error after the commit has succeeded is a notice: nothing is stored twice."""
         journal, began = self._journal, self._clock.monotonic()
+        append = journal.append
         try:
             for pending in part:
-                if pending.record.seq == 1 and pending.job.owner:
+                record = pending.record
+                if record.seq == 1 and pending.job.owner:
                     journal.remember_owner(pending.job.id, pending.job.owner)
                 if pending.key is not None:
                     journal.remember(pending.job.id, *pending.key)
-                journal.append(pending.record, pending.state)
+                append(record, pending.state)
             journal.commit()
         except BaseException as error:
             if not part or journal.head < part[-1].record.position.offset:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from relay import Bus, Position, Record
 from relay.bus.histogram import Histogram
-from relay.events import LEVELS, Level, at_least
+from relay.events import LEVELS, LEVELS_FROM, Level
 from relay.notices import apart, describe, notice
 from sinks.sse import Pages
 from web.streaming.connections import CHUNK
@@ -110,7 +110,8 @@ class FanOut:
         """
         if not self._dirty:
             return
-        if deferred and sum([len(group.members) for group in self._dirty]) <= FEW:
+        few = deferred and len(self._dirty) <= FEW
+        if few and sum([len(group.members) for group in self._dirty]) <= FEW:
             self._flush()
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
@@ -180,7 +181,7 @@ class Group:
         "_chunked",
         "_fanout",
         "_filtered",
-        "_level",
+        "_levels",
         "_news_at",
         "_passed",
         "_pending",
@@ -208,13 +209,13 @@ class Group:
         self._fanout = fanout
         self._bus = bus
         self._wire = wire
-        self._level: Level = key[1]
+        self._levels = LEVELS_FROM[key[1]]
         self._chunked = key[2]
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._answered: float | None = None
         self._reached = self.position
-        self._filtered = self._level != LEVELS[0] or selection.owner is not None
+        self._filtered = key[1] != LEVELS[0] or selection.owner is not None
         self._announced = self.position.offset
         self._running = {job.id for job in selection.jobs or () if not job.ended}
         self._spoke = False
@@ -225,8 +226,8 @@ class Group:
         self._subscription = bus.subscribe(self, selection.jobs, owner=selection.owner)
 
     def __call__(self, record: Record) -> None:
-        self._reached = record.position
-        if record.terminal or at_least(record.event.level, self._level):
+        self._reached, event = record.position, record.event
+        if event.level in self._levels or event.terminal:
             self._announced = self._reached.offset
             self._passed = None
             data = self._fanout.encoded(record, self._wire)
@@ -236,7 +237,7 @@ class Group:
                 self._answered = self._bus.answered
         else:
             self._passed = record
-        if record.terminal:
+        if event.terminal:
             self._running.discard(record.job)
         if self._pending_bytes >= FLUSH_BYTES:
             self.flush()

@@ -72,14 +72,6 @@ class Members:
 
     def write(self, data: bytes) -> list[Member]:
         """Write *data* to every member. Returns those that did not accept all of it; they are no members any more."""
-        behind = self._write_bare(data)
-        if self._others:
-            behind += self._write_others(data)
-        for member in behind:
-            self.remove(member)
-        return behind
-
-    def _write_bare(self, data: bytes) -> list[Member]:
         write, size = os.write, len(data)
         rests: list[tuple[Member, int]] = []
         for member, fd in self._bare.items():
@@ -88,9 +80,14 @@ class Members:
                     rests.append((member, accepted))
             except OSError:  # the descriptor is full, or the client has left, which the epoll will report
                 rests.append((member, 0))
+        if not (rests or self._others):
+            return []
         for member, accepted in rests:
             member.keep(memoryview(data)[accepted:])
-        return [member for member, _ in rests]
+        behind = [member for member, _ in rests] + self._write_others(data)
+        for member in behind:
+            self.remove(member)
+        return behind
 
     def _write_others(self, data: bytes) -> list[Member]:
         behind: list[Member] = []
