@@ -146,10 +146,14 @@ class JournalFile:
         """See that what is open is what a restart would find, and mend it. Raises JournalError while it is not."""
         if self._closed:
             return
-        if not self._place.is_locked():
-            self._lock()
-        if self._place.is_kept() and self._copy is None:
+        place = self._place
+        if self._copy is None and place.is_untouched():
             return
+        folder = place.folder()
+        if not place.is_locked():
+            self._lock()
+        if place.is_kept() and self._copy is None:
+            return place.note_folder(folder)
         self._write_anew()
 
     def written(self, records: int) -> None:

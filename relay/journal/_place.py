@@ -1,9 +1,11 @@
 """The place of a journal: its files by name, which are locked, private, and still those that are open."""
 
+import math
 import os
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from time import time
 from typing import Final
 
 from relay.errors import JournalError
@@ -19,7 +21,14 @@ LOCK: Final = "-lock"
 PRIVATE: Final = 0o600
 OTHERS: Final = 0o007
 
+SETTLED: Final = 2.5
+"""Seconds after which a further change of a folder gives it another time stamp, however coarse those are: FAT has 2."""
+
+_TELLS: Final = os.name == "posix"
+"""Whether the status of a folder has the time of its last change; elsewhere that is the time when it was made."""
+
 _Identity = tuple[int, int] | None
+_Folder = tuple[int, int, int] | None
 
 
 class Place:
@@ -35,6 +44,9 @@ class Place:
         self.name = name
         self._file: _Identity = None
         self._shared: dict[str, _Identity] = {}
+        self._folder = str(path.parent)
+        self._seen: _Folder = None
+        self._trusted_from = 0.0
         self._names = {ending: f"{path}{ending}" for ending in (*FILES, LOCK)}
         self._filled = False
         self._lock_file: _Identity = None
@@ -89,8 +101,40 @@ class Place:
     def note(self) -> None:
         """From now on, the file at the place is the open one."""
         self._filled = False
+        self._seen = None
         self._file, *shared = map(self._identity, FILES)
         self._shared = dict(zip(SHARED, shared, strict=True))
+
+    def is_untouched(self) -> bool:
+        """Whether nothing was made, renamed or deleted in the folder since `note_folder`, and the file is not empty.
+
+        Two looks in place of four. Each such change gives the folder a time stamp which nobody can set. Two changes
+        that are close together may have the same one, so a folder that has just changed is not trusted.
+        """
+        if self._seen is None:
+            return False
+        found = _found(self._names[""])
+        return (
+            found is not None
+            and found.st_size > 0
+            and (found.st_dev, found.st_ino) == self._file
+            and self.folder() == self._seen
+        )
+
+    def folder(self) -> _Folder:
+        """The folder as it is at this moment; None where it cannot be seen, or changed a moment ago."""
+        if time() < self._trusted_from:
+            return None
+        found = _found(self._folder)
+        return None if found is None else (found.st_dev, found.st_ino, found.st_ctime_ns)
+
+    def note_folder(self, before: _Folder) -> None:
+        """All files are in their places; *before* is the folder before that was seen."""
+        self._seen = None
+        if before is not None:
+            self._trusted_from = before[2] / 1e9 + SETTLED if _TELLS else math.inf
+            if time() > self._trusted_from:
+                self._seen = before
 
     def is_kept(self) -> bool:
         """Whether what is open is what is at the place, and has not been emptied there."""

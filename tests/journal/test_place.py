@@ -1,8 +1,10 @@
 """The files of a journal by name: private, locked, and written anew where another program takes them away."""
 
+import math
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import closing, suppress
@@ -14,7 +16,7 @@ from relay import Relay
 from relay.bus import upkeep
 from relay.errors import JournalError
 from relay.events import Record
-from relay.journal import SqliteJournal, _file
+from relay.journal import SqliteJournal, _file, _place
 from relay.testing import ManualClock
 from tests.journal.telling import Teller
 from tests.relay.scripted import RUNNING, OneStep, story
@@ -223,6 +225,62 @@ def test_it_is_noticed_also_where_nothing_is_written_and_at_the_end(
         assert again.read(0) == records
 
 
+def settle(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the last change of the folder be so long ago that its time stamp is relied on."""
+    monkeypatch.setattr(_place, "SETTLED", 0.02)  # longer than the clocks of file systems take for a step
+    place = journal._file._place
+    place._trusted_from = 0.0
+    while not place.is_untouched():
+        journal.check()
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_it_is_noticed_also_where_the_folder_had_not_changed_for_long(
+    journal: SqliteJournal,
+    path: Path,
+    tmp_path: Path,
+    notices: list[str],
+    away: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teller = Teller(journal)
+    records = teller.tell("ab")
+    for turn in range(2):
+        settle(journal, monkeypatch)
+        away(path)
+        records.append(teller.say("a"))
+        commit(journal)
+        assert after_a_kill(path, tmp_path / f"killed{turn}") == records
+        if away is move_the_folder:
+            shutil.rmtree(tmp_path / "moved")
+    assert len(notices) == 2
+    assert all(ANEW in notice for notice in notices)
+
+
+def test_a_folder_with_the_times_that_it_had_before_is_another_one(
+    journal: SqliteJournal, path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `rsync -a` restores it, which gives the folder its former time of modification."""
+    Teller(journal).tell("ab")
+    settle(journal, monkeypatch)
+    before = path.parent.stat()
+    delete_the_log(path)
+    os.utime(path.parent, ns=(before.st_atime_ns, before.st_mtime_ns))
+    commit(journal)
+    assert len(notices) == 1
+    assert ANEW in notices[0]
+
+
+def test_a_folder_that_has_just_changed_is_not_trusted(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(journal, monkeypatch)
+    monkeypatch.setattr(_place, "SETTLED", math.inf)
+    Teller(journal).tell("ab")
+    assert journal._file._place.is_untouched(), "what was noted before still holds"
+    journal._file._place.note()
+    journal.check()
+    assert not journal._file._place.is_untouched()
+
+
 def test_while_it_cannot_be_written_anew_records_wait_and_it_says_why(
     journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,13 +299,16 @@ def test_while_it_cannot_be_written_anew_records_wait_and_it_says_why(
         assert again.read(0) == records
 
 
+@pytest.mark.parametrize("settled", [False, True])
 def test_while_the_file_is_emptied_nothing_is_taken_for_committed_and_it_says_why(
-    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: SqliteJournal, path: Path, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The commit waits for the outcome, which comes at once, unless the machine is busy with other things.
     monkeypatch.setattr(_file, "COPY_SECONDS", 60.0)
     told = Teller(journal).tell("aaa")
     journal.check()
+    if settled:
+        settle(journal, monkeypatch)
     os.truncate(path, 0)
 
     with pytest.raises(JournalError, match="emptied while in use, and cannot be written anew"):
@@ -255,9 +316,12 @@ def test_while_the_file_is_emptied_nothing_is_taken_for_committed_and_it_says_wh
     assert list(journal.read(0, limit=10)) == told, "those that are connected have all of it"
 
 
+@pytest.mark.parametrize("settled", [False, True])
 def test_a_lock_that_was_deleted_is_taken_again_so_that_no_second_relay_begins(
-    journal: SqliteJournal, path: Path
+    journal: SqliteJournal, path: Path, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if settled:
+        settle(journal, monkeypatch)
     path.with_name("relay.db-lock").unlink()
     journal.check()
     with pytest.raises(JournalError, match="is in use by another relay"):
@@ -284,6 +348,13 @@ async def test_a_relay_looks_after_its_journal_every_few_seconds_and_readyz_know
 ) -> None:
     monkeypatch.setattr(upkeep, "CHECK_EVERY", 0.0)
     monkeypatch.setattr(_file, "COPY_SECONDS", 0.0)
+    may_be_copied, make_copy = threading.Event(), _place.Place.make_copy
+
+    def make_copy_later(place: _place.Place) -> Path:
+        may_be_copied.wait()
+        return make_copy(place)
+
+    monkeypatch.setattr(_place.Place, "make_copy", make_copy_later)
     clock = ManualClock(auto=True)
     journal = SqliteJournal(path, notify=notices.append)
     async with Relay(
@@ -296,6 +367,7 @@ async def test_a_relay_looks_after_its_journal_every_few_seconds_and_readyz_know
         assert relay.problems()[0].startswith(
             f"the journal {path} was deleted, moved, replaced or emptied while in use, and "
         )
+        may_be_copied.set()
         while relay.problems():
             await clock.sleep(1.0)
         seq = job.state.seq
