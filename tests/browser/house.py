@@ -81,6 +81,8 @@ class House(Struct):
     console: ConsoleSink
     out: io.StringIO
     server: Server
+    over: bool = False
+    """Whether it is about to close for good, so that a page which is still open finds nobody."""
 
     def play(self, *scenarios: str | Scenario, owner: str = "") -> list[Job]:
         """Follow a new task of each of *scenarios*, as jobs of *owner*."""
@@ -123,9 +125,11 @@ async def open_house(
             server = Server(relay, prefix)
             server.options = options
             await server.start()
+            house = House(relay, upstream, clock, console, out, server)
             try:
-                yield House(relay, upstream, clock, console, out, server)
+                yield house
             finally:
+                house.over = True
                 await server.stop()
 
 

@@ -28,6 +28,7 @@ class Visit:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        self._house: House | None = None
         self._excused: set[str] = set()
         self._complaints: list[str] = []
         page.on("console", self._said)
@@ -40,6 +41,7 @@ class Visit:
 
     async def open(self, house: House, query: str = "") -> None:
         """Open the page, and wait until its stream is open."""
+        self._house = house
         await self.page.goto(house.server.url + query)
         await self.live()
 
@@ -78,7 +80,8 @@ class Visit:
         self._excused.add(text)
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        alone = self._house is not None and self._house.over and "ERR_CONNECTION_REFUSED" in message.text
+        if message.type in ("error", "warning") and not alone:
             self._complaints.append(message.text)
 
 
