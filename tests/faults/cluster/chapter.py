@@ -53,6 +53,8 @@ ITEMS: Final = ("item-a", "item-b")
 PATIENCE: Final = 60.0
 """Seconds in which nothing at all goes on before a chapter is given up: a safety net, and no part of any figure."""
 
+GONE_AFTER: Final = 10.0
+"""Such seconds after which callers give up jobs that no node knows, where the engine has lost data."""
 
 LARGE: Final = 1_000_000
 """More records than a chapter has."""
@@ -136,6 +138,7 @@ class _Chapter:
         addresses = [place.node.address for place in places]
         self._caller = Caller(client, addresses, random.Random(f"{plan.seed} caller"))
         self._jobs: list[str] = []
+        self._gone: list[str] = []
         self._fresh: asyncio.Queue[str] = asyncio.Queue()
         self._readers = [self._reader(number, client, addresses) for number in range(plan.readers)]
         self._striker = Striker(
@@ -249,18 +252,21 @@ class _Chapter:
         seen, quiet = "", 0.0
         while (behind := self._behind(calling)) != "":
             quiet, seen = (quiet + 0.5, seen) if seen == behind else (0.0, behind)
+            if quiet > GONE_AFTER and self._plan.losses:
+                self._gone += (gone := await self._caller.nowhere(self._unended()))
+                self._known.ended.update(gone)
             if quiet > PATIENCE:
-                seen = "\n".join([await self._caller.seen(job) for job in self._unended()[:3]])
-                raise AssertionError(f"it does not settle: {behind}; {self._complaints()}\n{seen}")
+                words = [line for place in self._places for line in place.node.complaints[-10:]]
+                words += [await self._caller.seen(job) for job in self._unended()[:3]]
+                raise AssertionError("\n".join([f"it does not settle: {behind}", *words]))
             await SystemClock().sleep(0.5)
 
     def _behind(self, calling: Sequence[asyncio.Task[None]]) -> str:
         """The words for all that is still to come; "" for nothing."""
         waiting = sum(not task.done() for task in calling)
         unended = self._unended()
-        # A new epoch has nothing in it for a moment.
         entries = self._observer.epochs[-1].entries if self._observer.epochs else []
-        head = entries[-1].offset if entries else 0
+        head = entries[-1].offset if entries else 0  # a new epoch has nothing in it for a moment
         behind = [reader.offset for reader in self._readers if reader.follows_all and reader.offset < head]
         if not (waiting or unended or behind):
             return ""
@@ -268,9 +274,6 @@ class _Chapter:
 
     def _unended(self) -> Sequence[str]:
         return sorted(set(self._jobs) - self._known.ended)
-
-    def _complaints(self) -> str:
-        return "\n".join(line for place in self._places for line in place.node.complaints[-10:])
 
     def _history(self) -> History:
         epochs = self._observer.epochs
@@ -293,4 +296,5 @@ class _Chapter:
             tasks=self._double.tasks,
             faults=self._striker.notes,
             most_epochs=1 + len(self._plan.losses),
+            gone=self._gone,
         )

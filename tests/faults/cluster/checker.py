@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from relay.events import Failed, Record
 from relay.jobs.state import JobState, evolve
 from tests.faults.cluster.history import Claim, Epoch, History
+from tests.faults.cluster.losing import accepted_again, check_gone
 from tests.faults.cluster.reading import check_readers
 from tests.faults.cluster.violation import Violation
 
@@ -35,6 +36,7 @@ def check(history: History) -> list[Violation]:
         *check_readers(history),
         *check_submits(history),
         *check_ends(history),
+        *check_gone(history),
         *check_polls(history),
     ]
 
@@ -192,12 +194,13 @@ def check_calls(history: History) -> Iterator[Violation]:
 def check_submits(history: History) -> Iterator[Violation]:
     """One request a key at the upstream, and one job a key for all clients."""
     counts = Counter(request.key for request in history.requests if request.kind == "submit")
+    again = accepted_again(history)
     for key, count in counts.items():
-        if count > 1:
+        if count > 1 and key not in again:
             yield Violation("submits", f"{key!r} was submitted {count} times")
     jobs: dict[str, str] = {}
     for answer in history.answers:
-        if jobs.setdefault(answer.key, answer.job) != answer.job:
+        if jobs.setdefault(answer.key, answer.job) != answer.job and answer.key not in again:
             yield Violation("keys", f"{answer.key!r} is {jobs[answer.key]} and {answer.job}")
     known = {record.job for epoch in history.epochs for record in _records(epoch)}
     for key, job in jobs.items():

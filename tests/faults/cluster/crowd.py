@@ -159,6 +159,18 @@ class Caller:
         """The job that follows *task*."""
         return await self._post(f"follow {task}", {"upstream": upstream, "task": task}, {})
 
+    async def nowhere(self, jobs: Sequence[str]) -> list[str]:
+        """Those of *jobs* that no node knows."""
+        return [
+            job for job in jobs if [await self._status(node, job) for node in self._nodes] == [404] * len(self._nodes)
+        ]
+
+    async def _status(self, node: str, job: str) -> int:
+        with suppress(*GIVES_UP):
+            async with self._client.get(f"{node}/v1/jobs/{job}", timeout=ClientTimeout(total=5.0)) as response:
+                return response.status
+        return 0
+
     async def seen(self, job: str) -> str:
         """*job* as each node has it."""
         views: list[str] = []

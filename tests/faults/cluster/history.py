@@ -148,6 +148,7 @@ class History(Struct, frozen=True, kw_only=True):
     """All of it. *shards* has the shard of each job, and *accounts* each account by its name.
 
     *lease* is in seconds. *epochs* is in order; if *losses* is set, the engine has lost what it had acknowledged.
+    *gone* has the jobs of callers that no node knew in the end.
     """
 
     epochs: list[Epoch]
@@ -163,3 +164,4 @@ class History(Struct, frozen=True, kw_only=True):
     faults: list[FaultNote] = []
     most_epochs: int = 1
     losses: bool = False
+    gone: list[str] = []
