@@ -218,15 +218,15 @@ def check_ends(history: History) -> Iterator[Violation]:
     of: dict[str, str] = {}
     for epoch in history.epochs:
         for entry in epoch.entries:
-            if entry.stored is not None and entry.record is None and entry.stored.state.task:
-                of[entry.stored.id] = entry.stored.state.task
+            if entry.stored is not None and entry.record is None:  # its node may not have read of the task
+                of[entry.stored.id] = entry.stored.state.task or ""
             if (record := entry.record) is None:
                 continue
             if record.event.type == "accepted" and (task := getattr(record.event, "task", None)):
                 of[record.job] = task
             if not record.terminal:
                 continue
-            cut_off = isinstance(record.event, Failed) and record.event.kind == "lost" and record.job not in of
+            cut_off = isinstance(record.event, Failed) and record.event.kind == "lost" and not of.get(record.job)
             expected = tasks[of[record.job]].end if of.get(record.job) in tasks else None
             if not cut_off and (expected != record.event.type or _is_late(record)):
                 yield Violation("end", f"{record.job} ends with {record.event.text!r}, its task is {expected}")

@@ -315,6 +315,22 @@ def test_a_node_may_carry_over_a_state_that_the_owner_of_its_shard_does_not_know
     assert violation.invariant == "fence"
 
 
+def test_a_job_whose_task_was_lost_with_the_engine_ends_as_one_whose_submission_was_cut_off() -> None:
+    known = state(ENTRIES[:3], "j1")[2]
+    lost = Failed(kind="lost", message="the relay stopped while submitting")
+
+    def played(task: str | None) -> History:
+        carried = replace(known, state=replace(known.state, task=task))
+        entries = [
+            Entry(offset=1001, node="n2", token=2, stored=carried),
+            entry(1002, 4, lost, node="n2", token=2),
+        ]
+        return replace(two_epochs(epochs=[TWO_EPOCHS[0], Epoch(name="e2", base=1000, entries=entries)]), stories=[])
+
+    assert check(played(None)) == []
+    assert {violation.invariant for violation in check(played("t1"))} == {"end"}
+
+
 def test_a_node_that_starts_on_an_empty_engine_may_begin_an_epoch_at_0_before_those_that_know_more() -> None:
     epochs = [TWO_EPOCHS[0], Epoch(name="e0", base=0, entries=[]), TWO_EPOCHS[1]]
 
