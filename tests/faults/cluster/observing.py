@@ -24,6 +24,16 @@ EVERY: Final = 0.5
 
 PAGE: Final = 2_000
 
+FLUSH: Final = """
+local epoch, known = redis.call('HGET', KEYS[1], 'epoch'), false
+for place = 3, #ARGV do known = known or ARGV[place] == epoch end
+if epoch and not known then return nil end
+local found = {redis.call('XRANGE', KEYS[2], ARGV[1], '+'), redis.call('XRANGE', KEYS[3], ARGV[2], '+')}
+redis.call('FLUSHALL')
+return found
+"""
+"""Empty the engine, and return what is new; nothing is done if it has an epoch that is not known."""
+
 
 class Observer:
     """Reads the streams of the cluster *name* at *url*. *epochs* and *claims* have all that there ever was."""
@@ -81,13 +91,16 @@ class Observer:
     async def flush(self) -> None:
         """Empty the engine, and miss nothing of what it had."""
         async with self._looking:
-            await self._look()
-            epoch = self.epochs[-1]
-            pipeline: Any = self._redis.pipeline(transaction=True)
-            pipeline.xrange(self._key(f"s:{epoch.name}"), _behind(epoch), "+")
-            pipeline.xrange(self._key("claims"), self._seen_claim, "+")
-            pipeline.flushall()
-            page, claims, _ = await pipeline.execute()
+            while True:  # a node may begin an epoch behind the look
+                await self._look()
+                epoch = self.epochs[-1]
+                keys = (self._key("m"), self._key(f"s:{epoch.name}"), self._key("claims"))
+                known = [epoch.name for epoch in self.epochs]
+                client: Any = self._redis
+                found = await client.eval(FLUSH, len(keys), *keys, _behind(epoch), self._seen_claim, *known)
+                if found is not None:
+                    break
+            page, claims = ([(id, _mapping(fields)) for id, fields in part] for part in found)
             epoch.entries.extend(_entries(epoch.name, page))
             self._take_claims(claims)
 
@@ -114,6 +127,10 @@ class Observer:
             at = int(id.partition(b"-")[0]) / 1000
             claim = Claim(int(text["shard"]), int(text["token"]), text["node"], int(text["head"]), at, text["epoch"])
             self.claims.append(claim)
+
+
+def _mapping(fields: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _behind(epoch: Epoch) -> str:
