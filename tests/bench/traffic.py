@@ -21,9 +21,6 @@ GOAL: Final = 1.1
 GRACE: Final = 300.0
 """Seconds that connecting and the last records may take."""
 
-SLOWER: Final = 2.0
-"""Times as long as at its rate that the traffic may take: each round begins with a request to the publisher."""
-
 
 class Sizes(Struct, frozen=True, kw_only=True):
     """Readers spread over as many jobs; records a second, of all jobs in turn.
@@ -44,7 +41,7 @@ def measure(plan: Plan) -> Findings:
     """Streams stay open while records flow; the memory is read before, and when all have received everything."""
     sizes = QUICK if plan.quick else Sizes()
     rounds = 1 if plan.quick else max(1, round(plan.minutes * 60 * sizes.rate / sizes.jobs))
-    with _longer_servers(SLOWER * plan.minutes * 60 + 3 * GRACE):
+    with _longer_servers(plan.minutes * 60 + 3 * GRACE):
         found = _traffic(plan, sizes, rounds)
     return Findings(figures=list(_figures(sizes, found)), rows=[found])
 
@@ -66,7 +63,7 @@ def _traffic(plan: Plan, sizes: Sizes, rounds: int) -> dict[str, Any]:
         settle(server.pids)
         alone = memory_bytes(server.pids)
         # A round first, so that each stream has been written to once.
-        expect = ("--expect", rounds + 1, "--timeout", GRACE + SLOWER * (rounds + 1) * sizes.jobs / sizes.rate)
+        expect = ("--expect", rounds + 1, "--timeout", GRACE + (rounds + 1) * sizes.jobs / sizes.rate)
         with Load(server.port, server.paths("t", sizes.jobs), sizes.readers, cpu, work, *expect) as load:
             ready = load.line()
             server.publish("t", sizes.jobs, sizes.jobs, sizes.rate, 0, "yield")

@@ -20,7 +20,7 @@ from relay.errors import UnavailableError
 from relay.secret import Secret
 from sinks.console import ConsoleSettings
 from tests.bench.fanout.access import WAYS
-from tests.bench.fanout.control import arguments, serve_control
+from tests.bench.fanout.control import EXIT_AFTER, arguments, serve_control
 from tests.bench.fanout.events import progress
 from tests.bench.fanout.silent import Silent
 from web import create_app
@@ -62,7 +62,7 @@ async def main(options: argparse.Namespace, stop: asyncio.Event) -> int:
         heartbeat=server.heartbeat,
         send_timeout=server.send_timeout,
         slow_after=server.slow_after,
-        max_age=server.max_age,
+        max_age=max(server.max_age, 2.0 * EXIT_AFTER),  # the load client does not come back
         max_streams=server.max_streams,
         max_streams_per_client=server.max_streams_per_client,
         debug=server.debug,
