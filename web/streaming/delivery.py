@@ -17,7 +17,7 @@ from web.streaming.bare import BareConnection
 from web.streaming.connections import StreamConnection
 from web.streaming.content import StreamContent
 from web.streaming.exchanges import PendingExchanges
-from web.streaming.fanout import Group
+from web.streaming.group import Group
 from web.streaming.keys import FAN_OUT, REACTOR, STREAMS, TURNS, WAITS
 from web.streaming.patience import Patience
 from web.streaming.registry import OpenStream, StreamState

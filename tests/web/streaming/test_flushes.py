@@ -13,7 +13,8 @@ from relay.journal.base import Journal
 from relay.testing import ManualClock
 from sinks.sse import frame
 from tests.web.streaming.test_apart import PATIENCE, Member
-from web.streaming.fanout import FanOut, Group
+from web.streaming.fanout import FanOut
+from web.streaming.group import Group
 from web.streaming.selection import Selection
 from web.streaming.wire import SSE
 
