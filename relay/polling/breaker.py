@@ -56,6 +56,12 @@ class Breaker:
         self._refusals = 0
         self._openings = 0
         self._limited = False
+        self._refusal = False
+
+    @property
+    def token_refused(self) -> bool:
+        """Whether it is open because the account's token was refused."""
+        return self.state == "open" and self._refusal
 
     @property
     def openings(self) -> int:
@@ -83,11 +89,18 @@ class Breaker:
         enough = self._in_a_row >= self._threshold or self._refusals >= CONFIRMED
         return at_once or self.state == "half-open" or enough
 
-    def open(self, until: float, *, limited: bool = False) -> None:
-        """Allow no request before *until*; *limited* says that the upstream itself named that time."""
+    def open(self, until: float, *, limited: bool = False, refusal: bool = False) -> None:
+        """Allow no request before *until*, because of a *refusal* of the token or of other trouble.
+
+        *limited* says that the upstream itself named that time.
+        """
         self.state, self.until = "open", until
-        self._limited = limited
+        self._limited, self._refusal = limited, refusal
         self._openings += 1
+
+    def reopen(self, until: float) -> None:
+        """Allow no request before *until*: the trial has broken off, and what held requests off may still do."""
+        self.open(until, refusal=self._refusal)
 
     def close(self) -> bool:
         """Count a success; return whether that closed the breaker.

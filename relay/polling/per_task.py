@@ -1,22 +1,21 @@
 """Polls of an upstream with one request a job: each job has its own times, and all share one budget."""
 
-import asyncio
 import math
 from collections import deque
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
-from relay.errors import ErrorKind, UpstreamError
-from relay.jobs.observations import Answer
+from relay.errors import UpstreamError
 from relay.jobs.state import Job
 from relay.notices import Notify
-from relay.pace import MIN_DELAY
 from relay.polling.breaker import Breaker, back_off, is_of_the_account
-from relay.polling.due_queue import Alarm, DueQueue
-from relay.polling.token_bucket import TokenBucket
+from relay.polling.due_queue import Alarm
+from relay.polling.open_requests import OpenRequests, PollOutcome
+from relay.polling.request_budget import RequestBudget
+from relay.polling.turns import Turns
 from relay.polling.watch import Watch
 from relay.polling.watches import LINGER, TOKEN_CHECK, Call, Watches
-from relay.upstreams.base import CountsRequests, FetchesResults, Upstream
+from relay.upstreams.base import FetchesResults, Upstream
 
 __all__ = ["PerTaskPolling"]
 
@@ -25,14 +24,6 @@ SLACK: Final = 0.02
 
 Of 5,000 jobs at 2.5 s, forty then share one timer and one commit.
 """
-
-
-class PollOutcome(NamedTuple):
-    """The answer to one request and the seconds it took, or its error; None if no request was made any more."""
-
-    watch: Watch
-    answer: tuple[Answer, float] | UpstreamError | None
-    is_result: bool
 
 
 class PerTaskPolling:
@@ -46,19 +37,15 @@ class PerTaskPolling:
         self._watches = watches
         self._clock = watches.clock
         self._notify = notify
-        self._budget = TokenBucket(watches.pace.requests_per_second)
+        self._budget = RequestBudget(watches.pace.requests_per_second, upstream)
         self._breaker = Breaker()
         self._refused: object = None
         self._refusals: set[Watch] = set()
-        self._held_for: ErrorKind | None = None
         self._fetching: deque[Watch] = deque()
-        self._counter = upstream if isinstance(upstream, CountsRequests) else None
-        self._counted = 0
-        self._queue = DueQueue[Watch](self._fitted)
+        self._turns = Turns(watches, self._breaker)
         self._alarm = Alarm(watches.clock)
-        self._requests: dict[Watch, asyncio.Task[None]] = {}
+        self._requests = OpenRequests(watches, self._has_come)
         self._under_way: set[Watch] = set()
-        self._outcomes: list[PollOutcome] = []
         self._hurried = False
         self._looked_at = -math.inf
 
@@ -66,9 +53,9 @@ class PerTaskPolling:
         watch = self._watches.add(job, elapsed)
         if held_off:
             watch.held_until = self._clock.monotonic() + held_off
-            self._queue.put(watch, watch.held_until)
+            self._turns.put(watch, watch.held_until)
         else:
-            self._queue.join(watch)
+            self._turns.join(watch)
         self._hurry()
 
     def drop(self, job: Job) -> None:
@@ -76,7 +63,7 @@ class PerTaskPolling:
         watch = self._watches.drop(job)
         if watch is None:
             return
-        self._queue.discard(watch)
+        self._turns.discard(watch)
         if watch in self._fetching:
             self._fetching.remove(watch)
             self._under_way.discard(watch)
@@ -90,15 +77,14 @@ class PerTaskPolling:
         if watch is None or watch.news:
             return
         watch.news = True
-        if watch in self._queue and self._hurries(watch, due := self._queue.due(watch)):
-            self._queue.put(watch, due)
+        if self._turns.bring_forward(watch):
             self._hurry()
 
     def recovered(self) -> None:
         """The upstream has just accepted a submission: poll again, unless it wants more time."""
         if self._breaker.reset():
             self._refused = None
-            self._spread(self._clock.monotonic())
+            self._turns.spread_waiting(self._clock.monotonic(), self._under_way)
             self._hurry()
 
     async def run(self) -> None:
@@ -118,7 +104,7 @@ class PerTaskPolling:
 
         The beginnings of polls wait for their answers a while, to share a commit with them.
         """
-        with self._watches.bus.batch(deferrable=True, linger=0.0 if self._outcomes else LINGER):
+        with self._watches.bus.batch(deferrable=True, linger=0.0 if self._requests.outcomes else LINGER):
             trouble = self._publish_outcomes()
             if trouble is None:
                 self._request_what_is_due()
@@ -132,8 +118,8 @@ class PerTaskPolling:
         self._under_way.difference_update(self._fetching)
         self._fetching.clear()
         if self._breaker.state == "half-open" and not self._under_way:
-            self._breaker.open(start)
-        self._spread(start)
+            self._breaker.reopen(start)
+        self._turns.spread_waiting(start, self._under_way)
 
     def _next_at(self) -> float:
         """When there is something to do, unless a request ends before."""
@@ -141,7 +127,7 @@ class PerTaskPolling:
         if self._fetching:
             return self._budget.ready_at(now)
         look = now + TOKEN_CHECK if self._refusals else math.inf
-        at = self._queue.next_at
+        at = self._turns.next_at
         if self._breaker.state == "open":
             return min(at, look)
         if self._breaker.state == "half-open" or len(self._under_way) >= self._watches.pace.concurrency:
@@ -153,132 +139,64 @@ class PerTaskPolling:
         self._hurried = True
         self._alarm.ring()
 
-    def _welcome(self) -> None:
-        """Spread the first polls of jobs that came together over an interval; a job that came alone has it at once."""
-        start = self._clock.monotonic()
-        if self._breaker.state != "closed":
-            start = max(start, self._breaker.until)
-        self._queue.welcome(start, self._watches.pace.interval)
-
-    def _fitted(self, watch: Watch, due: float) -> float:
-        """*due*, or sooner: news of the job, or its deadline, may bring its poll forward."""
-        if self._hurries(watch, due):
-            due = self._soonest(watch)
-        if self._breaker.state == "closed" or self._denied:
-            due = min(due, watch.last_poll_at(self._watches.pace))
-        return due
-
-    def _hurries(self, watch: Watch, due: float) -> bool:
-        """Whether news brings the poll forward: not while polls of the job, or of the account, are held off."""
-        return watch.news and not watch.failures and self._breaker.state == "closed" and due > self._soonest(watch)
-
-    def _soonest(self, watch: Watch) -> float:
-        held_off = watch.held_until if watch.began == -math.inf else -math.inf
-        return max(self._clock.monotonic(), watch.began + MIN_DELAY, held_off)
-
     def _request_what_is_due(self) -> None:
         """Make requests while concurrency and budget allow: for results first, then for jobs in their turns."""
-        self._welcome()
+        self._turns.welcome_newcomers()
         now = self._clock.monotonic()
         if not self._hurried and now < self._looked_at + SLACK:
             return
         self._hurried, self._looked_at = False, now
         self._look_at_token(now)
-        self._count_requests(now)
+        self._budget.count_others(now)
         self._fetch_results(now)
-        while (watch := self._next_due(now)) is not None:
-            if not (self._may_poll(watch, now) and self._take(now)):
+        while (watch := self._turns.next_due(now)) is not None:
+            if not (self._may_poll(watch, now) and self._budget.take(now)):
                 self._hurried = True
                 break
             if self._breaker.allows(now):
                 self._breaker.try_out()
-            self._queue.discard(watch)
+            self._turns.discard(watch)
             watch.news = False
             self._watches.publish_checking(watch)
             self._request(watch, self._upstream.observe, is_result=False)
 
-    def _next_due(self, now: float) -> Watch | None:
-        """The job whose turn it is. In a trial it is one that has failed least, if several are due."""
-        if self._breaker.state == "open" and self._breaker.allows(now):
-            due = [watch for watch in self._queue.all_due(now) if self._goes_on(watch)]
-            return min(due, key=lambda watch: watch.failures, default=None)
-        while (watch := self._queue.first_due(now)) is not None and not self._goes_on(watch):
-            pass
-        return watch
-
-    def _goes_on(self, watch: Watch) -> bool:
-        """Whether the job is still to be polled; one that has ended loses its turn."""
-        if not self._watches.release_if_over(watch):
-            return True
-        self._queue.discard(watch)
-        return False
-
     def _fetch_results(self, now: float) -> None:
-        while self._fetching and isinstance(self._upstream, FetchesResults) and self._take(now):
+        while self._fetching and isinstance(self._upstream, FetchesResults) and self._budget.take(now):
             self._request(self._fetching.popleft(), self._upstream.fetch_result, is_result=True)
-
-    def _take(self, now: float) -> bool:
-        """Whether the budget has room for one more request; if so, it is counted."""
-        taken = self._budget.take(now)
-        self._counted += taken
-        return taken
-
-    def _count_requests(self, now: float) -> None:
-        """Count the adapter's other requests as well: for files, submissions and cancellations."""
-        if self._counter is not None:
-            others = self._counter.requests - self._counted
-            self._budget.spend(others, now)
-            self._counted += max(0, others)
 
     def _look_at_token(self, now: float) -> None:
         """Once a refused token has been replaced, one request may try at once."""
         if self._refusals and self._watches.token_version() != self._refused:
             self._refusals.clear()
             self._breaker.try_now(now)
-            self._spread(now)
+            self._turns.spread_waiting(now, self._under_way)
 
     def _keep_looking_at_token(self) -> None:
         """While the account's token is refused, one job at least stands for that: another one if it was dropped."""
-        if self._denied and not self._refusals:
+        if self._breaker.token_refused and not self._refusals:
             self._refusals.update(islice(self._watches, 1))
 
     def _may_poll(self, watch: Watch, now: float) -> bool:
         """Whether the job may be polled now; only overdue jobs are while the account's token is refused."""
-        allowed = self._breaker.allows(now) or (self._denied and watch.last_poll_at(self._watches.pace) <= now)
+        last_chance = self._breaker.token_refused and watch.last_poll_at(self._watches.pace) <= now
+        allowed = last_chance or self._breaker.allows(now)
         return allowed and len(self._under_way) < self._watches.pace.concurrency
-
-    @property
-    def _denied(self) -> bool:
-        """Whether no polls are made because the account's token was refused."""
-        return self._breaker.state == "open" and self._held_for == "auth"
 
     def _request(self, watch: Watch, call: Call, *, is_result: bool) -> None:
         self._under_way.add(watch)
-        self._requests[watch] = asyncio.create_task(self._await_answer(watch, call, is_result=is_result))
+        self._requests.make(watch, call, is_result=is_result)
 
-    async def _await_answer(self, watch: Watch, call: Call, *, is_result: bool) -> None:
-        answer: tuple[Answer, float] | UpstreamError | None
-        try:
-            answer = await self._watches.request(call, [watch])
-        except UpstreamError as error:
-            answer = error
-        except BaseException:
-            self._has_come(PollOutcome(watch, UpstreamError("internal", "the request was cancelled"), is_result))
-            raise
-        self._has_come(PollOutcome(watch, answer, is_result))
-
-    def _has_come(self, outcome: PollOutcome) -> None:
-        """Keep the outcome of a request, however it has ended: a job without one would never be polled again."""
-        self._requests.pop(outcome.watch, None)
-        self._outcomes.append(outcome)
-        if self._hurried or len(self._outcomes) >= len(self._under_way):
+    def _has_come(self) -> None:
+        """Publish outcomes SLACK after the first of them, or as soon as no more are under way."""
+        waiting = len(self._requests.outcomes)
+        if self._hurried or waiting >= len(self._under_way):
             self._alarm.ring()
-        elif len(self._outcomes) == 1:
+        elif waiting == 1:
             self._alarm.ring_by(self._clock.monotonic() + SLACK)
 
     def _publish_outcomes(self) -> UpstreamError | None:
         """Publish the answers that have come since the last time; return what the account is to be held off for."""
-        outcomes, self._outcomes = self._outcomes, []
+        outcomes = self._requests.take_outcomes()
         self._under_way.difference_update(outcome.watch for outcome in outcomes)
         self._refusals.difference_update(outcome.watch for outcome in outcomes)
         was_closed = self._breaker.state == "closed"
@@ -286,7 +204,7 @@ class PerTaskPolling:
         for outcome in outcomes:
             trouble = self._publish_outcome(outcome) or trouble
         if trouble is None and not was_closed and self._breaker.state == "closed":
-            self._spread(self._clock.monotonic())
+            self._turns.spread_waiting(self._clock.monotonic(), self._under_way)
         return trouble
 
     def _publish_outcome(self, outcome: PollOutcome) -> UpstreamError | None:
@@ -316,7 +234,7 @@ class PerTaskPolling:
         self._breaker.close()
         watches.end_if_overdue(watch)
         if not watches.release_if_over(watch):
-            self._queue.put(watch, watch.began + watches.delay(watch, watches.chance()))
+            self._turns.put(watch, watch.began + watches.delay(watch, watches.chance()))
         return None
 
     def _failed(self, watch: Watch, error: UpstreamError) -> UpstreamError | None:
@@ -336,14 +254,13 @@ class PerTaskPolling:
         if self._breaker.state == "open":
             due = max(due, self._breaker.until + chance * pace.interval)
         if opens:
-            self._held_for = error.kind
-            self._breaker.open(due, limited=error.retry_after is not None)
+            self._breaker.open(due, limited=error.retry_after is not None, refusal=refusal)
         if watch.dropped:
             self._refusals.discard(watch)
             self._keep_looking_at_token()
         self._watches.publish_failure(watch, error, round(due - now, 3), own=True)
         if not self._watches.release_if_over(watch):
-            self._queue.put(watch, due)
+            self._turns.put(watch, due)
         return error if opens else None
 
     async def _hold(self, error: UpstreamError) -> None:
@@ -353,42 +270,23 @@ class PerTaskPolling:
         for an upstream to pace its clients: only the job that met it publishes it.
         """
         first_time = self._breaker.openings == 1
-        self._spread(self._breaker.until)
+        self._turns.spread_waiting(self._breaker.until, self._under_way)
         if first_time and error.kind != "rate-limit":
             now = self._clock.monotonic()
             waiting = [watch for watch in self._watches if watch.failures == 0 and watch not in self._under_way]
             await self._watches.for_each(
                 waiting,
                 lambda watch: self._watches.publish_backoff(
-                    watch, error, round(max(0.0, self._queue.due(watch) - now), 3)
+                    watch, error, round(max(0.0, self._turns.due(watch) - now), 3)
                 ),
             )
 
-    def _spread(self, start: float) -> None:
-        """Give all jobs that are not being polled their turns within an interval from *start* on.
-
-        Those that failed least come first, and among them the ones whose turn it was.
-        """
-        waiting = [watch for watch in self._watches if watch not in self._under_way]
-        waiting.sort(key=lambda watch: (watch.failures, self._queue.due(watch)))
-        self._queue.spread(
-            waiting,
-            start,
-            self._watches.pace.interval,
-            not_before=lambda watch: watch.began + self._watches.delay(watch, 0.0),
-        )
-
     async def _end(self) -> None:
         """Leave no task behind, and every job with a turn, in case that `run` is called again."""
-        while requests := [request for request in self._requests.values() if not request.done()]:
-            for request in requests:
-                request.cancel()
-            await asyncio.gather(*requests, return_exceptions=True)
+        await self._requests.cancel()
         await self._alarm.stop()
-        self._requests.clear()
         self._under_way.clear()
-        self._outcomes.clear()
         self._fetching.clear()
         self._breaker.abandon()
-        self._spread(self._clock.monotonic())
+        self._turns.spread_waiting(self._clock.monotonic(), self._under_way)
         self._alarm.ring()

@@ -264,3 +264,17 @@ def test_a_breaker_that_tries_nothing_stays_as_it_is_when_requests_are_abandoned
     breaker.abandon()
 
     assert (closed, breaker.state, breaker.until) == ("closed", "open", 10.0)
+
+
+def test_a_trial_that_breaks_off_leaves_the_token_refused_until_a_request_succeeds() -> None:
+    breaker = Breaker(threshold=1)
+    breaker.counts(refusal=True)
+    breaker.open(10.0, refusal=True)
+    breaker.try_out()
+    tried = breaker.token_refused
+    breaker.reopen(20.0)
+    refused = breaker.token_refused
+    breaker.try_out()
+    breaker.close()
+
+    assert (tried, refused, breaker.token_refused) == (False, True, False)
