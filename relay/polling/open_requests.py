@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from relay.errors import UpstreamError
 from relay.jobs.observations import Answer
+from relay.polling.adapter_requests import AdapterRequests, Call
 from relay.polling.watch import Watch
-from relay.polling.watches import Call, Watches
 
 __all__ = ["OpenRequests", "PollOutcome"]
 
@@ -23,9 +23,9 @@ class PollOutcome(NamedTuple):
 class OpenRequests:
     """Requests under way, a task for each. *arrived* is called with each outcome that is kept in `outcomes`."""
 
-    def __init__(self, watches: Watches, arrived: Callable[[], object]) -> None:
+    def __init__(self, adapter: AdapterRequests, arrived: Callable[[], object]) -> None:
         self.outcomes: list[PollOutcome] = []
-        self._watches = watches
+        self._adapter = adapter
         self._arrived = arrived
         self._requests: dict[Watch, asyncio.Task[None]] = {}
 
@@ -50,7 +50,7 @@ class OpenRequests:
     async def _await_answer(self, watch: Watch, call: Call, *, is_result: bool) -> None:
         answer: tuple[Answer, float] | UpstreamError | None
         try:
-            answer = await self._watches.request(call, [watch])
+            answer = await self._adapter.request(call, [watch])
         except UpstreamError as error:
             answer = error
         except BaseException:

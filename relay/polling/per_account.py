@@ -8,6 +8,7 @@ from relay.errors import UpstreamError
 from relay.jobs.state import Job
 from relay.notices import Notify
 from relay.pace import MIN_DELAY
+from relay.polling.adapter_requests import AdapterRequests
 from relay.polling.breaker import back_off
 from relay.polling.watch import Watch
 from relay.polling.watches import LINGER, TOKEN_CHECK, Watches
@@ -19,8 +20,9 @@ __all__ = ["PerAccountPolling"]
 class PerAccountPolling:
     """Polls all jobs of an upstream in rounds, with one request a round."""
 
-    def __init__(self, upstream: Upstream, watches: Watches, notify: Notify) -> None:
+    def __init__(self, upstream: Upstream, adapter: AdapterRequests, watches: Watches, notify: Notify) -> None:
         self._upstream = upstream
+        self._adapter = adapter
         self._watches = watches
         self._clock = watches.clock
         self._notify = notify
@@ -73,7 +75,7 @@ class PerAccountPolling:
         """Wait for the next round. A job whose deadline comes first brings it forward, within the pace."""
         pace = self._watches.pace
         while (running := self._watches.running()) and (now := self._clock.monotonic()) < self._next_at:
-            if self._paused and (version := self._watches.token_version()) != self._refused:
+            if self._paused and (version := self._adapter.token_version()) != self._refused:
                 self._refused = version
                 self._next_at = min(self._next_at, self._began + pace.interval)
                 continue
@@ -109,7 +111,7 @@ class PerAccountPolling:
         polled = self._chosen(running)
         await self._watches.for_each(polled, self._watches.publish_checking, linger=LINGER)
         try:
-            answered = await self._watches.request(self._upstream.observe, polled)
+            answered = await self._adapter.request(self._upstream.observe, polled)
         except UpstreamError as error:
             return await self._back_off(polled, error)
         if answered is None:
@@ -130,7 +132,7 @@ class PerAccountPolling:
     async def _fetch(self, upstream: FetchesResults, fetching: list[Watch]) -> None:
         """Send one request for the results of *fetching*."""
         try:
-            answered = await self._watches.request(upstream.fetch_result, fetching)
+            answered = await self._adapter.request(upstream.fetch_result, fetching)
         except UpstreamError as error:
             return await self._hold_fetches(fetching, error)
         if answered is None:
@@ -180,7 +182,7 @@ class PerAccountPolling:
         affected = polled
         if error.kind == "auth":
             affected = polled if self._paused else self._watches.running()
-            self._paused, self._refused = True, self._watches.token_version()
+            self._paused, self._refused = True, self._adapter.token_version()
         await self._watches.for_each(
             affected, lambda watch: self._watches.publish_failure(watch, error, delay, own=False)
         )

@@ -8,13 +8,14 @@ from typing import Final
 from relay.errors import UpstreamError
 from relay.jobs.state import Job
 from relay.notices import Notify
+from relay.polling.adapter_requests import AdapterRequests, Call
 from relay.polling.breaker import Breaker, back_off, is_of_the_account
 from relay.polling.due_queue import Alarm
 from relay.polling.open_requests import OpenRequests, PollOutcome
 from relay.polling.request_budget import RequestBudget
 from relay.polling.turns import Turns
 from relay.polling.watch import Watch
-from relay.polling.watches import LINGER, TOKEN_CHECK, Call, Watches
+from relay.polling.watches import LINGER, TOKEN_CHECK, Watches
 from relay.upstreams.base import FetchesResults, Upstream
 
 __all__ = ["PerTaskPolling"]
@@ -32,8 +33,9 @@ class PerTaskPolling:
     No job has a task of its own: one loop publishes what the requests have brought, and makes those that are due.
     """
 
-    def __init__(self, upstream: Upstream, watches: Watches, notify: Notify) -> None:
+    def __init__(self, upstream: Upstream, adapter: AdapterRequests, watches: Watches, notify: Notify) -> None:
         self._upstream = upstream
+        self._adapter = adapter
         self._watches = watches
         self._clock = watches.clock
         self._notify = notify
@@ -44,7 +46,7 @@ class PerTaskPolling:
         self._fetching: deque[Watch] = deque()
         self._turns = Turns(watches, self._breaker)
         self._alarm = Alarm(watches.clock)
-        self._requests = OpenRequests(watches, self._has_come)
+        self._requests = OpenRequests(adapter, self._has_come)
         self._under_way: set[Watch] = set()
         self._hurried = False
         self._looked_at = -math.inf
@@ -166,7 +168,7 @@ class PerTaskPolling:
 
     def _look_at_token(self, now: float) -> None:
         """Once a refused token has been replaced, one request may try at once."""
-        if self._refusals and self._watches.token_version() != self._refused:
+        if self._refusals and self._adapter.token_version() != self._refused:
             self._refusals.clear()
             self._breaker.try_now(now)
             self._turns.spread_waiting(now, self._under_way)
@@ -242,7 +244,7 @@ class PerTaskPolling:
         refusal, limit = error.kind == "auth", error.kind == "rate-limit" and error.retry_after is not None
         if refusal:
             self._refusals.add(watch)
-            self._refused = self._watches.token_version()
+            self._refused = self._adapter.token_version()
         of_the_account = is_of_the_account(error.kind)
         # A job that has failed before, and fails again, says nothing new of the account.
         is_news = of_the_account and (watch.failures == 0 or limit or self._breaker.state == "half-open")

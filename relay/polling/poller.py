@@ -10,6 +10,7 @@ from relay.clock import Clock
 from relay.jobs.state import Job
 from relay.notices import Notify, notice
 from relay.pace import Pace
+from relay.polling.adapter_requests import AdapterRequests
 from relay.polling.per_account import PerAccountPolling
 from relay.polling.per_task import PerTaskPolling
 from relay.polling.poll_counts import PollCounts
@@ -41,9 +42,11 @@ class Poller:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.pace: Pace = _pace(upstream, pace)
-        self._watches = watches = Watches(upstream, bus, clock, self.pace, notify, jitter)
-        self.counts: PollCounts = watches.counts
-        self._polls = (PerTaskPolling if polls_each_task(upstream) else PerAccountPolling)(upstream, watches, notify)
+        self._adapter = adapter = AdapterRequests(upstream, bus, clock, self.pace.patience, notify)
+        self.counts: PollCounts = adapter.counts
+        watches = Watches(upstream, bus, clock, self.pace, notify, jitter)
+        polling = PerTaskPolling if polls_each_task(upstream) else PerAccountPolling
+        self._polls = polling(upstream, adapter, watches, notify)
 
     def watch(self, job: Job, *, elapsed: float = 0.0, held_off: float = 0.0, submitted: bool = False) -> None:
         """Poll *job*, which has been running for *elapsed* seconds already, until it ends.
@@ -77,7 +80,7 @@ class Poller:
         try:
             await self._polls.run()
         finally:
-            self._watches.close()
+            self._adapter.close()
 
 
 def _pace(upstream: Upstream, pace: Pace | None) -> Pace:

@@ -1,16 +1,13 @@
 """The jobs that a poller polls, and the events that each poll publishes for them, up to their end at the deadline."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-import msgspec
-
 from relay.bus.bus import Bus
-from relay.clock import Clock, TimeLimits, slices
-from relay.errors import ErrorKind, UpstreamError, UsageError
+from relay.clock import Clock, slices
+from relay.errors import ErrorKind, UpstreamError
 from relay.events import (
-    TERMINALS,
     Checking,
     Event,
     Failed,
@@ -18,27 +15,22 @@ from relay.events import (
     Received,
     Retrying,
     Status,
-    Terminal,
 )
 from relay.jobs.decide import Patience, decide_fetched, decide_listed, is_complete_for
 from relay.jobs.observations import Answer, Observation
 from relay.jobs.state import Job, JobState
-from relay.notices import INTERRUPTIONS, Notify, shown
+from relay.notices import Notify
 from relay.pace import Pace, clamp_delay
-from relay.polling.adapter_calls import call_adapter
-from relay.polling.poll_counts import PollCounts
-from relay.polling.sanitise import sanitise_answer, sanitise_error, sanitise_observation
+from relay.polling.publishing import publish_kept
+from relay.polling.sanitise import sanitise_error, sanitise_observation
 from relay.polling.schedule import next_poll, preferred_interval
 from relay.polling.watch import Watch
 from relay.text import duration
-from relay.upstreams.base import FetchesResults, RotatesToken, Upstream
+from relay.upstreams.base import FetchesResults, Upstream
 
-__all__ = ["LINGER", "TOKEN_CHECK", "Call", "Watches"]
+__all__ = ["LINGER", "TOKEN_CHECK", "Watches"]
 
 T = TypeVar("T")
-
-Call = Callable[[Sequence[str]], Awaitable[Answer]]
-"""The method of an adapter that is called with the tasks of some jobs: `observe` or `fetch_result`."""
 
 UNSEEN_SECONDS: Final = 30.0
 GRACE_SECONDS: Final = 60.0
@@ -65,9 +57,6 @@ FINAL: Final[dict[ErrorKind, FailureKind]] = {"not-found": "not-found", "refused
 The polls are spread over TRIES_SECONDS or more: a task that was just created may be unknown for a moment.
 """
 
-_UNKEEPABLE: Final = (UsageError, ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError)
-_TERMINAL: Final = msgspec.json.Decoder(Terminal)
-
 
 class Watches:
     """All watches of one upstream. Every event that follows from a poll is published here."""
@@ -80,10 +69,8 @@ class Watches:
         self.clock = clock
         self.chance = chance
         self.two_step: bool = isinstance(upstream, FetchesResults)
-        self.counts: PollCounts = PollCounts(clock.monotonic())
         self._upstream = upstream
         self._notify = notify
-        self._limits = TimeLimits(pace.patience)
         self._watches: dict[Job, Watch] = {}
         self._polls = max(1, math.ceil(pace.deadline / pace.interval))
         self._patience = Patience(
@@ -108,10 +95,6 @@ class Watches:
         watch = Watch(job, added=now, deadline=now + self.pace.deadline - running, status_deadline=status_deadline)
         self._watches[job] = watch
         return watch
-
-    def close(self) -> None:
-        """Leave no timer behind."""
-        self._limits.close()
 
     def of(self, job: Job) -> Watch | None:
         """The watch of *job*, while it is watched."""
@@ -143,33 +126,6 @@ class Watches:
         watch.began = self.clock.monotonic()
         attempt = self.bus.pending(watch.job).attempt + 1
         self.publish(watch, Checking(attempt=attempt, of=max(self._polls, attempt)))
-
-    async def request(self, call: Call, watches: Sequence[Watch]) -> tuple[Answer, float] | None:
-        """The answer of the adapter about *watches*, and the seconds it took. Raises UpstreamError, and nothing else.
-
-        A task that several jobs follow, each of another owner, is named once, and the answer is for all of them.
-        No request is made while too many records wait for a journal that cannot be written, and none, which is None,
-        if all jobs were dropped meanwhile.
-        """
-        if not self.bus.room.is_set():
-            await self.bus.room.wait()
-        watches = [watch for watch in watches if not watch.dropped]
-        if not watches:
-            return None
-        began = self.clock.monotonic()
-        followed = (self.bus.pending(watch.job).task for watch in watches)
-        tasks = [task for task in dict.fromkeys(followed) if task is not None]
-        try:
-            returned = await call_adapter(lambda: call(tasks), self._upstream.name, self._notify, within=self._limits)
-            answer = sanitise_answer(returned)
-        except UpstreamError as error:
-            self.counts.failure(error.kind)
-            raise sanitise_error(error) from error.__cause__
-        now = self.clock.monotonic()
-        self.counts.answer(now, now - began)
-        for watch in watches:
-            watch.answered = now
-        return answer, round(now - began, 3)
 
     def publish_answer(self, watch: Watch, answer: Answer, seconds: float, *, may_fetch: bool = True) -> bool:
         """Publish what follows from *answer* for the job; return whether its result is to be fetched now.
@@ -289,15 +245,6 @@ class Watches:
                 for item in part:
                     act(item)
 
-    def token_version(self) -> object:
-        """A value that changes with the account's token; always None if its adapter has no `token_version`."""
-        try:
-            return self._upstream.token_version() if isinstance(self._upstream, RotatesToken) else None
-        except INTERRUPTIONS:
-            raise
-        except BaseException as error:
-            return shown(error)
-
     def publish(self, watch: Watch, *events: Event, answered: float | None = None) -> None:
         """Publish *events* unless the job was dropped or has ended meanwhile: it may be cancelled during a poll.
 
@@ -306,19 +253,7 @@ class Watches:
         """
         for event in events:
             if not (watch.dropped or self.bus.pending(watch.job).ended):
-                self._publish(watch.job, event, answered)
-
-    def _publish(self, job: Job, event: Event, answered: float | None) -> None:
-        is_end = isinstance(event, TERMINALS)
-        try:
-            if is_end:
-                _TERMINAL.decode(msgspec.json.encode(event))
-            self.bus.publish(job, event, answered=answered)
-        except _UNKEEPABLE as error:
-            problem = f"the {event.type!r} of this job cannot be kept: {error}"
-            if not is_end:
-                raise UpstreamError("malformed", problem) from error
-            self.bus.publish(job, Failed(kind="malformed", message=problem))
+                publish_kept(self.bus, watch.job, event, answered)
 
     def _unusable(self, error: Exception) -> UpstreamError:
         """*error*, which an answer has caused while it was read, as an UpstreamError: it then ends one poll alone."""
