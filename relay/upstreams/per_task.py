@@ -1,53 +1,42 @@
 """The base of upstreams that answer for one task at a time: one GET each, a few at once, over one HTTP client."""
 
 import asyncio
-import json
 import re
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar, Unpack, cast
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, Unpack, cast
 from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from relay.errors import ErrorKind, UpstreamError, UsageError
+from relay.errors import UpstreamError, UsageError
 from relay.events import Status
 from relay.jobs.observations import Answer, Failure, Observation
 from relay.text import well_formed
 from relay.upstreams.http.account import AccountOptions, AccountUpstream
 from relay.upstreams.http.client import NotYetError, Reply, Token
-from relay.upstreams.http.redaction import Redactor, redact
+from relay.upstreams.http.redaction import redact
 from relay.upstreams.reading.fields import Fields, about, only
+from relay.upstreams.reading.reasons import REASONS, in_words, is_policy
 from relay.upstreams.reading.values import identifier, is_something
 from relay.upstreams.settings import PerTaskSettings, UpstreamSettings, default_of
+from relay.upstreams.task_round import OF_THE_ACCOUNT, TaskRound
 
-__all__ = ["PerTaskOptions", "PerTaskUpstream", "as_object", "in_words", "needing", "paced", "segment"]
+__all__ = ["PerTaskOptions", "PerTaskUpstream", "as_object", "needing", "paced", "segment"]
 
 TASK_LIMIT: Final = 256
 """The most characters of a task id that an upstream may give."""
 
 _Seen = TypeVar("_Seen", Observation, Observation | UpstreamError)
 
-_POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
-"""What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
+_Ask: TypeAlias = Callable[[str], Awaitable[Observation | None]]
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*")
 """A task id that is written in a path as it is."""
 
-_IN_WORDS: Final = ("message", "msg", "detail", "reason", "error", "description", "text")
-"""Where an object that is a reason has it in words."""
-
-_REASONS: Final = (
-    *("error", "fail_reason", "failure_reason", "failure", "failed_reason", "reason", "error_message", "error_msg"),
-    *("task_status_msg", "status_msg", "message", "msg", "detail"),
-)
-"""Where APIs say why a task has failed: gateways put it where another dialect has it."""
-
 _IDS: Final = (("id", "task_id", "request_id"), ("data", "result"))
 """Where answers name a new task, when not where the dialect has it."""
-
-_OF_THE_ACCOUNT: Final[tuple[ErrorKind, ...]] = ("auth", "rate-limit", "network", "timeout", "server")
-"""Errors that concern the account as likely as one task, the most significant first."""
 
 
 class PerTaskOptions(AccountOptions, total=False):
@@ -114,7 +103,7 @@ class PerTaskUpstream(AccountUpstream):
         """
         return await self._each(tasks, self._polled)
 
-    async def _each(self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
+    async def _each(self, tasks: Sequence[str], ask: _Ask) -> Answer:
         """What *ask* finds out about each of *tasks*, within the same bounds and with the same errors as `observe`.
 
         A task about which it returns None, or raises NotYetError, is left out of the answer.
@@ -122,11 +111,21 @@ class PerTaskUpstream(AccountUpstream):
         if len(tasks) == 1:
             return await self._alone(tasks[0], ask)
         wanted = list(dict.fromkeys(tasks))
-        work = _Round(wanted, ask, patience=self._concurrency)
-        await self._work_together(work, min(self._concurrency, len(wanted)))
-        return work.answer()
+        work = TaskRound(wanted, partial(self._among_others, ask), patience=self._concurrency)
+        return await work.run(min(self._concurrency, len(wanted)))
 
-    async def _alone(self, task: str, ask: Callable[[str], Awaitable[Observation | None]]) -> Answer:
+    async def _among_others(self, ask: _Ask, task: str) -> Observation | UpstreamError | None:
+        """What stands for *task* in an answer about several."""
+        try:
+            async with self._slots:
+                seen = await ask(task)
+            return seen and redact(seen, self._http.redactor)
+        except NotYetError:
+            return None
+        except UpstreamError as error:
+            return self._about(error)
+
+    async def _alone(self, task: str, ask: _Ask) -> Answer:
         """The answer about one task, as most polls are: without what it takes to ask about several."""
         await self._slots.acquire()
         try:
@@ -135,7 +134,7 @@ class PerTaskUpstream(AccountUpstream):
             return Answer(listed=0, tasks={}, poll_after=error.retry_after)
         except UpstreamError as error:
             meant = self._about(error)
-            if meant.kind in _OF_THE_ACCOUNT:
+            if meant.kind in OF_THE_ACCOUNT:
                 raise meant from None
             return Answer(listed=0, tasks={task: meant})
         finally:
@@ -143,26 +142,6 @@ class PerTaskUpstream(AccountUpstream):
         if seen is None:
             return Answer(listed=0, tasks={})
         return Answer(listed=1, tasks={task: redact(seen, self._http.redactor)})
-
-    async def _work_together(self, work: "_Round", workers: int) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(workers):
-                    group.create_task(self._work(work))
-        except ExceptionGroup as errors:
-            # A fault of the adapter: the poller reports it to the operator, and a group would hide it.
-            raise errors.exceptions[0] from None
-
-    async def _work(self, work: "_Round") -> None:
-        for task in work:
-            try:
-                async with self._slots:
-                    seen = await work.ask(task)
-                work.record(task, seen and redact(seen, self._http.redactor))
-            except NotYetError:
-                work.record(task, None)
-            except UpstreamError as error:
-                work.record(task, self._about(error))
 
     def _about(self, error: UpstreamError) -> UpstreamError:
         """What *error*, which came of a request about one task, means in this dialect."""
@@ -247,80 +226,17 @@ class PerTaskUpstream(AccountUpstream):
         if status not in ("failed", "cancelled"):
             return None
         if answer is not None and not is_something(reason) and not is_something(code):
-            reason = answer.first(*_REASONS)
+            reason = answer.first(*REASONS)
         message = self._words(reason) or self._words(code) or f"the upstream says {self._words(word)!r}"
         if status == "cancelled":
             return Failure(kind="cancelled", message=message)
-        if _POLICY.search(code if isinstance(code, str) and code else message):
+        if is_policy(code if isinstance(code, str) and code else message):
             return Failure(kind="policy", message=message)
         return Failure(kind="upstream", message=message, retryable=True)
 
     def _words(self, reason: object) -> str:
         """See `in_words`."""
         return in_words(reason, self._http.redactor)
-
-
-def in_words(reason: object, redactor: Redactor) -> str:
-    """A *reason* as text without secrets, empty where there is none; of an object, the part that is in words."""
-    return redactor(_worded(reason) or json.dumps(reason)) if is_something(reason) else ""
-
-
-def _worded(reason: object) -> str:
-    """The part of *reason* that is in words, empty where none is."""
-    match reason:
-        case str():
-            return reason
-        case list():
-            parts = cast("list[object]", reason)
-            found = [_worded(part) for part in parts]
-            return "; ".join(found) if all(found) else ""
-        case dict():
-            fields = cast("dict[str, object]", reason)
-            return next((words for name in _IN_WORDS if (words := _worded(fields.get(name)))), "")
-        case _:
-            return ""
-
-
-class _Round:
-    """The tasks of one `observe`, handed to the next free worker, and the answers about them."""
-
-    def __init__(
-        self, tasks: Sequence[str], ask: Callable[[str], Awaitable[Observation | None]], *, patience: int
-    ) -> None:
-        self.ask = ask
-        self._tasks = tasks
-        self._left = iter(tasks)
-        self._patience = patience
-        self._outcomes: dict[str, Observation | UpstreamError] = {}
-        self._answers = 0
-        self._in_a_row = 0
-        self._given_up: UpstreamError | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        while self._given_up is None and (task := next(self._left, None)) is not None:
-            yield task
-
-    def record(self, task: str, outcome: Observation | UpstreamError | None) -> None:
-        if outcome is not None:
-            self._outcomes[task] = outcome
-        if isinstance(outcome, Observation):
-            self._answers += 1
-        if not isinstance(outcome, UpstreamError) or outcome.kind not in _OF_THE_ACCOUNT:
-            self._in_a_row = 0
-            return
-        self._in_a_row += 1
-        # One odd task may be forbidden, or break the server, for good: it must not keep the others from being polled.
-        if outcome.kind == "rate-limit" or self._in_a_row >= self._patience:
-            self._given_up = outcome
-
-    def answer(self) -> Answer:
-        errors = [outcome for outcome in self._outcomes.values() if isinstance(outcome, UpstreamError)]
-        if errors and len(errors) == len(self._outcomes) and all(error.kind in _OF_THE_ACCOUNT for error in errors):
-            raise min(errors, key=lambda error: _OF_THE_ACCOUNT.index(error.kind))
-        if self._given_up is not None:
-            for task in self._tasks:
-                self._outcomes.setdefault(task, self._given_up)
-        return Answer(listed=self._answers, tasks=self._outcomes)
 
 
 def paced(seen: _Seen, reply: Reply) -> _Seen:

@@ -13,6 +13,7 @@ LAW: Final = {
     "relay.upstreams.settings": frozenset({"relay.secret"}),
     "web.request_failures": frozenset({"relay.notices", "relay.text"}),
     "relay.jobs": frozenset({"relay.errors", "relay.events", "relay.text"}),
+    "relay.upstreams.task_round": frozenset({"relay.errors", "relay.jobs"}),
     "relay.pace": frozenset({"relay.errors", "relay.events"}),
     "relay.queue": frozenset({"relay.clock", "relay.errors", "relay.events", "relay.notices"}),
     "relay.wire": frozenset({"relay.errors", "relay.events", "relay.text"}),
@@ -111,6 +112,7 @@ LAW: Final = {
             "relay.upstreams.http",
             "relay.upstreams.reading",
             "relay.upstreams.settings",
+            "relay.upstreams.task_round",
         }
     ),
     "sinks": frozenset(

@@ -1,0 +1,48 @@
+"""Why a task has failed, in the upstream's own words."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Final, cast
+
+from relay.upstreams.reading.values import is_something
+
+__all__ = ["REASONS", "in_words", "is_policy"]
+
+_POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
+"""What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
+
+_IN_WORDS: Final = ("message", "msg", "detail", "reason", "error", "description", "text")
+"""Where an object that is a reason has it in words."""
+
+REASONS: Final = (
+    *("error", "fail_reason", "failure_reason", "failure", "failed_reason", "reason", "error_message", "error_msg"),
+    *("task_status_msg", "status_msg", "message", "msg", "detail"),
+)
+"""Where APIs say why a task has failed: gateways put it where another dialect has it."""
+
+
+def is_policy(words: str) -> bool:
+    """Whether *words*, a code or else a reason, are those of a refusal by the rules on content."""
+    return _POLICY.search(words) is not None
+
+
+def in_words(reason: object, redactor: Callable[[str], str]) -> str:
+    """A *reason* as text without secrets, empty where there is none; of an object, the part that is in words."""
+    return redactor(_worded(reason) or json.dumps(reason)) if is_something(reason) else ""
+
+
+def _worded(reason: object) -> str:
+    """The part of *reason* that is in words, empty where none is."""
+    match reason:
+        case str():
+            return reason
+        case list():
+            parts = cast("list[object]", reason)
+            found = [_worded(part) for part in parts]
+            return "; ".join(found) if all(found) else ""
+        case dict():
+            fields = cast("dict[str, object]", reason)
+            return next((words for name in _IN_WORDS if (words := _worded(fields.get(name)))), "")
+        case _:
+            return ""
