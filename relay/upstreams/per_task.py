@@ -15,8 +15,9 @@ from relay.events import Status
 from relay.jobs.observations import Answer, Failure, Observation
 from relay.text import well_formed
 from relay.upstreams.http.account import AccountOptions, AccountUpstream
-from relay.upstreams.http.client import NotYetError, Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.redaction import redact
+from relay.upstreams.http.reply import NotYetError, Reply
 from relay.upstreams.reading.fields import Fields, about, only
 from relay.upstreams.reading.reasons import REASONS, in_words, is_policy
 from relay.upstreams.reading.values import identifier, is_something

@@ -12,7 +12,7 @@ from relay.errors import UpstreamError, UsageError
 from relay.jobs.observations import Observation
 from relay.upstreams import PerTaskUpstream
 from relay.upstreams.base import polls_each_task
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import segment
 from tests.upstreams.stub import Stub, reply
 

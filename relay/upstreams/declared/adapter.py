@@ -30,9 +30,10 @@ from relay.upstreams.declared.requests import (
     naming,
 )
 from relay.upstreams.declared.templates import Values, check_no_secret
-from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
 from relay.upstreams.http.redaction import redact
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import TASK_LIMIT, PerTaskOptions, PerTaskUpstream
 from relay.upstreams.reading.links import safe
 from relay.upstreams.reading.logs import lines

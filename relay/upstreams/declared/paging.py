@@ -8,7 +8,7 @@ from relay.upstreams.declared.declaration import AnswerRequest
 from relay.upstreams.declared.expressions import Evaluation
 from relay.upstreams.declared.readings import compiled, found
 from relay.upstreams.declared.requests import DeclaredRequest, FilledRequest
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.reading.pages import cursor_in, has_a_usual_size, next_link, tells_of_more
 
 __all__ = ["PLACES", "Paging"]

@@ -24,10 +24,11 @@ from relay.supervision.supervisor import Supervise, unsupervised
 from relay.upstreams.base import News
 from relay.upstreams.dialects.comfyui_nodes import NodeProgress
 from relay.upstreams.http.account import AccountUpstream, TimingOptions
-from relay.upstreams.http.client import NotYetError, Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
 from relay.upstreams.http.push import keep_listening, websocket
 from relay.upstreams.http.redaction import redact_answer
+from relay.upstreams.http.reply import NotYetError, Reply
 from relay.upstreams.per_task import TASK_LIMIT, as_object, paced, segment
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import safe

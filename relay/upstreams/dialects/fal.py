@@ -17,8 +17,9 @@ from relay.errors import UpstreamError, UsageError
 from relay.jobs.observations import Answer, Failure, Observation
 from relay.supervision.supervisor import Supervise, unsupervised
 from relay.upstreams.base import News
-from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.push import NotServedError, server_sent
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskOptions, PerTaskUpstream, as_object
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import links, output

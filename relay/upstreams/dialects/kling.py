@@ -8,8 +8,9 @@ from relay.clock import Clock
 from relay.errors import ErrorKind, UpstreamError, UsageError
 from relay.jobs.observations import Failure, Observation, Result
 from relay.secret import NO_SECRET, Secret
-from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.jwt import SignedToken
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, as_object, segment
 from relay.upstreams.reading.fields import Fields, only
 from relay.upstreams.reading.links import anywhere, files

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 from relay.errors import UpstreamError, UsageError
 from relay.events import Status
 from relay.jobs.observations import Observation, Result
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, needing, segment
 from relay.upstreams.reading.fields import Fields, only
 from relay.upstreams.reading.links import anywhere, files

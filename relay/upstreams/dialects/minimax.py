@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from relay.errors import ErrorKind, UpstreamError
 from relay.jobs.observations import Answer, Failure, Observation
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, as_object
 from relay.upstreams.reading.fields import Fields, about
 from relay.upstreams.reading.links import anywhere, files

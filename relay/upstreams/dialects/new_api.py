@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from relay.errors import ErrorKind, UpstreamError
 from relay.jobs.observations import Observation, Result
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, needing, segment
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import anywhere, files

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from relay.errors import UpstreamError
 from relay.jobs.observations import Observation, Result
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, needing, segment
 from relay.upstreams.reading.fields import Fields, only
 from relay.upstreams.reading.links import anywhere, files

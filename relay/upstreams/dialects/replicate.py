@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 
 from relay.errors import UsageError
 from relay.jobs.observations import Failure, Observation
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream, segment
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import links, output

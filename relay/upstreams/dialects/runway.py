@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Final, Unpack
 from relay.errors import UsageError
 from relay.events import Status
 from relay.jobs.observations import Observation, Result
-from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.client import Token
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskOptions, PerTaskUpstream, segment
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import anywhere, files

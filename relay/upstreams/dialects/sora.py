@@ -16,9 +16,10 @@ from relay.errors import UpstreamError, UsageError
 from relay.hints import unknown
 from relay.jobs.observations import Answer, Failure, Observation, Result, normalised
 from relay.upstreams.http.account import AccountUpstream, TimingOptions
-from relay.upstreams.http.client import Reply, Token
+from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
 from relay.upstreams.http.redaction import redact, redact_answer
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import paced
 from relay.upstreams.reading.long_lists import LIST_LIMIT, for_each, read_beside, split
 from relay.upstreams.reading.media import is_link, media_type

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from relay.errors import UpstreamError, UsageError
 from relay.events import FailureKind, Status
 from relay.jobs.observations import Failure, Observation
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import PerTaskUpstream
 from relay.upstreams.reading.fields import Fields, only
 from relay.upstreams.reading.links import anywhere, files, safe

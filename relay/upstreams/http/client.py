@@ -2,8 +2,6 @@
 
 import json as jsonlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -20,11 +18,12 @@ from relay.text import bounded, inert
 from relay.upstreams.base import ExchangeListener
 from relay.upstreams.http.partial_response import PartialResponse
 from relay.upstreams.http.redaction import Redactor, redacted_headers, secrets_among
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.http.status import error_kind_for_status, may_have_acted, retry_after
 from relay.upstreams.http.transport import Transport
 from relay.upstreams.reading.values import is_html, read_json
 
-__all__ = ["BODY_LIMIT", "FileAccess", "HttpClient", "NotYetError", "Reply", "Token"]
+__all__ = ["BODY_LIMIT", "FileAccess", "HttpClient", "Reply", "Token"]
 
 BODY_LIMIT: Final = 1024 * 1024
 """The most bytes of an answer that are read, after decompression, and the most that are sent."""
@@ -35,10 +34,6 @@ EXCHANGE_LIMIT: Final = 4096
 QUOTE_LIMIT: Final = 200
 """How many characters of the upstream's own words an error message repeats."""
 
-_NO_NEWS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
-"""Statuses of answers that carry nothing."""
-
-_WITHOUT_A_DOCUMENT: Final = (HTTPStatus.ACCEPTED, *_NO_NEWS)
 _TOKENS_KEPT: Final = 8
 _LOOKED_THROUGH: Final = 64 * 1024
 _LONGEST_SECRET: Final = 3 * SECRET_LIMIT
@@ -48,60 +43,11 @@ Token: TypeAlias = str | Callable[[], str] | None
 """The token of an account: itself, or a function that returns its present value."""
 
 
-class NotYetError(UpstreamError):
-    """An answer that only reports that the work goes on: 202, 204 or 205 without a document."""
-
-
 class FileAccess(Struct, frozen=True):
     """With which *headers*, secrets among them, a file of an API is requested, and how its host is looked up."""
 
     headers: Mapping[str, str]
     resolver: AbstractResolver | None
-
-
-class Reply:
-    """An answer, read whole; its status is 2xx or one that the request lists as an answer too.
-
-    *poll_after* is in seconds, if the upstream named the time of the next request (Retry-After).
-    """
-
-    __slots__ = ("body", "headers", "poll_after", "status")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, poll_after: float | None = None
-    ) -> None:
-        self.status: int = status
-        self.headers: Mapping[str, str] = headers
-        self.body: bytes = body
-        self.poll_after: float | None = poll_after
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is only the status: 204, 205, or 202 with nothing, an empty object or mere words."""
-        if self.status in _NO_NEWS:
-            return not self.body.strip()
-        if self.status != HTTPStatus.ACCEPTED:
-            return False
-        with suppress(UpstreamError):
-            document = read_json(self.body)
-            return not isinstance(document, list) and (not isinstance(document, dict) or not document)
-        return True
-
-    def json(self) -> Any:
-        """The body as JSON, read leniently (`relay.upstreams.reading.values.read_json`).
-
-        Raises UpstreamError (malformed) for what is none, NotYetError where the answer `is_empty`.
-        """
-        if self.status in _WITHOUT_A_DOCUMENT and self.is_empty:
-            raise NotYetError("malformed", "the answer is empty; JSON was expected", retry_after=self.poll_after)
-        try:
-            return read_json(self.body)
-        except UpstreamError as error:
-            problem = error.message
-        raise UpstreamError("malformed", problem, retry_after=self.poll_after)
-
-    def __repr__(self) -> str:
-        return f"<Reply {self.status}, {len(self.body):,} bytes>"
 
 
 class HttpClient:

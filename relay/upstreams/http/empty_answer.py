@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from relay.jobs.observations import Answer, Observation
-from relay.upstreams.http.client import Reply
+from relay.upstreams.http.reply import Reply
 
 __all__ = ["without_a_list"]
 

@@ -12,8 +12,8 @@ from relay.clock import SystemClock
 from relay.jobs.observations import Observation
 from relay.testing.conformance.trial import changed
 from relay.upstreams import Fal, Kling, Luma, MiniMax, NewApi, OpenAIVideos, PerTaskUpstream, Replicate, Runway, Veo
-from relay.upstreams.http.client import Reply
 from relay.upstreams.http.redaction import Redactor
+from relay.upstreams.http.reply import Reply
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import files, links, output, safe
 from relay.upstreams.reading.media import media_type, media_type_of_file, resolved
