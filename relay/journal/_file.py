@@ -1,7 +1,6 @@
-"""The SQLite file under a journal: locked, checked, and kept in shape beside the event loop."""
+"""The SQLite file under a journal: its transactions, and how it is kept in shape beside the event loop."""
 
 import math
-import secrets
 import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
@@ -10,26 +9,18 @@ from time import monotonic
 from typing import Final
 
 from relay.errors import JournalError
+from relay.journal._opening import connect, connection, leave, lock, make, start
 from relay.journal._place import Place
-from relay.journal._tables import bring_up_to_date, create_tables, is_journal
-from relay.journal._trouble import damaged, is_of_the_content, no_database, no_place, no_room, trouble
+from relay.journal._trouble import is_of_the_content, no_room, trouble
 from relay.notices import Notify
 
-__all__ = ["JournalFile", "in_use"]
-
-MAGIC: Final = b"SQLite format 3\0"
+__all__ = ["JournalFile"]
 
 BUSY_SECONDS: Final = 0.02
 """How long a commit waits for a program that looks at the file with a lock; then the records wait instead."""
 
-START_SECONDS: Final = 1.0
-"""How long the start waits for such a program: the last reader of the file puts it in order as it leaves."""
-
 CHECKPOINT_AFTER: Final = 256
 RECORDS_A_PAGE: Final = 8
-BACKSTOP_PAGES: Final = 16_384
-"""64 MiB of write-ahead log: only if the checkpoints beside the loop fall that far behind is one made on it."""
-
 
 COPY_SECONDS: Final = 0.01
 """How long a commit waits for the journal to be written anew; then the records wait instead."""
@@ -61,14 +52,14 @@ class JournalFile:
         self._closed = False
         with ExitStack() as stack:
             stack.callback(self._place.unlock)
-            self._lock()
-            self._make()
+            lock(self._place)
+            make(self._place)
             self._place.warn(notify)
             try:
-                self.sql = stack.enter_context(closing(self._connect()))
+                self.sql = stack.enter_context(closing(connect(self._place)))
                 self._execute = self.sql.cursor().execute
-                self.epoch = self._begin()
-                self._beside = stack.enter_context(closing(self._connect()))
+                self.epoch = start(self.sql, self.name, self.transaction(), notify)
+                self._beside = stack.enter_context(closing(connect(self._place)))
             except sqlite3.Error as error:
                 raise trouble(self.name, error) from None
             self._place.note()
@@ -151,7 +142,7 @@ class JournalFile:
             return
         folder = place.folder()
         if not place.is_locked():
-            self._lock()
+            lock(place)
         if place.is_kept() and self._copy is None:
             return place.note_folder(folder)
         self._write_anew()
@@ -183,7 +174,7 @@ class JournalFile:
             self._notify(str(error))
         self._closed = True
         self._thread.shutdown()
-        self._leave()
+        leave(self.sql, self.name, self._notify)
         self.sql.close()
         self._beside.close()
         self._place.unlock()
@@ -212,7 +203,7 @@ class JournalFile:
             raise JournalError(self._moved(f"cannot be written anew: {failure}"))
         try:
             aside = self._place.put_copy()
-            sql, beside = self._connect(), self._connect()
+            sql, beside = connect(self._place), connect(self._place)
             sql.execute("SELECT epoch FROM journal").fetchone()
         except (OSError, sqlite3.Error) as error:
             raise JournalError(self._moved(f"cannot be written anew: {error}")) from None
@@ -232,7 +223,7 @@ class JournalFile:
     def _make_copy(self) -> str:
         """On the thread: all that is open, as a new file beside the place; what went wrong, or nothing."""
         try:
-            with closing(_connection(str(self._place.make_copy()), wait=0.0)) as copy:
+            with closing(connection(str(self._place.make_copy()), wait=0.0)) as copy:
                 self._beside.backup(copy)
                 if (found := copy.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                     return str(found)
@@ -244,81 +235,11 @@ class JournalFile:
     def _moved(self, what: str) -> str:
         return f"the journal {self.name} was deleted, moved, replaced or emptied while in use, and {what}"
 
-    def _lock(self) -> None:
-        folder = self._place.path.parent
-        if not folder.is_dir():
-            raise JournalError(f"cannot open the journal {self.name}: there is no folder {folder}; make it")
-        try:
-            self._place.lock()
-        except sqlite3.Error as error:
-            raise trouble(self.name, error) from None
-        except OSError:
-            raise no_place(self.name) from None
-
-    def _make(self) -> None:
-        try:
-            self._place.make()
-            with self._place.path.open("rb") as file:
-                begins = file.read(len(MAGIC))
-        except OSError as error:
-            raise JournalError(f"cannot open the journal {self.name}: {error.strerror}; name another file") from None
-        # SQLite itself takes a file of one byte for an empty one.
-        if begins not in (b"", MAGIC):
-            raise no_database(self.name)
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = _connection(str(self._place.path), wait=START_SECONDS)
-        try:
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
     def _wait_for_others(self, patient: bool) -> None:
         """Wait BUSY_SECONDS for a program that has a lock, but not again and again: the loop stands still meanwhile."""
         if patient is not self._patient:
             self._patient = patient
             self.sql.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1_000) if patient else 0}")
-
-    def _begin(self) -> str:
-        """Check the file or fill it, and return its epoch."""
-        sql = self.sql
-        begun = is_journal(sql, self.name)
-        if begun and (found := sql.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise damaged(self.name, found)
-        sql.execute("PRAGMA journal_mode = WAL")
-        sql.execute("PRAGMA journal_size_limit = 16777216")
-        with self.transaction():
-            if not begun:
-                create_tables(sql)
-                sql.execute("INSERT INTO journal VALUES (?, '')", (secrets.token_hex(4),))
-            bring_up_to_date(sql)
-            epoch = self._enter()
-        # On the disk before the first record is: a machine that stops from here on is noticed.
-        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return epoch
-
-    def _enter(self) -> str:
-        """Note in which run of the machine the journal is used. The epoch changes where its end may be missing."""
-        epoch, used_in = self.sql.execute("SELECT epoch, boot FROM journal").fetchone()
-        now = _boot()
-        if used_in and now and used_in != now:
-            epoch = secrets.token_hex(4)
-            self._notify(
-                f"the machine stopped while the journal {self.name} was in use, so its last records may be missing;"
-                " a new epoch begins, and every reader gets a gap"
-            )
-        self.sql.execute("UPDATE journal SET epoch = ?, boot = ?", (epoch, now))
-        return str(epoch)
-
-    def _leave(self) -> None:
-        try:
-            self.sql.execute("UPDATE journal SET boot = ''")
-            self.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            self._notify(f"the journal {self.name} could not be closed in order: {error}; nothing committed is lost")
 
     def _move_log(self) -> str:
         """On the thread: a checkpoint; what went wrong, or nothing."""
@@ -345,32 +266,3 @@ class _Transaction:
             self._file.commit()
         else:
             self._file.roll_back(error)
-
-
-def in_use(path: Path) -> bool:
-    """Whether a relay holds the journal at *path* right now, as far as this user may know. Nothing is made for it."""
-    lock = Path(f"{path.resolve()}-lock")
-    if not lock.is_file():
-        return False
-    try:
-        with closing(_connection(f"{lock.as_uri()}?mode=ro", wait=0.0, uri=True)) as sql:
-            sql.execute("SELECT 1 FROM sqlite_master").fetchall()
-    except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-    return False
-
-
-def _connection(path: str, *, wait: float, uri: bool = False) -> sqlite3.Connection:
-    """A connection that leaves transactions to us. The bus sees to it that it is used on one thread."""
-    return sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False, uri=uri)
-
-
-def _boot() -> str:
-    """Which run of the machine this is, where that can be known.
-
-    What a process has committed outlives it, but the last of it may be lost with the machine (synchronous=NORMAL).
-    """
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

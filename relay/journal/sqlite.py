@@ -13,8 +13,9 @@ from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
 from relay.journal._batch import Batch, fold
 from relay.journal._cursors import SqliteCursors
-from relay.journal._file import JournalFile, in_use
+from relay.journal._file import JournalFile
 from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
+from relay.journal._opening import in_use
 from relay.journal._parking import SqliteParking
 from relay.journal._reading import stored_dead_letters, stored_owner, stored_records
 from relay.journal._trouble import trouble
