@@ -126,7 +126,10 @@ class Bus(Distributor):
         await self._side.drained()
 
     async def close(self) -> None:
-        """Close the journal, and notify the operator of records that it could never store. Nothing is sent any more."""
+        """Commit what is deferred, close the journal, and notify the operator of records that it could never store.
+
+        Nothing is sent any more.
+        """
         await self._side.close()
 
     def problems(self) -> list[str]:

@@ -146,7 +146,8 @@ class Distributor:
 
     def _sent(self, deferred: bool) -> None:
         for listener in self._after_sending:
-            apart(partial(listener, deferred), name_of(listener), self._notify)
+            if listener in self._after_sending:  # one before it may have let it leave
+                apart(partial(listener, deferred), name_of(listener), self._notify)
 
     def _send_records(self, records: Sequence[PendingRecord]) -> None:
         outer, self._sending = self._sending, True

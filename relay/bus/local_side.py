@@ -85,7 +85,9 @@ class LocalSide:
         return _nothing
 
     async def close(self) -> None:
-        """Close the journal, and notify the operator of records that it could never store."""
+        """Commit what is deferred, close the journal, and notify the operator of records that it could never store."""
+        if self.writer.problem is None:
+            self.commits.flush()  # its timer would find the journal closed
         if self.writer.blocked.is_set():
             self._notify("the journal still cannot be written; the records that waited for it are lost")
         self._journal.close()

@@ -385,3 +385,19 @@ def _take_and_discard(journal: Journal) -> None:
     assert (journal.read(0), journal.head, journal.keeps("b")) == (kept, 1, False)
     bus.publish(a, Log(line="yes"))
     assert [job.state for job in journal.recover()] in ([], [a.state])
+
+
+async def test_what_was_deferred_is_committed_as_the_bus_is_closed_and_no_later(
+    tmp_path: Path, notices: list[str], heard: list[Record]
+) -> None:
+    bus = Bus(SqliteJournal(tmp_path / "relay.db", notify=notices.append), clock=ManualClock(), notify=notices.append)
+    bus.subscribe(heard.append)
+    [job] = begun(bus, "j")
+    with bus.batch(deferrable=True, linger=0.02):
+        bus.publish(job, Log(line="waits"))
+    assert (bus.waiting, len(heard)) == (1, 1)
+    await bus.close()
+    assert (bus.waiting, len(heard), notices) == (0, 2, [])
+
+    with closing(SqliteJournal(tmp_path / "relay.db")) as again:
+        assert lines(list(again.read(0))) == lines(heard)

@@ -51,6 +51,16 @@ def test_a_listener_that_fails_or_leaves_meanwhile_affects_nobody_else() -> None
     assert "the writer is gone" in notices[0]
 
 
+def test_a_listener_that_another_one_makes_leave_is_not_called_any_more() -> None:
+    bus, job, called = Bus(MemoryJournal(), clock=ManualClock()), Job("one"), list[str]()
+    leave = list[Callable[[], None]]()
+    bus.when_sent(lambda _: leave[0]())
+    leave.append(bus.when_sent(lambda _: called.append("left")))
+    bus.publish(job, Log(line="line"))
+
+    assert called == []
+
+
 def test_a_listener_may_publish_since_no_sink_waits_for_a_record_any_more() -> None:
     bus, job, seen = Bus(MemoryJournal(), clock=ManualClock()), Job("one"), list[int]()
 
