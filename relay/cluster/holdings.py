@@ -229,6 +229,8 @@ class Holdings:
         try:
             for shard, jobs in self._lacking(unchanged).items():
                 for start in range(0, len(jobs), PORTION):
+                    if self._journal.epoch != epoch:
+                        return  # a new one meanwhile: its owners have had no time yet
                     if not await self._journal.carry_over(fences[shard], jobs[start : start + PORTION]):
                         break
         except JournalError:

@@ -1,6 +1,8 @@
 """Nodes whose engine, lease or neighbour is in trouble: a job has one story, and a submission is made once."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,9 @@ from relay import (
     UpstreamError,
     UsageError,
 )
-from relay.cluster import ClusterOptions
-from relay.journal.shared import Command
+from relay.cluster import ClusterOptions, holdings
+from relay.journal.base import StoredJob
+from relay.journal.shared import Command, Fence
 from relay.polling.submission import INTERRUPTED
 from relay.testing import ManualClock
 from tests.cluster.house import FINISHED, LEASE, Cluster, House, cluster
@@ -186,6 +189,47 @@ async def test_jobs_whose_owner_died_with_the_data_go_on_though_a_node_that_know
 
         assert [joined.relay.job(job.id).state.status for job in jobs] == ["succeeded"] * 24
         assert all(house.job(job).ended for house in nodes.alive for job in jobs)
+
+
+async def test_a_loss_meanwhile_gives_owners_a_lease_again_before_others_carry_their_jobs_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first state in an epoch stays, and that of the owner is the newest one."""
+    monkeypatch.setattr(holdings, "PORTION", 1)
+    carried, began = list[tuple[str, float]](), dict[str, float]()
+    carry_over, dumps = MemoryNode.carry_over, list[Any]()
+
+    async with cluster(3) as nodes:
+
+        async def carry(node: MemoryNode, fence: Fence, jobs: Sequence[StoredJob]) -> bool:
+            owned = next(house.owned for house in nodes.houses if house.journal is node)
+            if fence.shard not in owned:
+                carried.append((node.epoch, nodes.clock.monotonic()))
+                if not dumps:
+                    dumps.append(memory(nodes).dump())
+                    assert await carry_over(node, fence, jobs)
+                    await node.catch_up()
+                    before = node.epoch
+                    memory(nodes).restore(dumps[0])
+                    while node.epoch == before:  # noqa: ASYNC110 - its tail runs meanwhile
+                        await asyncio.sleep(0)
+                    began[node.epoch] = nodes.clock.monotonic()
+                    return True
+            return await carry_over(node, fence, jobs)
+
+        jobs = [await nodes.houses[0].relay.requests.follow("single", f"t{number}") for number in range(24)]
+        await nodes.advance(2 * INTERVAL)
+        await nodes.kill(nodes.owner(jobs[0]))
+        memory(nodes).flush()
+        joined = await nodes.add()
+        monkeypatch.setattr(MemoryNode, "carry_over", carry)
+        await nodes.advance(6 * LEASE)
+        nodes.world.said |= {f"t{number}": FINISHED for number in range(24)}
+        await nodes.advance(3 * INTERVAL)
+
+        assert [joined.relay.job(job.id).state.status for job in jobs] == ["succeeded"] * 24
+        assert began, carried
+        assert min(at - began[epoch] for epoch, at in carried if epoch in began) >= LEASE
 
 
 async def test_jobs_that_had_ended_before_a_loss_are_known_to_every_node_and_to_one_that_joins_later() -> None:
