@@ -97,8 +97,7 @@ class ConsoleSink:
 
     def close(self) -> None:
         """Write the remaining lines, as far as the output accepts them, for up to two seconds; blocks the caller."""
-        for line in self._renderer.rest():
-            self._writer.write(line)
+        self._write_rest()
         self._writer.close(CLOSE_TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -109,7 +108,12 @@ class ConsoleSink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._write_rest()
         await self._writer.aclose()
+
+    def _write_rest(self) -> None:
+        for line in self._renderer.rest():
+            self._writer.write(line)
 
 
 class _Renderer(Protocol):

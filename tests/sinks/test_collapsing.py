@@ -1,5 +1,6 @@
 """On a terminal, polls that bring no news share one row and leave one line; everywhere else each has its lines."""
 
+import asyncio
 import fcntl
 import io
 import os
@@ -7,7 +8,7 @@ import re
 import struct
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -59,7 +60,13 @@ QUIET_POLLS: Final = [event for number in range(2, 14) for event in poll(number,
 STORY: Final = story(Accepted(upstream="u"), *poll(1, NINE), *QUIET_POLLS, *poll(14, TEN), Done(urls=("https://a/b",)))
 
 
-def written(records: list[Record], *, columns: int = 80, format: Format | None = None) -> str:  # noqa: A002
+def written(
+    records: list[Record],
+    *,
+    columns: int = 80,
+    format: Format | None = None,  # noqa: A002
+    end: Callable[[ConsoleSink], object] = ConsoleSink.close,
+) -> str:
     """What a console writes to a real terminal of so many columns, read at its other end."""
     with a_terminal() as terminal:
         out = terminal.out.fileno()
@@ -72,7 +79,7 @@ def written(records: list[Record], *, columns: int = 80, format: Format | None =
             sink(record)
         with ThreadPoolExecutor(1) as reader:  # a terminal holds a few kilobytes until they are read
             read = reader.submit(read_to, terminal.reader, END)
-            sink.close()
+            end(sink)
             os.write(out, END)
             return read.result().removesuffix(END).decode()
 
@@ -115,6 +122,15 @@ LEFT: Final = [
     "info    job_1                  43 progress     10% (running)",
     "info    job_1                  44 done         done, 1 file",
 ]
+
+
+def test_a_console_that_is_left_leaves_the_lines_of_one_that_is_closed() -> None:
+    """A relay leaves its sinks: polls that are shown in the last row must not go with it, nor the prompt be behind."""
+    begun = [*STORY[:13], *story(*poll(5, SAME)[:1], job="job_2")]
+    left = written(begun, end=lambda sink: asyncio.run(sink.__aexit__(None, None, None)))
+
+    assert left == written(begun)
+    assert shown(left)[-1].endswith("checking     checking (5 of 600)")
 
 
 def test_polls_without_news_leave_one_line_that_counts_them() -> None:
