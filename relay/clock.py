@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
-__all__ = ["SLICE_SECONDS", "Clock", "SystemClock", "TimeLimit", "TimeLimits", "Timer", "call_later", "slices"]
+__all__ = [
+    "SLICE_SECONDS",
+    "Clock",
+    "SystemClock",
+    "TimeLimit",
+    "TimeLimits",
+    "Timer",
+    "call_later",
+    "rest",
+    "slices",
+    "wait_within",
+]
 
 SLICE_SECONDS: Final = 0.002
 """How long a slice of work lasts, before others have their turn on the event loop."""
@@ -73,6 +84,26 @@ def call_later(clock: Clock, seconds: float, act: Callable[[], object]) -> Timer
     if isinstance(clock, SystemClock):
         return clock.call_later(seconds, act)
     return asyncio.create_task(_act_in(clock, seconds, act))
+
+
+async def rest(clock: Clock, seconds: float, news: asyncio.Event) -> None:
+    """Return after *seconds*, or as soon as *news* is set."""
+    slept = asyncio.ensure_future(clock.sleep(seconds))
+    woken = asyncio.create_task(news.wait())
+    try:
+        await asyncio.wait((slept, woken), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        slept.cancel()
+        woken.cancel()
+
+
+async def wait_within(clock: Clock, seconds: float, future: "asyncio.Future[Any]") -> None:
+    """Return when *future* is done, or after *seconds*; it is not cancelled then, and its error is not raised here."""
+    timer = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait((future, timer), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
 
 
 async def _act_in(clock: Clock, seconds: float, act: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from relay.bus.pending import Key, PendingRecord
 from relay.bus.shared_writer import SharedWriter
 from relay.bus.sharing import Sharing
 from relay.bus.writer import unavailable
-from relay.clock import Clock
+from relay.clock import Clock, wait_within
 from relay.events import Accepted, Event, Failed, Record
 from relay.jobs.state import Job, JobState, evolve
 from relay.journal.base import StoredJob
@@ -107,7 +107,7 @@ class SharedSide:
         accepted: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         accepted.add_done_callback(_looked_at)
         self.writer.append(job, event, key=key, unique=unique, accepted=accepted)
-        await self._within(ACCEPT_WITHIN, accepted)
+        await wait_within(self._clock, ACCEPT_WITHIN, accepted)
         if not accepted.done():
             self._give_up(job)
             raise unavailable()
@@ -125,7 +125,7 @@ class SharedSide:
             within = SETTLE_WITHIN if self.problem is None else ONE_MORE_TRY
             empty = asyncio.ensure_future(self._empty.wait())
             try:
-                await self._within(within, empty)
+                await wait_within(self._clock, within, empty)
             finally:
                 empty.cancel()
 
@@ -257,14 +257,6 @@ class SharedSide:
         self.breaks += 1
         for listener in tuple(self._listeners):
             apart(listener, "a listener of new epochs", self._notify)
-
-    async def _within(self, seconds: float, future: "asyncio.Future[Any]") -> None:
-        """Return when *future* is done, or after *seconds*; it is not cancelled."""
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait([future, timer], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
 
     def _give_up(self, job: Job) -> None:
         """Forget a draft that was never sent; one that may be in the journal ends its job, if it turns up and

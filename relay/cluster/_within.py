@@ -1,4 +1,4 @@
-"""Waits with a bound, on a clock that is handed in."""
+"""A wait with a bound, which ends what it waits for, on a clock that is handed in."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from relay.clock import Clock
 
-__all__ = ["rest", "within"]
+__all__ = ["within"]
 
 TURNS: Final = 10
 """Turns of the loop that *work* has left when the time is over. After the process stood still, its answer is here."""
@@ -30,17 +30,6 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
         timer.cancel()
         task.cancel()
         task.add_done_callback(_forget)
-
-
-async def rest(clock: Clock, seconds: float, news: asyncio.Event) -> None:
-    """Return after *seconds*, or as soon as *news* is set."""
-    slept = asyncio.ensure_future(clock.sleep(seconds))
-    woken = asyncio.create_task(news.wait())
-    try:
-        await asyncio.wait((slept, woken), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        slept.cancel()
-        woken.cancel()
 
 
 def _forget(task: "asyncio.Task[Any]") -> None:

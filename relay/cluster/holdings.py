@@ -8,8 +8,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from relay.bus.bus import Bus
-from relay.clock import Clock
-from relay.cluster._within import rest
+from relay.clock import Clock, rest
 from relay.cluster.membership import Membership
 from relay.errors import JournalError
 from relay.jobs.registry import JobRegistry

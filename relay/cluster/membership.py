@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from relay.clock import Clock
+from relay.clock import Clock, rest
 from relay.cluster._counts import ClusterCounts
 from relay.cluster._rhythm import LOOK_EVERY, POLL_FOR, Rhythm
-from relay.cluster._within import rest, within
+from relay.cluster._within import within
 from relay.cluster.leases import Leases
 from relay.cluster.shards import Shards
 from relay.errors import JournalError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from relay.clock import Clock
+from relay.clock import Clock, rest
 from relay.durable.seldom import Seldom
 from relay.durable.tail import Portion, Tail
 from relay.errors import JournalError, UsageError
@@ -209,10 +209,4 @@ class DurableReader(ABC):
         if seconds is None:
             await self._news.wait()
         elif not self._news.is_set():
-            news = asyncio.ensure_future(self._news.wait())
-            slept = asyncio.ensure_future(self._clock.sleep(seconds))
-            try:
-                await asyncio.wait((news, slept), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-                slept.cancel()
+            await rest(self._clock, seconds, self._news)

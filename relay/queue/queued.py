@@ -4,7 +4,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from relay.clock import Clock
+from relay.clock import Clock, wait_within
 from relay.errors import UsageError
 from relay.events import Record
 from relay.notices import Notify
@@ -122,11 +122,9 @@ class Queued:
         self._news.set()
         for worker in self._workers():
             worker.hurry.set()
-        timer = asyncio.ensure_future(self._worker.clock.sleep(self._drain_within))
         try:
-            await asyncio.wait((task, timer), return_when=asyncio.FIRST_COMPLETED)
+            await wait_within(self._worker.clock, self._drain_within, task)
         finally:
-            timer.cancel()
             task.cancel()
             self._report_rest()
         await asyncio.wait((task,))

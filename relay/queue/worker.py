@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 from typing import Final, Literal, TypeAlias
 
-from relay.clock import Clock
+from relay.clock import Clock, rest
 from relay.notices import Notify, describe, notice
 from relay.queue.attempts import ATTEMPT_TIMEOUT, Attempts, Work
 from relay.queue.counts import Breaker
@@ -90,14 +90,8 @@ class Worker:
         return max(delay, PROBE_EVERY) if self._streak >= QUARANTINE_AFTER else delay
 
     async def _pause(self, seconds: float) -> None:
-        hurried = asyncio.ensure_future(self.hurry.wait())
-        slept = asyncio.ensure_future(self.clock.sleep(seconds))
-        try:
-            await asyncio.wait((hurried, slept), return_when=asyncio.FIRST_COMPLETED)
-            self.hurry.clear()
-        finally:
-            hurried.cancel()
-            slept.cancel()
+        await rest(self.clock, seconds, self.hurry)
+        self.hurry.clear()
 
     def _failed(self, error: BaseException) -> None:
         self._streak += 1

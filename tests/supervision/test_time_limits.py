@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relay.clock import SystemClock, TimeLimits, call_later
+from relay.clock import SystemClock, TimeLimits, call_later, rest, wait_within
 from relay.testing import ManualClock
 
 
@@ -117,3 +117,32 @@ async def test_what_is_to_come_comes_unless_it_is_cancelled(clock: SystemClock |
     await done.wait()
 
     assert came == ["first"]
+
+
+async def test_a_rest_ends_with_its_time_or_with_news_and_leaves_no_sleeper() -> None:
+    clock, news = ManualClock(), asyncio.Event()
+    resting = asyncio.create_task(rest(clock, 5.0, news))
+    await clock.advance(4.0)
+    rested = resting.done()
+    await clock.advance(1.0)
+    await resting
+
+    woken = asyncio.create_task(rest(clock, 5.0, news))
+    await clock.sleeping()
+    news.set()
+    await woken
+    await asyncio.sleep(0)
+    assert (rested, clock.sleepers) == (False, 0)
+
+
+async def test_a_wait_that_is_over_leaves_the_future_as_it_is_and_does_not_raise_its_error() -> None:
+    clock, future = ManualClock(), asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(wait_within(clock, 5.0, future))
+    await clock.sleeping()
+    await clock.advance(5.0)
+    await waiting
+    assert not future.done()
+
+    future.set_exception(ConnectionError())
+    await wait_within(clock, 5.0, future)
+    assert isinstance(future.exception(), ConnectionError)

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from relay import ConfigError, UpstreamError
-from relay.clock import Clock
+from relay.clock import Clock, wait_within
 from relay.notices import Notify, describe
 from relay.upstreams.http.partial_response import PartialResponse
 from relay.upstreams.http.status import error_kind_for_status
@@ -198,13 +198,8 @@ class FetchedKeys:
 
     async def _wait(self) -> None:
         """Wait for the fetch that is under way, but not for long: it goes on, for the requests that come later."""
-        if (task := self._task) is None:
-            return
-        patience = asyncio.ensure_future(self._clock.sleep(PATIENCE))
-        try:
-            await asyncio.wait({task, patience}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            patience.cancel()
+        if self._task is not None:
+            await wait_within(self._clock, PATIENCE, self._task)
 
     async def _update(self) -> None:
         try:
