@@ -7,26 +7,23 @@ from aiohttp.web import Request, Response, StreamResponse, json_response
 from msgspec import Struct
 
 from relay import Done, Job
-from relay.events import LEVELS, Level
+from relay.events import Level
 from sinks.answers import result_text
 from sinks.chat import ChatChunks
-from web.access.access import ACCESS
-from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.bodies import read_json
 from web.gateway.errors import GatewayError
 from web.gateway.gateway import GATEWAY
+from web.gateway.job_stream import stream_job
 from web.gateway.models import Model
 from web.gateway.prompts import Message, prompt_of
 from web.gateway.requests import about, created_at, refuse_new_work, requested_key, requested_level
 from web.gateway.submissions import Attempt
 from web.gateway.waiting import answer_at_end
 from web.gateway.wire import ChatWire
-from web.streaming.handlers import STREAM_HEADERS
 from web.streaming.keys import TURNS
 from web.streaming.resume import start_stream
 from web.streaming.selection import Selection
-from web.streaming.session import StreamSession, serve_stream
 
 __all__ = ["create_chat_completion", "list_models"]
 
@@ -93,7 +90,7 @@ async def create_chat_completion(request: Request) -> StreamResponse:
 
 async def _stream(request: Request, chat: _Chat) -> StreamResponse:
     """Stream the job from its first record, or behind the one that the client names in `Last-Event-ID`."""
-    gateway, job, options = request.app[GATEWAY], chat.job, chat.request.stream_options
+    job, options = chat.job, chat.request.stream_options
     bus, selection = request.app[RELAY].bus, Selection([job])
     start = start_stream(bus, selection, request.headers.get("Last-Event-ID"))
     if start.finished:  # the client repeats its request for an ended job: it receives the whole once more
@@ -108,25 +105,7 @@ async def _stream(request: Request, chat: _Chat) -> StreamResponse:
         level=chat.level,
     )
     wire = ChatWire(job, chunks, sign_after=request.app[OPTIONS].sign_of_life)
-
-    def over() -> None:
-        gateway.submissions.end_answer(chat.attempt, whole=session.complete)
-        gateway.departures.left(job, shutting_down=session.closing)
-
-    session = StreamSession(
-        request.app,
-        client_of(request),
-        request[ACCESS],
-        wire,
-        start,
-        chat.level,
-        exchanges=chat.level == LEVELS[0],
-        on_end=over,
-    )
-    gateway.departures.came(job)
-    gateway.submissions.begin_answer(chat.attempt, session)
-    headers = {**STREAM_HEADERS, **about(job), "Content-Type": wire.content_type}
-    return await serve_stream(request, session, headers)
+    return await stream_job(request, job, wire, start, chat.level, chat.attempt, tied=True)
 
 
 async def _complete(request: Request, chat: _Chat) -> Response:

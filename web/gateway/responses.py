@@ -7,26 +7,23 @@ from aiohttp.web import Request, Response, StreamResponse, json_response
 from msgspec import Struct
 
 from relay import Done, Job, Position, Record, UnknownJobError
-from relay.events import LEVELS, Level, at_least
+from relay.events import Level, at_least
 from relay.text import bounded
 from sinks.responses import STRIDE, ResponseEvents, ResponseStatus
-from web.access.access import ACCESS
-from web.access.addresses import client_of
 from web.app_keys import OPTIONS, RELAY
 from web.bodies import read_json
 from web.gateway.errors import GatewayError
 from web.gateway.gateway import GATEWAY
+from web.gateway.job_stream import stream_job
 from web.gateway.prompts import Message, prompt_of
 from web.gateway.requests import about, created_at, refuse_new_work, requested_key, requested_level
 from web.gateway.response_wire import ResponseWire, summary_so_far
-from web.gateway.submissions import Attempt
 from web.gateway.waiting import answer, answer_at_end, cancel_submitted
 from web.path_params import seen_job
 from web.streaming.handlers import STREAM_HEADERS
 from web.streaming.keys import TURNS
-from web.streaming.resume import StreamStart, start_stream
+from web.streaming.resume import start_stream
 from web.streaming.selection import Selection
-from web.streaming.session import StreamSession, serve_stream
 
 __all__ = ["cancel_response", "create_response", "show_response"]
 
@@ -89,7 +86,7 @@ async def create_response(request: Request) -> StreamResponse:
     if asked.stream:
         start = start_stream(request.app[RELAY].bus, Selection([job]), None)
         wire = _wire(request, view)
-        return await _stream(request, view, start, wire, attempt=attempt, tied=not asked.background)
+        return await stream_job(request, job, wire, start, level, attempt, tied=not asked.background)
 
     async def now(*_: Done) -> Response:
         return json_response(_state(request, view), headers=about(job))
@@ -116,7 +113,7 @@ async def show_response(request: Request) -> StreamResponse:
         return Response(headers={**STREAM_HEADERS, **about(job), "Content-Type": ResponseWire.content_type})
     known, record = await _place(request, job, after // STRIDE) if after >= STRIDE else (None, None)
     start = start_stream(request.app[RELAY].bus, Selection([job]), str(known) if known is not None else None)
-    return await _stream(request, view, start, _wire(request, view, after, record))
+    return await stream_job(request, job, _wire(request, view, after, record), start, view.level, None, tied=False)
 
 
 async def cancel_response(request: Request) -> Response:
@@ -208,37 +205,3 @@ def _wire(request: Request, view: _View, after: int = -1, record: Record | None 
         resumed=record if sent else None,
         sign_after=request.app[OPTIONS].sign_of_life,
     )
-
-
-async def _stream(
-    request: Request,
-    view: _View,
-    start: StreamStart,
-    wire: ResponseWire,
-    *,
-    attempt: Attempt | None = None,
-    tied: bool = False,
-) -> StreamResponse:
-    """Stream the response from *start*. *tied*: whether the job may end with its last client."""
-    gateway, job = request.app[GATEWAY], view.job
-
-    def over() -> None:
-        gateway.submissions.end_answer(attempt, whole=session.complete)
-        if tied:
-            gateway.departures.left(job, shutting_down=session.closing)
-
-    session = StreamSession(
-        request.app,
-        client_of(request),
-        request[ACCESS],
-        wire,
-        start,
-        view.level,
-        exchanges=view.level == LEVELS[0],
-        on_end=over,
-    )
-    if tied:
-        gateway.departures.came(job)
-    gateway.submissions.begin_answer(attempt, session)
-    headers = {**STREAM_HEADERS, **about(job), "Content-Type": wire.content_type}
-    return await serve_stream(request, session, headers)
