@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,10 @@ from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in,
 from relay.journal._opening import in_use
 from relay.journal._parking import SqliteParking
 from relay.journal._reading import stored_dead_letters, stored_owner, stored_records
+from relay.journal._recent import Recent
 from relay.journal._trouble import trouble
 from relay.journal.base import Kept, Retention, StoredJob
 from relay.journal.cursors import Cursors, Parking
-from relay.journal.memory import MemoryJournal
 from relay.notices import Notify, notice
 
 __all__ = ["SqliteJournal", "in_use", "stored_dead_letters", "stored_owner", "stored_records"]
@@ -141,8 +141,17 @@ class SqliteJournal:
     def read(
         self, after: int, jobs: Collection[str] | None = None, *, limit: int = 512, level: Level = "debug"
     ) -> Sequence[Record]:
-        if self._recent.has_all_since(after, jobs):
-            return self._recent.read(after, jobs, limit=limit, level=level)
+        recent = self._recent
+        if jobs is None and level == LEVELS[0]:
+            if after >= recent.trimmed_to:
+                return recent.behind(after, limit)
+        else:
+            offsets = self._index.reaching(level, after, jobs)
+            first = next(offsets, None)
+            if first is None:
+                return []
+            if first > recent.trimmed_to:
+                return recent.at(chain((first,), offsets), limit)
         with closing(self._stored(after, jobs, level)) as records:
             return list(islice(records, limit))
 
@@ -224,7 +233,7 @@ class SqliteJournal:
         index.count += len(records)
         index.bytes += batch.size
         batch.written()
-        self._recent.put(records, ranks)
+        self._recent.put(records, batch.size)
 
     def _note_dropped(self, overdue: "_Overdue") -> None:
         index = self._index
@@ -232,6 +241,7 @@ class SqliteJournal:
         index.bytes -= overdue.bytes
         index.trimmed_to = max(index.trimmed_to, overdue.up_to)
         index.offsets.drop(overdue.up_to)
+        self._recent.drop(overdue.up_to)
         for entry, offset in overdue.jobs.items():
             entry.offsets.drop(offset)
             if entry.is_over_by(offset):
@@ -246,15 +256,10 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise trouble(self._file.name, error) from error
 
-    def _load_recent(self) -> MemoryJournal:
-        keep = Retention(
-            records=min(RECENT_RECORDS, self._keep.records),
-            bytes=min(RECENT_BYTES, self._keep.bytes),
-            age=self._keep.age,
-        )
-        recent = MemoryJournal(keep, epoch=self.epoch, after=max(0, self.head - keep.records))
-        if records := list(self._stored(recent.head, None)):
-            recent.put(records, bytes(map(rank, records)))
+    def _load_recent(self) -> Recent:
+        most = min(RECENT_RECORDS, self._keep.records)
+        recent = Recent(most, min(RECENT_BYTES, self._keep.bytes), max(0, self.head - most))
+        recent.load(self._stored(recent.trimmed_to, None))
         return recent
 
     def _stored(self, after: int, jobs: Collection[str] | None, level: Level = LEVELS[0]) -> Generator[Record]:
