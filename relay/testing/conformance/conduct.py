@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from relay import Cancelled, Done, Failed, Progress, Record, Relay, Retrying, UpstreamError
@@ -51,16 +52,7 @@ async def secrecy(trial: Trial) -> None:
         trial.responds(response)
         verdict = await trial.observed()
         _look("an answer that cannot be read", repr(verdict), *_traceback_of(verdict))
-    failing = trial.bodies.failed
-    trial.answers(failing)
-    await trial.followed()
-    for target in {request.target for request in trial.server.requests}:
-        body = served(failing, target)
-        for path, value in [(path, value) for path, value in leaves(body) if isinstance(value, str)][:MOST_LEAVES]:
-            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), failing)
-            verdict = await trial.followed()
-            reason = verdict.failure.message if isinstance(verdict, Observation) and verdict.failure is not None else ""
-            _look(f"the token at {place(path)}", reason, *_traceback_of(verdict))
+    await _with_token(trial, trial.bodies.failed, trial.followed, _look_at_reason)
     await _quoted(trial)
     await _brought(trial)
     _look("its repr", repr(trial.upstream), str(trial.upstream))
@@ -69,31 +61,46 @@ async def secrecy(trial: Trial) -> None:
 
 async def _quoted(trial: Trial) -> None:
     """The token is in nothing that is quoted of a task that runs."""
-    running = trial.bodies.running
-    trial.answers(running)
-    await trial.observed()
-    for target in {request.target for request in trial.server.requests}:
-        body = served(running, target)
-        for path, value in list(leaves(body))[:MOST_LEAVES]:
-            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), running)
-            verdict = await trial.observed()
-            if isinstance(verdict, Observation):
-                quoted = (verdict.raw_status, verdict.raw_percent, verdict.warning, *verdict.log)
-                _look(f"the token at {place(path)} of a task that runs", *filter(None, quoted))
+
+    def look(at: str, verdict: Verdict) -> None:
+        if isinstance(verdict, Observation):
+            quoted = (verdict.raw_status, verdict.raw_percent, verdict.warning, *verdict.log)
+            _look(f"the token at {at} of a task that runs", *filter(None, quoted))
+
+    await _with_token(trial, trial.bodies.running, trial.observed, look, behind=object)
 
 
 async def _brought(trial: Trial) -> None:
     """The token is in no value that a task has brought; an address may hold what opens it."""
-    done = trial.bodies.done
-    trial.answers(done)
-    await trial.followed()
+
+    def look(at: str, verdict: Verdict) -> None:
+        result = verdict.result if isinstance(verdict, Observation) else None
+        _look(f"the token at {at} of a finished task", repr(result.value) if result is not None else "")
+
+    await _with_token(trial, trial.bodies.done, trial.followed, look)
+
+
+def _look_at_reason(at: str, verdict: Verdict) -> None:
+    reason = verdict.failure.message if isinstance(verdict, Observation) and verdict.failure is not None else ""
+    _look(f"the token at {at}", reason, *_traceback_of(verdict))
+
+
+async def _with_token(
+    trial: Trial,
+    body: object,
+    act: Callable[[], Awaitable[Verdict]],
+    look: Callable[[str, Verdict], None],
+    *,
+    behind: type = str,
+) -> None:
+    """*look* at the place and the verdict of each answer in which the token stands *behind* a value of that type."""
+    trial.answers(body)
+    await act()
     for target in {request.target for request in trial.server.requests}:
-        body = served(done, target)
-        for path, value in [(path, value) for path, value in leaves(body) if isinstance(value, str)][:MOST_LEAVES]:
-            trial.server.script = answering_at(trial, target, whole(changed(body, path, f"{value} {TOKEN}")), done)
-            verdict = await trial.followed()
-            result = verdict.result if isinstance(verdict, Observation) else None
-            _look(f"the token at {place(path)} of a finished task", repr(result.value) if result is not None else "")
+        answer = served(body, target)
+        for path, value in [(path, value) for path, value in leaves(answer) if isinstance(value, behind)][:MOST_LEAVES]:
+            trial.server.script = answering_at(trial, target, whole(changed(answer, path, f"{value} {TOKEN}")), body)
+            look(place(path), await act())
 
 
 async def once(trial: Trial) -> None:

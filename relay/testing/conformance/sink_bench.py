@@ -118,6 +118,15 @@ class Bench:
             raise
         await trial.leave()
 
+    async def frozen(self, *, managed: bool = False) -> "SinkTrial":
+        """A trial of a sink that was entered, and whose far end then froze. With *managed* it must be a manager."""
+        trial = self.made()
+        if managed:
+            trial.must_be_managed()
+        await trial.enter()
+        await self.trouble("frozen")
+        return trial
+
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, or a moment of it where time is real."""
         await asyncio.sleep(seconds if self.hastened else min(seconds, _MOMENT))

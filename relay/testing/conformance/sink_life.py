@@ -149,10 +149,7 @@ async def leftovers(bench: Bench) -> None:
 async def frozen_leave(bench: Bench) -> None:
     """Leaving it is bounded, also while the far end answers nothing."""
     bench.must_make("frozen")
-    trial = bench.made()
-    trial.must_be_managed()
-    await trial.enter()
-    await bench.trouble("frozen")
+    trial = await bench.frozen(managed=True)
     trial.hand(*bench.story(bench.job(), FEW))
     await turns()
     try:
@@ -172,10 +169,7 @@ async def cancelled_send(bench: Bench) -> None:
     """A leave that cuts off a send leaves it in order: entered again, it works."""
     bench.must_make("frozen")
     bench.output()
-    trial = bench.made()
-    trial.must_be_managed()
-    await trial.enter()
-    await bench.trouble("frozen")
+    trial = await bench.frozen(managed=True)
     trial.hand(*bench.story(bench.job(), FEW))
     await turns()
     await trial.leave()

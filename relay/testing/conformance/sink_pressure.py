@@ -41,9 +41,7 @@ async def memory(bench: Bench) -> None:
 async def bounded(bench: Bench) -> None:
     """A flood fills no more than a bounded queue while the far end answers nothing."""
     bench.must_make("frozen")
-    trial = bench.made()
-    await trial.enter()
-    await bench.trouble("frozen")
+    trial = await bench.frozen()
     records = flood()
     base = _held(records, 0)
     trial.hand(*records)
@@ -85,9 +83,7 @@ async def loss_reported(bench: Bench) -> None:
     """A loss is counted, and reported where the records are missing or to the operator."""
     bench.must_make("frozen")
     bench.output()
-    trial = bench.made()
-    await trial.enter()
-    await bench.trouble("frozen")
+    trial = await bench.frozen()
     trial.hand(*flood())
     await turns()
     flooded = trial.reported()
@@ -116,9 +112,7 @@ async def coalesces(bench: Bench) -> None:
     """Coalescing leaves out progress alone: every change, warning, line and end arrives."""
     bench.must_make("frozen")
     bench.output()
-    trial = bench.made()
-    await trial.enter()
-    await bench.trouble("frozen")
+    trial = await bench.frozen()
     trial.hand(*monotonous_flood())
     kept = [record for record in trial.wanted() if not isinstance(record.event, Progress)]
     tally = trial.tally()
