@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self, TypeGuard, Unpack, cast
+from typing import Any, ClassVar, Final, Self, Unpack, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -23,6 +23,7 @@ from relay.secret import NO_SECRET, Secret
 from relay.supervision.supervisor import Supervise, unsupervised
 from relay.upstreams.base import News
 from relay.upstreams.dialects.comfyui_nodes import NodeProgress
+from relay.upstreams.dialects.comfyui_queue import Place, read_queue
 from relay.upstreams.http.account import AccountUpstream, TimingOptions
 from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
@@ -33,7 +34,7 @@ from relay.upstreams.per_task import TASK_LIMIT, as_object, paced, segment
 from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.links import safe
 from relay.upstreams.reading.media import media_type_of_file
-from relay.upstreams.reading.values import identifier, read_number
+from relay.upstreams.reading.values import identifier
 from relay.upstreams.settings import Name, PerAccountSettings, UpstreamSettings
 
 __all__ = ["ComfyUI", "ComfyUISettings"]
@@ -44,7 +45,6 @@ QUEUE_LIMIT: Final = 16 * 1024 * 1024
 PROGRESS_LIMIT: Final = 1_000
 """How many tasks' WebSocket progress is kept."""
 
-_LISTS: Final = ("queue_running", "queue_pending")
 _LONG: Final = 256 * 1024
 _OF_ONE_TASK: Final = frozenset({"malformed", "not-found", "refused"})
 _STEPS_APART: Final = 1.0
@@ -111,7 +111,7 @@ class ComfyUI(AccountUpstream):
         reply = await self._request("GET", "queue", tasks, limit=QUEUE_LIMIT)
         if (answer := without_a_list(reply, tasks)) is not None:
             return answer
-        queue = await asyncio.to_thread(_read, reply) if len(reply.body) > _LONG else _read(reply)
+        queue = await asyncio.to_thread(read_queue, reply) if len(reply.body) > _LONG else read_queue(reply)
         waiting, problem = queue
         if problem is not None and not any(task in waiting for task in tasks):
             raise problem
@@ -153,7 +153,7 @@ class ComfyUI(AccountUpstream):
         Nothing is interrupted unless the queue says that it runs: older servers interrupt whatever does.
         """
         reply = await self._request("GET", "queue", (task,), limit=QUEUE_LIMIT)
-        waiting, problem = _read(reply)
+        waiting, problem = read_queue(reply)
         if problem is not None and task not in waiting:
             raise problem
         if task not in waiting:
@@ -163,7 +163,7 @@ class ComfyUI(AccountUpstream):
         else:
             await self._request("POST", "queue", (task,), json={"delete": [task]})
 
-    def _queued(self, task: str, place: "_Place") -> Observation:
+    def _queued(self, task: str, place: Place) -> Observation:
         if place.position is not None:
             return Observation(status="queued", raw_status="pending", queue_position=place.position)
         progress = self._progress.get(task)
@@ -254,37 +254,6 @@ class ComfyUI(AccountUpstream):
         if self.on_news is not None:
             for task in tasks:
                 self.on_news(task)
-
-
-class _Place(Struct, frozen=True):
-    """Where a task is in the queue, counted from 0; it runs where there is no position."""
-
-    nodes: int
-    position: int | None = None
-
-
-def _read(reply: Reply) -> tuple[dict[str, _Place], UpstreamError | None]:
-    """Where each task is, and what cannot be read; each entry is [number, prompt id, workflow, extra data, nodes].
-
-    Raises UpstreamError (malformed) where it is no queue at all.
-    """
-    queue = Fields(as_object(reply.json()))
-    problems = [queue.unlike("a list", name) for name in _LISTS if not isinstance(queue[name], list)]
-    if len(problems) == len(_LISTS):
-        raise problems[0]
-    # The queue is a heap: only its first entry is where it belongs.
-    pending = sorted(filter(_is_entry, queue.items("queue_pending")), key=lambda entry: read_number(entry[0]) or 0.0)
-    places = {entry[1]: _Place(_nodes(entry), number) for number, entry in enumerate(pending)}
-    running = filter(_is_entry, queue.items("queue_running"))
-    return places | {entry[1]: _Place(_nodes(entry)) for entry in running}, next(iter(problems), None)
-
-
-def _is_entry(entry: object) -> TypeGuard[list[Any]]:
-    return isinstance(entry, list) and len(parts := cast("list[object]", entry)) > 1 and isinstance(parts[1], str)
-
-
-def _nodes(entry: list[Any]) -> int:
-    return len(_fields(entry[2])) if len(entry) > 2 else 0
 
 
 def _pairs(messages: list[object]) -> Iterator[tuple[str, dict[str, Any]]]:

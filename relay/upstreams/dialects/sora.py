@@ -1,11 +1,10 @@
 """The dialect of Sora's web backend: one list of all pending tasks of the account, results in a second list."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, Literal, Unpack, cast
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,7 +13,8 @@ from msgspec.structs import replace
 from relay.clock import Clock, SystemClock
 from relay.errors import UpstreamError, UsageError
 from relay.hints import unknown
-from relay.jobs.observations import Answer, Failure, Observation, Result, normalised
+from relay.jobs.observations import Answer, Failure, Observation, normalised
+from relay.upstreams.dialects.sora_drafts import PAGE, are_all_older, drafts_on, is_same, read_draft, worded
 from relay.upstreams.http.account import AccountUpstream, TimingOptions
 from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
@@ -22,13 +22,11 @@ from relay.upstreams.http.redaction import redact, redact_answer
 from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import paced
 from relay.upstreams.reading.long_lists import LIST_LIMIT, for_each, read_beside, split
-from relay.upstreams.reading.media import is_link, media_type
-from relay.upstreams.reading.pages import Page, Pages, cursor_in, has_a_usual_size
+from relay.upstreams.reading.pages import Page, Pages, has_a_usual_size
 from relay.upstreams.reading.values import (
     DEPTH_LIMIT,
     check_depth,
     read_count,
-    read_date,
     read_fraction,
     read_json,
     read_seconds,
@@ -42,8 +40,7 @@ _TWICE_PENDING: Final = "the list of pending tasks holds this task more than onc
 _TWO_DRAFTS: Final = "there is more than one draft of this task; the first counts"
 _CREATE: Final = "nf/create"
 _PENDING: Final = "nf/pending/v2"
-_PAGE: Final = 15
-_DRAFTS: Final = (f"project_y/profile/drafts/v2?limit={_PAGE}", f"project_y/profile/drafts?limit={_PAGE}")
+_DRAFTS: Final = (f"project_y/profile/drafts/v2?limit={PAGE}", f"project_y/profile/drafts?limit={PAGE}")
 _OF_INTEREST: Final = timedelta(days=1)
 """How much older than the deadline a draft may be and still be looked at: its task may have been followed late."""
 
@@ -94,17 +91,6 @@ class _Listed(_Pending, kw_only=True, gc=False):
 
 
 _read_listed = msgspec.json.Decoder(_Listed).decode
-
-
-class _Draft(Struct):
-    kind: str | None = None
-    url: str | None = None
-    downloadable_url: str | None = None
-    reason: Any = None
-    reason_str: str | None = None
-    markdown_reason_str: str | None = None
-    error_reason: Any = None
-    encodings: Any = None
 
 
 class SoraSettings(PerAccountSettings, frozen=True, kw_only=True):
@@ -173,16 +159,16 @@ class Sora(AccountUpstream):
             reply = await self._get_drafts(tasks, cursor)
             if reply.is_empty:
                 return Page(listed=0, more=True, poll_after=reply.poll_after)
-            items, following = _page(reply.json())
+            items, following = drafts_on(reply.json())
+            redactor = self._http.redactor
             for task, item in _about(items, tasks, "task_id"):
                 if task not in found:
-                    found[task], drafts[task] = redact_answer(self._fetched(item), self._http.redactor), item
-                elif isinstance(first := found[task], Observation) and not _is_same(drafts[task], item):
+                    found[task], drafts[task] = redact_answer(read_draft(item, redactor), redactor), item
+                elif isinstance(first := found[task], Observation) and not is_same(drafts[task], item):
                     found[task] = replace(first, warning=_TWO_DRAFTS)
             cursor, more = following
-            return Page(
-                listed=len(items), next=cursor, more=more, enough=_all_older(items, since), poll_after=reply.poll_after
-            )
+            enough = are_all_older(items, since)
+            return Page(listed=len(items), next=cursor, more=more, enough=enough, poll_after=reply.poll_after)
 
         look = await self._pages.look(ask, set(tasks), found)
         partial = look.partial or look.enough
@@ -249,40 +235,10 @@ class Sora(AccountUpstream):
     def _ended(self, status: str, task: _Pending) -> Failure | None:
         if status not in ("failed", "cancelled"):
             return None
-        message = self._words(task.failure_reason) or f"the upstream says {task.status!r}"
+        message = worded(task.failure_reason, self._http.redactor) or f"the upstream says {task.status!r}"
         if status == "cancelled":
             return Failure(kind="cancelled", message=message)
         return Failure(kind="upstream", message=message, retryable=True)
-
-    def _fetched(self, item: dict[str, Any]) -> Observation | UpstreamError:
-        try:
-            draft = msgspec.convert(item, _Draft)
-        except msgspec.ValidationError as error:
-            return UpstreamError("malformed", f"the draft is in a form that cannot be read: {error}")
-        url = next(filter(is_link, (draft.downloadable_url, draft.url)), None)
-        failure, word = self._refused(draft, url), draft.kind and self._http.redactor(draft.kind)
-        if failure is not None:
-            return Observation(status="failed", raw_status=word, failure=failure)
-        if url is None:
-            return Observation(status="succeeded", raw_status=word, result=Result(urls=()))
-        media_type = _media_type(url, draft.encodings)
-        result = Result(urls=(url,), media_types=(media_type,) if media_type else (), expires=_expiry(url))
-        return Observation(status="succeeded", raw_status=word, result=result)
-
-    def _refused(self, draft: _Draft, url: str | None) -> Failure | None:
-        reason = self._words(draft.reason_str) or self._words(draft.markdown_reason_str) or self._words(draft.reason)
-        if draft.kind == "sora_error":
-            message = self._words(draft.error_reason) or reason or "the upstream reports an error without a reason"
-            return Failure(kind="upstream", message=message, retryable=True)
-        if draft.kind == "sora_content_violation" or (draft.reason_str and url is None):
-            return Failure(kind="policy", message=reason or "the upstream reports a violation of its content rules")
-        return None
-
-    def _words(self, reason: object) -> str:
-        """A reason as text without secrets, empty where there is none: its form is not documented anywhere."""
-        if reason is None or reason == "":
-            return ""
-        return self._http.redactor(reason if isinstance(reason, str) else json.dumps(reason))
 
 
 def _listed(body: object) -> list[object]:
@@ -303,50 +259,11 @@ def _read_item(item: object) -> _Listed | dict[str, Any]:
     return cast("dict[str, Any]", item) if isinstance(item, dict) else {}
 
 
-def _page(body: object) -> tuple[list[object], tuple[str | None, bool]]:
-    """The drafts on a page, the cursor of the next one, and whether there may be more that it does not lead to."""
-    fields = cast("dict[str, object]", body) if isinstance(body, dict) else {}
-    if not isinstance(items := fields.get("items"), list):
-        raise UpstreamError("malformed", "the list of drafts holds no list of items")
-    drafts = cast("list[object]", items)
-    # Without a cursor, not even an empty one, a page that is full may have others behind it.
-    return drafts, cursor_in(fields["cursor"]) if "cursor" in fields else (None, len(drafts) >= _PAGE)
-
-
-def _all_older(items: Sequence[object], than: datetime) -> bool:
-    """Whether all drafts on a page that say when they were made were made before that, and at least one says so."""
-    made = [read_date(cast("dict[str, object]", item).get("created_at")) for item in items if isinstance(item, dict)]
-    dates = [date for date in made if date is not None]
-    return bool(dates) and max(dates) < than
-
-
-def _is_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Whether two drafts are one that is listed twice: while pages are read, items move from one to the next."""
-    key = first.get("id")
-    return first == second if key is None else key == second.get("id")
-
-
 def _about(items: Sequence[object], tasks: Sequence[str], key: str) -> list[tuple[str, dict[str, Any]]]:
     """The items about *tasks*, with the task each is about; whatever else the list holds is passed over."""
     wanted = set(tasks)
     objects = (cast("dict[str, Any]", item) for item in items if isinstance(item, dict))
     return [(task, item) for item in objects if isinstance(task := item.get(key), str) and task in wanted]
-
-
-def _media_type(url: str, encodings: object) -> str | None:
-    """The media type by the file's name, in the URL or else of the source encoding; None if neither shows it."""
-    source = cast("dict[str, object]", encodings).get("source") if isinstance(encodings, dict) else None
-    path = cast("dict[str, object]", source).get("path") if isinstance(source, dict) else None
-    return next(filter(None, (media_type(link) for link in (url, path) if isinstance(link, str))), None)
-
-
-def _expiry(url: str) -> datetime | None:
-    """When a signed URL stops working, by its `se` (Azure Storage: service SAS, signed expiry)."""
-    try:
-        date = datetime.fromisoformat(parse_qs(urlsplit(url).query)["se"][0])
-    except (KeyError, ValueError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _video(input: Mapping[str, Any]) -> VideoInput:
