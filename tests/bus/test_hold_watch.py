@@ -6,11 +6,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from relay.bus.hold_watch import READ_EVERY, HoldWatch
+from relay.bus.hold_watch import LOOK_EVERY, LOOKS, READ_EVERY, HoldWatch
 from relay.bus.thread_times import ThreadTimes, Times
 from relay.clock import SystemClock
 from relay.testing import ManualClock
@@ -131,6 +131,78 @@ STOPPED = """
     print("not stopped:", notices[0].split(" for ")[0], "for")
     watch.close()
 """
+
+
+class Looks(threading.Event):
+    """The event that the thread of a watch waits for between two looks: *before* each, a test does something."""
+
+    def __init__(self, before: Iterable[Callable[[], object]]) -> None:
+        super().__init__()
+        self._before = iter(before)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout == LOOK_EVERY
+        act = next(self._before, None)
+        if act is not None:
+            act()
+        return act is None
+
+
+def test_a_call_is_reported_once_after_so_many_looks_that_find_no_other(notices: list[str]) -> None:
+    watch = HoldWatch(ManualClock(), notices.append, now=lambda: 0.0)
+    reported: list[int] = []
+
+    def again() -> None:
+        watch.end("audit", 0.0)
+        watch.begin("audit")
+
+    def stays() -> None:
+        reported.append(len(notices))
+
+    watch.begin("audit")
+    watch._look(Looks([stays] * (LOOKS + 1)))
+    assert (reported, len(notices)) == ([0] * (LOOKS + 1), 1)
+    del notices[:]
+    watch._look(Looks([stays] * 3 * LOOKS))
+    assert len(notices) == 1, "it is told once"
+    watch._look(Looks([*[stays] * 2 * LOOKS, again, *[stays] * 2 * LOOKS]))
+    assert len(notices) == 3, "another call is told anew"
+    del notices[:]
+    watch._look(Looks([again] * 4 * LOOKS))
+    watch.end("audit", 0.0)
+    watch._look(Looks([stays] * 4 * LOOKS))
+    assert notices == [], "calls that return, and no call at all"
+
+
+def test_a_clock_that_is_moved_by_hand_has_nothing_to_do_with_the_kernels_accounts(notices: list[str]) -> None:
+    watch = HoldWatch(ManualClock(), notices.append)
+    watch.start()
+    assert not [thread for thread in threading.enumerate() if thread.name == "stop-watch"]
+    watch.close()
+
+
+def test_each_figure_of_the_kernel_is_read_for_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """[measured] Time on a processor, time spent waiting for one, both in nanoseconds, and the number of runs."""
+    times = ThreadTimes.opened()
+    assert times is not None
+    shown = {times._own: b"2000000000 3000000000 17\n", times._idle: b"5000000 6000000 19\n"}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", lambda descriptor, *_: shown[descriptor])
+        assert times.read() == Times(ran=2.0, waited=3.0, stops=19)
+        shown[times._own] = b""
+        assert times.read() == Times(ran=2.0, waited=3.0, stops=19), "the last ones, if there are no new ones"
+    times.close()
+
+
+def test_without_a_thread_there_are_no_accounts_and_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert ThreadTimes.opened() is None
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_accounts_leave_no_thread_and_no_descriptor_behind() -> None:

@@ -304,3 +304,59 @@ def test_slices_end_where_the_journal_fails_again(scheduler: CommitScheduler, wr
     turns.turn()
 
     assert (writer.commits, scheduler.at_rest.is_set(), turns.soon) == ([SLICE], True, [])
+
+
+def test_it_is_at_rest_only_behind_the_last_slice(scheduler: CommitScheduler, writer: Writer, turns: Turns) -> None:
+    writer.problem = "the disk is full"
+    append(scheduler, writer, 3 * SLICE)
+    writer.mended = True
+    scheduler.flush()
+    rested = [scheduler.at_rest.is_set()]
+    for _ in range(2):
+        turns.turn()
+        rested.append(scheduler.at_rest.is_set())
+
+    assert (writer.commits, rested) == ([SLICE] * 3, [False, False, True])
+
+
+def test_nothing_is_committed_in_the_midst_of_a_commit(scheduler: CommitScheduler, writer: Writer) -> None:
+    """A sink may open a batch: the records behind would reach the sinks before those that are being sent."""
+    under_way = [0]
+
+    def open_a_batch() -> None:
+        under_way.append(under_way[-1] + 1)
+        batch(scheduler, writer, 0)
+        under_way.append(under_way[-1] - 1)
+
+    writer.on_write = open_a_batch
+    writer.problem = "the disk is full"
+    append(scheduler, writer, 2 * SLICE)
+    writer.mended = True
+    scheduler.flush()
+
+    assert (writer.commits, max(under_way)) == ([SLICE], 1)
+
+
+def test_while_nothing_can_be_written_each_deferrable_batch_is_another_try(
+    scheduler: CommitScheduler, writer: Writer, turns: Turns, written: list[bool]
+) -> None:
+    writer.problem = "the disk is full"
+    for _ in range(3):
+        batch(scheduler, writer, 1, deferrable=True)
+    assert (len(written), turns.later) == (3, [])
+
+    writer.pending.clear()
+    batch(scheduler, writer, 0, deferrable=True, linger=0.02)
+    writer.mended = True
+    turns.later[0][1].act()
+
+    assert (writer.recoveries, [delay for delay, _ in turns.later]) == (1, [0.02])
+
+
+def test_a_batch_that_lingers_for_less_than_the_delay_waits_for_that(
+    scheduler: CommitScheduler, writer: Writer, turns: Turns
+) -> None:
+    append(scheduler, writer)
+    batch(scheduler, writer, 1, deferrable=True, linger=0.001)
+
+    assert (writer.commits, [delay for delay, _ in turns.later]) == ([1], [0.005])

@@ -67,6 +67,42 @@ def test_a_dropped_record_is_released_however_many_jobs_there_are() -> None:
     assert len(places) <= 2 * 2 * keep.records
 
 
+def test_a_long_journal_holds_on_to_few_empty_places() -> None:
+    keep = Retention(records=4 * CUT_AT)
+    journal = MemoryJournal(keep)
+    teller = Teller(journal)
+    most = 0
+    for _ in range(80):
+        teller.tell(["a"] * 100)
+        most = max(most, len(journal._all.records))
+
+    assert len(journal.read(0, limit=8_000)) == keep.records
+    assert most <= keep.records + CUT_AT + 100
+
+
+def test_jobs_that_have_ended_leave_nothing_behind() -> None:
+    journal = MemoryJournal(Retention(records=100))
+    teller = Teller(journal)
+    for number in range(2_000):
+        teller.say(f"job {number}")
+        teller.end(f"job {number}")
+        journal.commit()
+
+    assert len(journal._by_job) <= 51
+
+
+def test_an_error_that_a_running_job_reports_is_not_its_end() -> None:
+    journal = MemoryJournal(Retention(age=60.0))
+    teller = Teller(journal)
+    teller.say("runs", Log(line="out of memory, going on", severity="error"))
+    teller.end("ends")
+    teller.tell(["other"])
+    teller.wait(3_600.0)
+    records = teller.tell(["other"])
+
+    assert [record.job for record in journal.read(0)] == ["runs", "ends", "other", records[0].job]
+
+
 @pytest.mark.parametrize("records", [1_000, 32_000])
 def test_a_cursor_is_found_in_as_many_steps_as_the_number_of_records_has_bits(
     records: int, monkeypatch: pytest.MonkeyPatch

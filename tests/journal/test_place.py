@@ -281,6 +281,55 @@ def test_a_folder_that_has_just_changed_is_not_trusted(journal: SqliteJournal, m
     assert not journal._file._place.is_untouched()
 
 
+def test_a_lock_that_is_taken_anew_again_and_again_leaves_no_descriptor_open(
+    journal: SqliteJournal, path: Path
+) -> None:
+    Teller(journal).tell("ab")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        path.with_name("relay.db-lock").unlink()
+        journal.check()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_change_that_has_the_time_stamp_of_the_one_before_is_noticed_however_coarse_those_are(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Teller(journal).tell("ab")
+    place, now = journal._file._place, path.parent.stat().st_ctime
+    monkeypatch.setattr(place, "folder", lambda: (1, 2, round(now * 1e9)))
+    monkeypatch.setattr(_place, "time", lambda: now + 1.0)
+    journal.check()
+    delete_the_log(path)
+    monkeypatch.setattr(_place, "time", lambda: now + 10.0)
+
+    assert not place.is_untouched()
+    assert not place.is_kept()
+
+
+def test_a_file_in_place_of_the_journal_is_noticed_also_where_its_folder_does_not_show_it(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(journal, monkeypatch)
+    place, before = journal._file._place, journal._file._place.folder()
+    replace_by_a_copy(path)
+    monkeypatch.setattr(place, "folder", lambda: before)
+
+    assert not place.is_untouched()
+
+
+def test_a_clock_that_was_set_back_behind_the_last_change_makes_the_folder_one_that_is_not_trusted(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next change might get the time stamp of that one."""
+    settle(journal, monkeypatch)
+    changed = path.parent.stat().st_ctime
+    monkeypatch.setattr(_place, "time", lambda: changed - 1.0)
+
+    assert not journal._file._place.is_untouched()
+
+
 def test_while_it_cannot_be_written_anew_records_wait_and_it_says_why(
     journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -439,6 +439,15 @@ def test_a_running_jobs_state_outlives_its_records(path: Path) -> None:
         assert journal.has_all_since(story[-1].position.offset, ["a"])
 
 
+def test_after_a_restart_it_is_known_from_where_on_all_records_are_there(path: Path) -> None:
+    keep = Retention(records=5)
+    with closing(SqliteJournal(path, keep)) as journal:
+        Teller(journal).tell("abcabcabc")
+        before = [journal.has_all_since(offset) for offset in range(9)]
+    with closing(SqliteJournal(path, keep)) as again:
+        assert [again.has_all_since(offset) for offset in range(9)] == before == [False] * 4 + [True] * 5
+
+
 def test_the_log_is_moved_into_the_file_beside_the_loop(path: Path) -> None:
     with opened(path) as journal:
         teller = Teller(journal)

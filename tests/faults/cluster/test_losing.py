@@ -67,3 +67,11 @@ def test_a_key_may_be_accepted_again_by_a_node_that_has_just_begun_behind_a_loss
     assert accepted_again(history(before, [entry(1001, 100.0, "other", key="key"), *BEHIND[1:]])) == {"key"}
     late = [entry(1001, 100.0, "third"), entry(1002, 100.0 + LONG, "other", key="key")]
     assert accepted_again(history(before, late)) == set()
+
+
+def test_the_key_of_a_job_is_known_from_the_answer_if_the_journal_does_not_have_it() -> None:
+    before = [entry(1, 0.0, "old"), entry(2, LONG, "new")]
+    again = [*BEHIND, entry(1003, 200.0, "other", key="key")]
+
+    assert accepted_again(history(before, again, answers=(Answer("key", "new"),))) == {"key"}
+    assert accepted_again(history(before, again)) == set()

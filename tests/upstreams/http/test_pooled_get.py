@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from typing import Any, cast
 
 import aiohttp
@@ -145,6 +147,36 @@ async def test_a_kept_connection_that_was_closed_as_it_was_used_costs_no_poll() 
     async with serving(serve) as server, asking(server.url) as ask:
         assert [await ask("a"), await ask("b")] == ["/a", "/b"]
     assert [connection.asked for connection in server.connections] == [2, 1]
+
+
+async def test_a_connection_that_is_reset_ends_the_request_at_once() -> None:
+    """It ends without an end of what is read, which comes first where a server just closes it."""
+    asked: list[int] = []
+
+    def serve(connection: Connection, head: bytes) -> None:
+        asked.append(connection.number)
+        if target(head) == "/b":
+            connection.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
+            connection.transport.abort()
+        else:
+            echo(connection, head)
+
+    async with serving(serve) as server, asking(server.url) as ask:
+        assert await ask("a") == "/a"
+        with pytest.raises(UpstreamError) as raised:
+            await ask("b")
+        assert (raised.value.kind, asked) == ("network", [0, 0, 1])
+        assert await ask("c") == "/c"
+
+
+async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    def serve(connection: Connection, _: bytes) -> None:
+        connection.transport.write(b'HTTP/1.1 200 OK\r\n\r\n{"a": 1}')
+        connection.transport.close()
+
+    async with serving(serve) as server, asking(server.url) as ask:
+        assert [await ask("a"), await ask("b")] == [{"a": 1}, {"a": 1}]
+    assert [connection.asked for connection in server.connections] == [1, 1]
 
 
 async def test_a_server_that_always_closes_is_asked_twice_and_no_more() -> None:

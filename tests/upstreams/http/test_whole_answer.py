@@ -1,7 +1,7 @@
 """An answer that is read without a parser is as aiohttp's parser would have read it; the unusual is left to it."""
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.upstreams.http.client import HttpClient
+from relay.upstreams.http.first_piece import FirstPiece
 from relay.upstreams.http.whole_answer import whole_answer
 from tests.upstreams.http.test_pooled_get import Connection, serving
 from tests.upstreams.stub import reply
@@ -87,6 +88,7 @@ def test_an_answer_with_a_few_bytes_changed_is_read_as_the_parser_reads_it(at: i
     "data",
     [
         pytest.param(reply("[]", "201 Created"), id="another status"),
+        pytest.param(reply("[]", connection="keep-alive").replace(b"/1.1", b"/1.0"), id="an older version"),
         pytest.param(reply("[]")[:-1], id="less than an answer"),
         pytest.param(reply("[]") + b"[", id="more than an answer"),
         pytest.param(reply("[]", connection="close"), id="the last of its connection"),
@@ -118,6 +120,39 @@ def test_a_plain_answer_is_read_with_its_headers() -> None:
     assert ("retry-after" in answer.headers, "link" in answer.headers, len(answer.headers)) == (True, False, 4)
     with pytest.raises(KeyError):
         answer.headers["link"]
+
+
+def test_a_body_may_be_as_long_as_the_limit() -> None:
+    body = '"' + "a" * (LIMIT - 2) + '"'
+    answer = whole_answer(reply(body), LIMIT)
+
+    assert answer is not None
+    assert answer.body == body.encode()
+
+
+class Ends:
+    """Both ends of a `FirstPiece`: a transport, and the protocol of aiohttp."""
+
+    def __init__(self) -> None:
+        self.protocols: list[object] = []
+        self.came: list[bytes] = []
+
+    def set_protocol(self, protocol: object) -> None:
+        self.protocols.append(protocol)
+
+    def data_received(self, data: bytes) -> None:
+        self.came.append(data)
+
+
+async def test_an_answer_to_a_request_that_was_given_up_is_left_to_the_parser() -> None:
+    """Its connection is about to be closed: nobody waits for what comes until then."""
+    ends = Ends()
+    both = cast(Any, ends)
+    first = FirstPiece(both, both, LIMIT)
+    first.answer.cancel()
+    first.data_received(reply("[]"))
+
+    assert (ends.came, ends.protocols) == ([reply("[]")], [first, ends])
 
 
 @pytest.mark.parametrize("pieces", [1, 2])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp.web import Application
@@ -28,6 +29,23 @@ from web.streaming.patience import (
 from web.streaming.registry import OpenStream, StreamRegistry
 
 RECORDS = 5_000
+
+
+class Timers:
+    """The part of an event loop that sets timers: those that are set and not cancelled, each with its delay."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[float, object]] = []
+
+    def call_later(self, delay: float, act: object) -> "Timers":
+        self.set.append((delay, act))
+        return self
+
+    def cancel(self) -> None:
+        self.set.pop()
+
+    def time(self) -> float:
+        return 0.0
 
 
 class Now:
@@ -94,6 +112,14 @@ def test_a_wait_is_overdue_once_after_its_seconds() -> None:
     limits.begin("b", 0.35, 10.0)
 
     assert [limits.overdue(now) for now in (10.1, 10.2, 10.3, 10.4, 10.5)] == [[], [], ["a"], ["b"], []]
+
+
+def test_a_wait_is_overdue_at_its_very_end_and_the_next_look_is_for_those_that_are_left() -> None:
+    limits = WaitLimits[str]()
+    limits.begin("a", 0.125, 10.0)
+    limits.begin("b", 60.0, 10.0)
+
+    assert (limits.overdue(10.125), limits.next_look(10.125)) == (["a"], LOOK_EVERY)
 
 
 def test_a_stall_is_held_against_no_wait() -> None:
@@ -294,3 +320,23 @@ async def test_a_stall_while_the_relay_shuts_down_cuts_no_client_off(now: Now) -
     await closing
 
     assert (open_after_the_stall, len(streams)) == (1, 0)
+
+
+async def test_all_waits_have_one_timer_and_a_short_one_brings_it_forward(
+    now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: timers)
+    waits = ClientWaits(10.0, now=now)
+    set_by_then: list[float] = []
+    async with AsyncExitStack() as stack:
+        for seconds in (10.0, 0.05, 0.02, 10.0):
+            await stack.enter_async_context(waits.limit(seconds))
+            [(delay, _)] = timers.set
+            set_by_then.append(delay)
+        now.seconds += 0.005
+        waits.look()
+        [(delay, _)] = timers.set
+        set_by_then.append(delay)
+
+    assert set_by_then == pytest.approx([LOOK_EVERY, 0.05, 0.02, 0.02, 0.015])
