@@ -15,6 +15,7 @@ from relay.events import Accepted, Checking, Done, Exchange, Record
 from relay.jobs import Job, JobState, recall
 from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
+from tests.relay.scripted import an_exchange
 
 
 class Ear:
@@ -309,17 +310,7 @@ def test_raw_exchanges_reach_their_listeners_and_are_no_records(
     bus: Bus, notices: list[str], clock: ManualClock
 ) -> None:
     heard: list[Exchange] = []
-    exchange = Exchange(
-        jobs=("a",),
-        upstream="sora",
-        method="GET",
-        url="http://127.0.0.1/nf/pending/v2",
-        status=200,
-        seconds=0.2,
-        request="",
-        response="[]",
-        at=clock.now(),
-    )
+    exchange = an_exchange(clock.now(), "a")
 
     def broken(_: Exchange) -> None:
         raise ValueError("no")

@@ -1,10 +1,7 @@
 """Lanes: many jobs at once, each in order, and none that fails holds up another."""
 
 import asyncio
-from collections.abc import Generator
 from pathlib import Path
-
-import pytest
 
 from relay.durable.lanes import MOST_AHEAD, MOST_RECORDS
 from relay.events import Log
@@ -16,17 +13,6 @@ from tests.durable.far_end import FarEnd, House, follows, house
 
 DOWN = ConnectionRefusedError("nobody is there")
 JOBS = [f"job {number}" for number in range(20)]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def here(path: Path) -> Generator[House]:
-    with house(path) as opened:
-        yield opened
 
 
 async def test_each_job_is_delivered_in_order_and_as_many_at_once_as_there_are_lanes(here: House) -> None:

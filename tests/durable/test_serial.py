@@ -1,7 +1,6 @@
 """One delivery at a time, or a batch: in order over all jobs, and held back by a failure rather than lost."""
 
 import asyncio
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,6 @@ from relay.queue import EndpointGone, Retries, Undeliverable
 from tests.durable.far_end import FarEnd, House, house
 
 DOWN = ConnectionRefusedError("nobody is there")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def here(path: Path) -> Generator[House]:
-    with house(path) as opened:
-        yield opened
 
 
 def saved(path: Path) -> dict[str, int]:

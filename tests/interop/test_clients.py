@@ -18,7 +18,7 @@ from openai import OpenAI, Stream
 from openai._types import RequestOptions
 
 from relay import Relay
-from relay.events import EVENTS, Done, Exchange, Log, Record
+from relay.events import EVENTS, Done, Log, Record
 from relay.jobs import Job
 from relay.journal import SqliteJournal
 from relay.testing import ManualClock, sample_records
@@ -26,7 +26,7 @@ from relay.testing.conformance.samples import HOSTILE_TEXTS, hostile_records
 from sinks.sse import HEARTBEAT, frame
 from tests.interop.clients import CLIENTS, POLYFILLS, Block, Client
 from tests.interop.wiretap import Wiretap, wiretap
-from tests.relay.scripted import RUNNING, OneStep, story
+from tests.relay.scripted import RUNNING, OneStep, an_exchange, story
 from tests.web.serving import serve_app
 from web import create_app
 from web.middleware.problems import Handler
@@ -129,16 +129,8 @@ async def test_what_is_missing_and_where_the_jobs_stand_is_read_before_the_recor
         while len(play.to_come) > 12:
             play.publish()
         here = f"{house.relay.journal.epoch}-12"
-        exchange = Exchange(
-            jobs=tuple(job.id for job in play.jobs.values()),
-            upstream="sora",
-            method="GET",
-            url="http://127.0.0.1/nf/pending/v2",
-            status=200,
-            seconds=0.2,
-            request="".join(HOSTILE_TEXTS[:-1]),
-            response="[]",
-            at=house.relay.clock.now(),
+        exchange = an_exchange(
+            house.relay.clock.now(), *(job.id for job in play.jobs.values()), request="".join(HOSTILE_TEXTS[:-1])
         )
 
         async def tell() -> None:

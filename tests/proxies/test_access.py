@@ -13,7 +13,7 @@ from relay.events import Done, Log
 from tests.proxies.login import ANN, BOB, EACH, NOBODY, SUBJECT, logged_in
 from tests.proxies.proxies import NAME, SECRET, Proxy
 from tests.proxies.site import Behind, Loopback
-from tests.proxies.test_streams import read_blocks
+from tests.web.streaming.client import read_blocks
 
 
 async def follow(house: Behind, who: dict[str, str], task: str = "t") -> str:

@@ -1,29 +1,17 @@
 """Streams through real proxies, configured as the documentation says."""
 
 import json
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientPayloadError, ClientResponse
+from aiohttp import ClientPayloadError
 
 from relay.events import Done, Log
 from tests.proxies.proxies import PROXIES, Change, Proxy
 from tests.proxies.site import behind, job_of
+from tests.web.streaming.client import read_blocks
 
 EACH = [pytest.param(proxy, id=name, marks=getattr(pytest.mark, name)) for name, proxy in PROXIES.items()]
-
-
-async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
-    """Each block as it arrives, as fields; comments are left out."""
-    block: dict[str, str] = {}
-    async for line in response.content:
-        name, _, value = line.decode().rstrip("\n").partition(": ")
-        if name and name != ":":
-            block[name] = value
-        elif not name and block:
-            yield block
-            block = {}
 
 
 def as_it_is(block: str) -> str:

@@ -23,8 +23,8 @@ from tests.cli.running import PATIENCE
 from tests.faults.disk import may_mount
 from tests.proxies.proxies import NAME, PROXIES, free_port, open_to_operators
 from tests.proxies.site import LOGIN, client_of, job_of
-from tests.proxies.test_streams import read_blocks
 from tests.relay.scripted import RUNNING, OneStep, story
+from tests.web.streaming.client import read_blocks
 from web import create_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "serve-others.md"

@@ -1,15 +1,19 @@
 """An upstream without HTTP, for tests of what stands above it: it answers as it was told to."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from relay import Job, Record, Relay
 from relay.clock import Clock
 from relay.errors import UpstreamError
+from relay.events import Exchange
 from relay.jobs.observations import Answer, Observation
 from relay.upstreams.base import ExchangeListener
 
-__all__ = ["RUNNING", "Items", "OneStep", "TwoStep", "story"]
+__all__ = ["RUNNING", "Items", "OneStep", "TwoStep", "an_exchange", "ended", "story"]
 
 RUNNING = Observation(status="running", raw_status="running", percent=9, source="reported")
 
@@ -111,6 +115,37 @@ def story(*replies: Reply) -> Script:
     """One reply a poll, the last one for ever."""
     left = list(replies)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+async def ended(relay: Relay, *jobs: Job) -> None:
+    """Return when every one of *jobs* has its terminal record."""
+    left = {job.id for job in jobs if not job.ended}
+    over = asyncio.Event()
+
+    def watch(record: Record) -> None:
+        if record.terminal:
+            left.discard(record.job)
+        if not left:
+            over.set()
+
+    with relay.bus.subscribe(watch, jobs):
+        if left:
+            await over.wait()
+
+
+def an_exchange(at: datetime, *jobs: str, request: str = "") -> Exchange:
+    """A raw exchange about *jobs*."""
+    return Exchange(
+        jobs=jobs,
+        upstream="sora",
+        method="GET",
+        url="http://127.0.0.1/nf/pending/v2",
+        status=200,
+        seconds=0.2,
+        request=request,
+        response="[]",
+        at=at,
+    )
 
 
 def _answer(reply: Reply) -> Answer:

@@ -17,7 +17,7 @@ from relay.jobs.observations import Answer, Observation, Result
 from relay.journal import MemoryJournal
 from relay.notices import describe, guarded, shown
 from relay.testing import ManualClock
-from tests.relay.scripted import RUNNING, Items, OneStep, TwoStep
+from tests.relay.scripted import RUNNING, Items, OneStep, TwoStep, an_exchange
 
 FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
 
@@ -258,17 +258,7 @@ def _two_rounds() -> Callable[[Sequence[str]], Mapping[str, Observation]]:
     return lambda tasks: dict.fromkeys(tasks, next(rounds))
 
 
-EXCHANGE = Exchange(
-    jobs=(),
-    upstream="sora",
-    method="GET",
-    url="http://127.0.0.1/nf/pending/v2",
-    status=200,
-    seconds=0.2,
-    request="",
-    response="[]",
-    at=ManualClock().now(),
-)
+EXCHANGE = an_exchange(ManualClock().now())
 
 
 @EVERY_KIND

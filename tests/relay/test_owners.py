@@ -1,6 +1,5 @@
 """Jobs of several owners in one relay: each finds its own alone, also after a restart, and nobody reads whose it is."""
 
-import asyncio
 import json
 import shutil
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from relay.journal import MemoryJournal, SqliteJournal
 from relay.testing import ManualClock
 from relay.upstreams.base import News, Pushes
 from sinks import ConsoleSink
-from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, ended, story
 from tests.web.serving import serve
 
 FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
@@ -34,21 +33,6 @@ async def clock() -> ManualClock:
 
 def on_all(said: Observation) -> OneStep:
     return TwoStep(lambda tasks: dict.fromkeys(tasks, said))
-
-
-async def ended(relay: Relay, *jobs: Job) -> None:
-    """Return when every one of *jobs* has its terminal record."""
-    left, over = {job.id for job in jobs if not job.ended}, asyncio.Event()
-
-    def watch(record: Record) -> None:
-        if record.terminal:
-            left.discard(record.job)
-        if not left:
-            over.set()
-
-    with relay.bus.subscribe(watch, jobs):
-        if left:
-            await over.wait()
 
 
 def types(relay: Relay, job: Job) -> list[str]:

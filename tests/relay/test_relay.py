@@ -15,7 +15,7 @@ from relay.jobs import Job
 from relay.jobs.observations import Answer, Observation, Result
 from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
-from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, ended, story
 
 FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
 
@@ -43,22 +43,6 @@ async def start(clock: ManualClock, records: list[Record]) -> AsyncIterator[Call
     yield enter
     for relay in relays:
         await relay.__aexit__(None, None, None)
-
-
-async def ended(relay: Relay, *jobs: Job) -> None:
-    """Return when every one of *jobs* has its terminal record."""
-    left = {job.id for job in jobs if not job.ended}
-    over = asyncio.Event()
-
-    def watch(record: Record) -> None:
-        if record.terminal:
-            left.discard(record.job)
-        if not left:
-            over.set()
-
-    with relay.bus.subscribe(watch, jobs):
-        if left:
-            await over.wait()
 
 
 def told(records: list[Record], job: Job) -> list[str]:

@@ -4,9 +4,14 @@ import io
 import os
 import pty
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
+
+import pytest
+
+from sinks._pretty import _local_time
 
 PATIENCE = 30.0
 """Seconds until a test that waits for an event gives up. A safety net: what is waited for comes by itself."""
@@ -69,3 +74,31 @@ def _ends(pipe: Pipe) -> Iterator[Pipe]:
             os.close(pipe.reader)
         with suppress(OSError):
             pipe.out.close()
+
+
+@contextmanager
+def plain_environment(monkeypatch: pytest.MonkeyPatch, zone: str) -> Iterator[None]:
+    """No wishes about colours, a terminal that knows them, and the time of *zone*."""
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        _local_time.cache_clear()  # it knows the times of the zone before
+        yield
+    time.tzset()
+    _local_time.cache_clear()
+
+
+def noted_syncs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of each file that is synced, from now on, as it is synced."""
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return synced

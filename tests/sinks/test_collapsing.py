@@ -7,7 +7,6 @@ import os
 import re
 import struct
 import termios
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,9 +19,9 @@ from relay.events import Accepted, Checking, Done, Event, Log, Position, Progres
 from relay.wire.record_json import stamp
 from sinks import ConsoleSink
 from sinks._collapsing import HELD, JOBS, Collapsing
-from sinks._pretty import PrettyLine, _local_time
+from sinks._pretty import PrettyLine
 from sinks.console import Format
-from tests.sinks.outputs import a_terminal
+from tests.sinks.outputs import a_terminal, plain_environment
 
 AT: Final = datetime(2026, 1, 1, 16, 0, tzinfo=UTC)
 ESCAPE = re.compile(r"\x1b\[[0-9;]*[mK]|\r")
@@ -34,16 +33,8 @@ TEN: Final = Progress(percent=10, status="running", raw_status="running")
 
 @pytest.fixture(autouse=True)
 def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "UTC")
-        time.tzset()
-        _local_time.cache_clear()  # it knows the times of the zone before
+    with plain_environment(monkeypatch, "UTC"):
         yield
-    time.tzset()
-    _local_time.cache_clear()
 
 
 def poll(number: int, progress: Progress) -> list[Event]:

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -22,9 +21,8 @@ from relay.testing import ManualClock, sample_records
 from relay.testing.conformance.samples import hostile_records
 from relay.wire.record_json import stamp
 from sinks import ConsoleSink
-from sinks._pretty import _local_time
 from tests.sinks.hostile import any_text, however_busy_the_machine
-from tests.sinks.outputs import PATIENCE, Gate, Pipe, a_pipe, a_terminal
+from tests.sinks.outputs import PATIENCE, Gate, Pipe, a_pipe, a_terminal, plain_environment
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ACTS_ON_A_TERMINAL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -46,17 +44,9 @@ def printed(records: list[Record], **options: object) -> str:
 
 @pytest.fixture(autouse=True)
 def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No wishes about colours, a terminal that knows them, and India's time, which is no whole hour off."""
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "Asia/Kolkata")
-        time.tzset()
-        _local_time.cache_clear()  # it knows the times of the zone before
+    """India's time is no whole hour off."""
+    with plain_environment(monkeypatch, "Asia/Kolkata"):
         yield
-    time.tzset()
-    _local_time.cache_clear()
 
 
 def test_pretty_lines_say_time_level_job_seq_type_and_text_in_columns() -> None:

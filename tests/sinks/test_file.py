@@ -22,6 +22,7 @@ from sinks._rotated import rotated_files
 from sinks.file import FileKeep, FileRotation, FileSettings
 from tests.faults.disk import needs_mounts, small_disk
 from tests.sinks.hostile import any_text, however_busy_the_machine
+from tests.sinks.outputs import noted_syncs
 from tests.sinks.test_console import ACTS_ON_A_TERMINAL, a_record
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (debug|info|warning|error) +\S+ +\d+ \S+ .*")
@@ -221,14 +222,7 @@ async def test_a_durable_file_goes_on_where_it_got_to_across_restarts(path: Path
 async def test_the_work_of_a_durable_file_fails_while_it_cannot_be_written_and_keeps_what_it_returned_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[int] = []
-    real = os.fsync
-
-    def fsync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_size)
-        real(fd)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    synced = noted_syncs(monkeypatch)
     records = sample_records()
     async with FileSink(path) as sink:
         await sink.work(records[:3])

@@ -20,6 +20,7 @@ from relay.testing import ManualClock
 from sinks._log_file import LogFile, LogFileOptions
 from sinks._rotated import compressor_for, rotated_files
 from tests.faults.disk import needs_mounts, small_disk
+from tests.sinks.outputs import noted_syncs
 
 Make = Callable[..., LogFile]
 MIDNIGHT = 1_767_225_600.0
@@ -487,14 +488,7 @@ def test_zstandard_is_an_import_error_elsewhere() -> None:
 async def test_what_was_written_is_synced_once_within_the_time(
     make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[int] = []
-    real = os.fsync
-
-    def fsync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_size)
-        real(fd)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+    synced = noted_syncs(monkeypatch)
     clock = ManualClock()
     log = make(clock, sync=2.0)
     assert log.upkeep() is None, "nothing is written yet"

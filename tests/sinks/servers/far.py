@@ -12,6 +12,7 @@ import pytest
 from relay.clock import SystemClock
 from relay.events import Position as At
 from relay.events import Progress, Record
+from relay.queue import Counts
 from relay.wire.record_json import stamp
 from sinks._remote import RemoteSink
 from sinks.nats import NatsSink
@@ -19,7 +20,18 @@ from sinks.postgres import PostgresSink
 from sinks.redis import RedisSink
 from tests.sinks.servers.programs import POSTGRES, NatsServer, RedisServer, Server
 
-__all__ = ["FARS", "Far", "NatsFar", "Notices", "PostgresFar", "RedisFar", "Stored", "progress", "quick"]
+__all__ = [
+    "FARS",
+    "Far",
+    "NatsFar",
+    "Notices",
+    "PostgresFar",
+    "RedisFar",
+    "Stored",
+    "left_out_alone",
+    "progress",
+    "quick",
+]
 
 EPOCH: Final = "7f3a"
 _numbers = count(1)
@@ -259,3 +271,18 @@ def progress(numbers: Sequence[int] | range, job: str = "job_1") -> list[Record]
         )
         for number in numbers
     ]
+
+
+async def left_out_alone(far: Far, sink: RemoteSink[Any], records: Sequence[Record]) -> list[str]:
+    """Hand over five *records*, of which the far end refuses the second, in batches of three; return the notices."""
+    notices = quick(sink)
+    async with sink:
+        for record in records[:3]:
+            sink(record)
+        await notices.stored(3)
+        for record in records[3:]:
+            sink(record)
+
+    assert [(row.offset, row.skipped) for row in await far.stored()] == [(1, 0), (3, 0), (4, 1), (5, 0)]
+    assert sink.counts() == Counts(delivered=4, failed=1)
+    return notices.texts

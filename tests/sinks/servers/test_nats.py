@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from relay.queue import Counts
-from tests.sinks.servers.far import EPOCH, FARS, NatsFar, progress, quick
+from tests.sinks.servers.far import EPOCH, FARS, NatsFar, left_out_alone, progress, quick
 from tests.sinks.servers.wire import Wire
 
 pytestmark = [pytest.mark.server, pytest.mark.parametrize("far", [FARS["nats"]], indirect=True)]
@@ -77,18 +76,8 @@ async def test_a_record_that_is_longer_than_the_server_allows_is_left_out_alone(
     records = progress(range(1, 6))
     records[1] = replace(records[1], json=b'"%s"' % (b"a" * 1024**2))
     sink = far.sink(wire.port, batch=3, linger=0.0)
-    notices = quick(sink)
 
-    async with sink:
-        for record in records[:3]:
-            sink(record)
-        await notices.stored(3)
-        for record in records[3:]:
-            sink(record)
-
-    assert [(row.offset, row.skipped) for row in await far.stored()] == [(1, 0), (3, 0), (4, 1), (5, 0)]
-    assert sink.counts() == Counts(delivered=4, failed=1)
-    assert notices.texts == [
+    assert await left_out_alone(far, sink, records) == [
         f"sink far: {EPOCH}-2 is left out: it is longer than the 1,048,064 bytes that the server allows"
     ]
 

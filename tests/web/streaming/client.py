@@ -1,17 +1,18 @@
 """A client that believes nothing: it holds each block it is told against a plain list of all that was ever told."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
+from aiohttp import ClientResponse
 
 from relay.events import Checking, Level, Position, Progress, Received, Record, at_least
 from relay.jobs import Job, JobState, evolve
 
-__all__ = ["Block", "Client", "Story", "blocks"]
+__all__ = ["Block", "Client", "Story", "blocks", "read_blocks"]
 
 TEXT = 100
 """So many characters of a job's text are compared: a snapshot has a shorter one where it is long."""
@@ -35,6 +36,18 @@ def blocks(stream: bytes) -> Iterator[Block]:
     for block in stream.split(b"\n\n")[:-1]:
         fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
         yield Block(fields[b"id"].decode(), fields[b"event"].decode(), fields[b"data"].decode())
+
+
+async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
+    """Each block as it arrives, as fields; comments are left out."""
+    block: dict[str, str] = {}
+    async for line in response.content:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name and name != ":":
+            block[name] = value
+        elif not name and block:
+            yield block
+            block = {}
 
 
 class Story:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -15,13 +15,14 @@ from aiohttp import ClientConnectionError, ClientResponse, ClientSession
 from aiohttp.web import Application, AppRunner, Request, StreamResponse, TCPSite, middleware
 
 from relay import Relay
-from relay.events import Done, Exchange, Failed, Log, Position
+from relay.events import Done, Failed, Log, Position
 from relay.jobs import Job
 from relay.journal import MemoryJournal, Retention
 from relay.testing import ManualClock
 from sinks.sse import frame
-from tests.relay.scripted import RUNNING, OneStep, TwoStep, story
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, an_exchange, story
 from tests.web.serving import serve, serve_app
+from tests.web.streaming.client import read_blocks
 from web import create_app
 from web.middleware.idle_timeout import reap_idle_connections
 from web.middleware.problems import Handler
@@ -64,18 +65,6 @@ def socket_of(app: Application) -> socket.socket:
         case HandlerConnection(transport=transport) | TakenOverConnection(transport=transport):
             return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
     raise AssertionError("there is no other way")
-
-
-async def read_blocks(response: ClientResponse) -> AsyncGenerator[dict[str, str]]:
-    """Each block as it arrives, as fields; comments are left out."""
-    block: dict[str, str] = {}
-    async for line in response.content:
-        name, _, value = line.decode().rstrip("\n").partition(": ")
-        if name and name != ":":
-            block[name] = value
-        elif not name and block:
-            yield block
-            block = {}
 
 
 async def events_of(response: ClientResponse) -> list[str]:
@@ -249,17 +238,7 @@ async def test_over_the_limit_a_stream_is_asked_to_come_back_in_a_way_eventsourc
 
 async def test_debug_streams_carry_raw_exchanges_only_where_that_is_allowed(relay: Relay) -> None:
     job = job_of(relay)
-    exchange = Exchange(
-        jobs=(job.id,),
-        upstream="sora",
-        method="GET",
-        url="http://127.0.0.1/nf/pending/v2",
-        status=200,
-        seconds=0.2,
-        request="",
-        response="[]",
-        at=relay.clock.now(),
-    )
+    exchange = an_exchange(relay.clock.now(), job.id)
     heard = {}
     for allowed in (True, False):
         app = create_app(relay, debug=allowed)
