@@ -67,7 +67,8 @@ def read_address(
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=32)
     except ValueError:
         raise ConfigError(f"url is no address; it should look like {_example(schemes)}") from None
-    if authority.count("[") != authority.count("]"):
+    userinfo, _, names = authority.rpartition("@")
+    if names.count("[") != names.count("]"):
         raise ConfigError(f"url is no address; it should look like {_example(schemes)}")
     if (scheme := scheme.lower()) not in schemes:
         raise ConfigError(f"url begins with none of {', '.join(f'{scheme}://' for scheme in schemes)}")
@@ -76,7 +77,6 @@ def read_address(
     if any(key not in options for key, _ in pairs):
         known = f"only {', '.join(sorted(options))}" if options else "none"
         raise ConfigError(f"url has an option behind '?' that is not known; {known} may be there")
-    userinfo, _, names = authority.rpartition("@")
     user, _, password = userinfo.partition(":")
     port = schemes[scheme]
     return Address(

@@ -24,6 +24,13 @@ def test_an_address_has_its_parts_decoded_and_a_default_port() -> None:
     assert (address.hosts, dict(address.options)) == ((("a", 5432), ("::1", 7)), {"sslmode": "require"})
 
 
+@pytest.mark.parametrize("host", ["host:6379", "[::1]:6379", "a,[::1]"])
+def test_a_bracket_in_a_password_is_none_of_the_host(host: str) -> None:
+    address = read_address(f"redis://ann:p]w@{host}/0", {"redis": 6379})
+
+    assert (address.password, address.path, address.secrets) == ("p]w", "/0", frozenset({"p]w"}))
+
+
 @pytest.mark.parametrize(
     ("url", "token", "parts"),
     [
