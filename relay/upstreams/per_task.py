@@ -19,8 +19,8 @@ from relay.upstreams.http.client import Token
 from relay.upstreams.http.redaction import redact
 from relay.upstreams.http.reply import NotYetError, Reply
 from relay.upstreams.reading.fields import Fields, about, only
-from relay.upstreams.reading.reasons import REASONS, in_words, is_policy
-from relay.upstreams.reading.values import identifier, is_something
+from relay.upstreams.reading.reasons import ended, in_words
+from relay.upstreams.reading.values import identifier
 from relay.upstreams.settings import PerTaskSettings, UpstreamSettings, default_of
 from relay.upstreams.task_round import OF_THE_ACCOUNT, TaskRound
 
@@ -219,21 +219,8 @@ class PerTaskUpstream(AccountUpstream):
         code: object = None,
         answer: Fields | None = None,
     ) -> Failure | None:
-        """How a task of this *status* has ended without a result; None where it has not.
-
-        *word* is the upstream's own for the status, *reason* why, and *code* the same for machines; without a
-        reason, the answer itself (*seen*) is searched for one.
-        """
-        if status not in ("failed", "cancelled"):
-            return None
-        if answer is not None and not is_something(reason) and not is_something(code):
-            reason = answer.first(*REASONS)
-        message = self._words(reason) or self._words(code) or f"the upstream says {self._words(word)!r}"
-        if status == "cancelled":
-            return Failure(kind="cancelled", message=message)
-        if is_policy(code if isinstance(code, str) and code else message):
-            return Failure(kind="policy", message=message)
-        return Failure(kind="upstream", message=message, retryable=True)
+        """See `ended`."""
+        return ended(status, word, self._http.redactor, reason=reason, code=code, answer=answer)
 
     def _words(self, reason: object) -> str:
         """See `in_words`."""

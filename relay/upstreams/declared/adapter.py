@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Final, Unpack
 from msgspec.structs import replace
 
 from relay.errors import UpstreamError
-from relay.events import Status
-from relay.jobs.observations import Answer, Failure, Observation, Result
+from relay.jobs.observations import Answer, Observation, Result
 from relay.upstreams.declared.abilities import Cancel, FetchResult, Submit
 from relay.upstreams.declared.api import Api
 from relay.upstreams.declared.declaration import (
@@ -20,10 +19,10 @@ from relay.upstreams.declared.declaration import (
     SubmitRequest,
 )
 from relay.upstreams.declared.expressions import Evaluation, Expression
+from relay.upstreams.declared.judge import Judge
 from relay.upstreams.declared.questions import FindingsListener, Order, Question
 from relay.upstreams.declared.readings import Finding, Reading, found, masked
 from relay.upstreams.declared.requests import (
-    DeclaredRequest,
     FilledRequest,
     check_header_name,
     checked_headers,
@@ -32,13 +31,9 @@ from relay.upstreams.declared.requests import (
 from relay.upstreams.declared.templates import Values, check_no_secret
 from relay.upstreams.http.client import Token
 from relay.upstreams.http.empty_answer import without_a_list
-from relay.upstreams.http.redaction import redact
 from relay.upstreams.http.reply import Reply
 from relay.upstreams.per_task import TASK_LIMIT, PerTaskOptions, PerTaskUpstream
-from relay.upstreams.reading.links import safe
-from relay.upstreams.reading.logs import lines
 from relay.upstreams.reading.long_lists import LIST_LIMIT, for_each, read_beside
-from relay.upstreams.reading.media import media_types
 from relay.upstreams.reading.pages import Page
 from relay.upstreams.reading.values import identifier, is_something
 from relay.upstreams.settings import UpstreamSettings
@@ -96,6 +91,7 @@ class Declared(PerTaskUpstream):
             check_no_secret(auth_scheme)
         self.on_findings: FindingsListener | None = None
         self._api = Api(poll, submit=submit, result=result, cancel=cancel, states=states, codes=codes)
+        self._judge = Judge(self._api, self._http)
         self.polls_each_task: bool = self._api.poll.items is None
         for request in (poll, submit, result, cancel):
             if request is not None:
@@ -129,7 +125,7 @@ class Declared(PerTaskUpstream):
         Raises UsageError where *input* has not what the request needs, or what it does not send; UpstreamError.
         """
         order.request.check_input(input)
-        document = (await self._send(order.request, {"input": input})).json()
+        document = (await self._sent(order.request.filled({"input": input}))).json()
         evaluation = Evaluation()
         findings = (found("id", id, document, evaluation), *order.errors(document, evaluation))
         self._tell("submit", None, findings)
@@ -141,7 +137,7 @@ class Declared(PerTaskUpstream):
 
     async def _cancel(self, order: Order, task: str) -> None:
         """Ask the upstream to stop *task*. Raises UpstreamError."""
-        reply = await self._send(order.request, {"task": task}, jobs=(task,))
+        reply = await self._sent(order.request.filled({"task": task}), jobs=(task,))
         if order.error is not None and reply.body.strip():
             findings = order.errors(reply.json(), Evaluation())
             self._tell("cancel", task, findings)
@@ -161,7 +157,7 @@ class Declared(PerTaskUpstream):
 
     def _read(self, task: str, body: object, reply: Reply) -> Observation:
         reading = self._reading(self._api.poll, task, body, Evaluation(), self._address(task))
-        return self._judged(self._api.poll, task, reading, reply)
+        return self._judge.observation(self._api.poll, task, reading, reply)
 
     async def _observe(self, task: str) -> Observation:
         reply = await self._ask(self._api.poll, {"task": task}, task)
@@ -186,7 +182,7 @@ class Declared(PerTaskUpstream):
             return None
         here = self._joined(question.request.filled(values).path)
         reading = self._reading(question, task, reply.json(), Evaluation(), here)
-        return _if_ended(self._judged(question, task, reading, reply))
+        return _if_ended(self._judge.observation(question, task, reading, reply))
 
     async def _ask_for_all(self, question: Question, tasks: Sequence[str]) -> Answer:
         """What a list says about *tasks*, page by page until all are found.
@@ -244,7 +240,9 @@ class Declared(PerTaskUpstream):
             again = task in here
             here.add(task)
             try:
-                seen = self._judged(question, task, self._reading(question, task, document, evaluation, source), reply)
+                seen = self._judge.observation(
+                    question, task, self._reading(question, task, document, evaluation, source), reply
+                )
             except UpstreamError as error:
                 told[task] = error
                 return
@@ -257,17 +255,6 @@ class Declared(PerTaskUpstream):
 
         await for_each(listed, read)
         return len(listed)
-
-    async def _send(
-        self,
-        request: DeclaredRequest,
-        values: Values,
-        *,
-        jobs: Sequence[str] = (),
-        answers: Collection[int] = (),
-        limit: int | None = None,
-    ) -> Reply:
-        return await self._sent(request.filled(values), jobs=jobs, answers=answers, limit=limit)
 
     async def _sent(
         self,
@@ -288,7 +275,7 @@ class Declared(PerTaskUpstream):
         )
 
     async def _ask(self, question: Question, values: Values, task: str) -> Reply:
-        return await self._send(question.request, values, jobs=(task,), answers=question.answers)
+        return await self._sent(question.request.filled(values), jobs=(task,), answers=question.answers)
 
     def _joined(self, path: str) -> str:
         """Where the answer to a request for *path* comes from, which addresses in it are relative to."""
@@ -302,81 +289,6 @@ class Declared(PerTaskUpstream):
         findings = question.reader.findings(document, evaluation)
         self._tell(question.name, task, findings)
         return question.reader.reading(findings, here)
-
-    def _judged(self, question: Question, task: str, reading: Reading, reply: Reply) -> Observation:
-        """What *reading* says about *task*. Raises UpstreamError where it is about none."""
-        if not 200 <= reply.status < 300 and not is_something(reading.error):
-            reading = replace(reading, error=f"the upstream answered {reply.status}")
-        status = self._status(question, reading)
-        ended = status in ("succeeded", "failed", "cancelled")
-        result = self._found(question, task, reading) if status == "succeeded" else None
-        seen = Observation(
-            status=status,
-            raw_status=reading.word,
-            percent=None if ended else reading.percent,
-            source=None if ended else reading.source,
-            raw_percent=None if ended else reading.raw_percent,
-            queue_position=None if ended else reading.queue_position,
-            eta=None if ended else reading.eta,
-            log=() if reading.log is None else lines(self._words(reading.log), whole=ended),
-            log_offset=None if reading.log is None else 0,
-            result=result,
-            failure=self._failed(status, reading),
-            poll_after=None if ended else reply.poll_after,
-            warning=reading.warning or _missing(question, result),
-        )
-        return redact(seen, self._http.redactor)
-
-    def _status(self, question: Question, reading: Reading) -> Status:
-        error = _given(reading.error) or _given(reading.code)
-        if reading.word is not None:
-            return "failed" if reading.status == "succeeded" and error else reading.status
-        meaning = self._api.codes.get(identifier(reading.code) or "")
-        if error and meaning is not None and meaning != "policy" and meaning != "refused":
-            raise UpstreamError(meaning, f"the upstream answered: {self._words(error)}")
-        if error and (meaning == "policy" or question is self._api.result):
-            return "failed"
-        if error:
-            raise UpstreamError("refused", f"the upstream tells of no task: {self._words(error)}")
-        if question is self._api.result and question.status is None:
-            return "succeeded"
-        raise UpstreamError("malformed", f"{question.name}.status, {question.status!r}, finds nothing in the answer")
-
-    def _failed(self, status: Status, reading: Reading) -> Failure | None:
-        ended = self._ended(status, reading.word, reason=_given(reading.error), code=_given(reading.code))
-        meaning = self._api.codes.get(identifier(reading.code) or "")
-        if ended is None or ended.kind == "cancelled" or meaning is None:
-            return ended
-        if meaning == "server" or meaning == "refused":
-            return Failure(kind="upstream", message=ended.message, retryable=meaning == "server")
-        return Failure(kind=meaning, message=ended.message, retryable=meaning in ("rate-limit", "timeout"))
-
-    def _found(self, question: Question, task: str, reading: Reading) -> Result | None:
-        """What a task has brought that has succeeded; None where another request asks for it."""
-        urls, value = reading.urls, reading.value
-        if not urls and question is self._api.poll and self._api.content is not None:
-            urls = (f"{self._http.base_url}/{self._api.content.filled({'task': task})}",)
-        if not urls and value is None and question is self._api.poll and self._api.result is not None:
-            return None
-        return Result(
-            urls=urls,
-            media_types=media_types(urls),
-            expires=reading.expires,
-            value=safe(value, self._http.redactor.value),
-            fileless=not urls,
-        )
-
-
-def _missing(question: Question, result: Result | None) -> str | None:
-    """The warning that a task has succeeded, and what it should have brought is not there."""
-    if result is None or result.urls or result.value is not None or not question.brings:
-        return None
-    return f"the task has succeeded, and {question.name}.{question.brings} finds nothing"
-
-
-def _given(error: object) -> object:
-    """An error that was found, None if the value is no error."""
-    return error if is_something(error) else None
 
 
 def _if_ended(seen: Observation) -> Observation | None:

@@ -5,9 +5,12 @@ import re
 from collections.abc import Callable
 from typing import Final, cast
 
+from relay.events import Status
+from relay.jobs.observations import Failure
+from relay.upstreams.reading.fields import Fields
 from relay.upstreams.reading.values import is_something
 
-__all__ = ["REASONS", "in_words", "is_policy"]
+__all__ = ["ended", "in_words"]
 
 _POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|violat", re.IGNORECASE)
 """What codes of a refusal by the rules on content have in common, and reasons where there is no code."""
@@ -15,16 +18,39 @@ _POLICY: Final = re.compile(r"moderat|safety|polic(y|ies)|guideline|guardrail|vi
 _IN_WORDS: Final = ("message", "msg", "detail", "reason", "error", "description", "text")
 """Where an object that is a reason has it in words."""
 
-REASONS: Final = (
+_REASONS: Final = (
     *("error", "fail_reason", "failure_reason", "failure", "failed_reason", "reason", "error_message", "error_msg"),
     *("task_status_msg", "status_msg", "message", "msg", "detail"),
 )
 """Where APIs say why a task has failed: gateways put it where another dialect has it."""
 
 
-def is_policy(words: str) -> bool:
-    """Whether *words*, a code or else a reason, are those of a refusal by the rules on content."""
-    return _POLICY.search(words) is not None
+def ended(
+    status: Status,
+    word: str | None,
+    redactor: Callable[[str], str],
+    *,
+    reason: object = None,
+    code: object = None,
+    answer: Fields | None = None,
+) -> Failure | None:
+    """How a task of this *status* has ended without a result, its words without secrets; None where it has not.
+
+    *word* is the upstream's own for the status, *reason* why, and *code* the same for machines; without a reason, the
+    *answer* itself is searched for one.
+    """
+    if status not in ("failed", "cancelled"):
+        return None
+    if answer is not None and not is_something(reason) and not is_something(code):
+        reason = answer.first(*_REASONS)
+    message = (
+        in_words(reason, redactor) or in_words(code, redactor) or f"the upstream says {in_words(word, redactor)!r}"
+    )
+    if status == "cancelled":
+        return Failure(kind="cancelled", message=message)
+    if _POLICY.search(code if isinstance(code, str) and code else message):
+        return Failure(kind="policy", message=message)
+    return Failure(kind="upstream", message=message, retryable=True)
 
 
 def in_words(reason: object, redactor: Callable[[str], str]) -> str:
