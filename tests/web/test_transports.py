@@ -1,6 +1,8 @@
 """What limits a connection does so over TLS and over a unix socket as well, where a client has no address."""
 
 import asyncio
+import re
+import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, Generator
@@ -18,7 +20,7 @@ import web.server
 from relay import Relay
 from relay.cli.listening import listening
 from relay.cli.serving import serving_on
-from relay.events import Log
+from relay.events import Done, Log
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, OneStep, story
 from web import create_app
@@ -44,14 +46,24 @@ class Wire(Struct):
     trust: ssl.SSLContext | None = None
     port: int = 0
 
-    async def connect(self) -> tuple[StreamReader, StreamWriter]:
-        if self.kind == "unix":
-            return await asyncio.open_unix_connection(self.host.removeprefix("unix:"))
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust)
+    async def connect(self, buffered: int | None = None) -> tuple[StreamReader, StreamWriter]:
+        """Connect; with *buffered*, the kernel keeps as few bytes as it can, and the reader so many."""
+        sock = socket.socket(socket.AF_UNIX if self.kind == "unix" else socket.AF_INET)
+        sock.setblocking(False)
+        if buffered is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        address = self.host.removeprefix("unix:") if self.kind == "unix" else ("127.0.0.1", self.port)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+        name = None if self.trust is None else "127.0.0.1"
+        limit = 2**16 if buffered is None else buffered
+        return await asyncio.open_connection(sock=sock, ssl=self.trust, server_hostname=name, limit=limit)
 
     @asynccontextmanager
-    async def serving(self, app: Application) -> AsyncGenerator[None]:
+    async def serving(self, app: Application, sends: int | None = None) -> AsyncGenerator[None]:
+        """Serve *app*; the kernel keeps about so many bytes of each connection that it *sends*."""
         with listening(self.host, 0) as listeners:
+            if sends is not None:
+                listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
             self.port = listeners.sockets[0].getsockname()[1] if self.kind == "tls" else 0
             async with serving_on(app, listeners, self.certificate):
                 yield
@@ -165,6 +177,41 @@ async def test_a_stream_is_taken_over_and_ends_for_a_client_that_reads_nothing(w
                     relay.bus.publish(job, Log(line="x" * 4_000))
                     await asyncio.sleep(0)
             writer.transport.abort()
+
+
+async def test_a_reader_that_lags_at_the_end_receives_all_of_its_stream(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport of TLS has up to 64 KB left to write when it says that it has none."""
+    monkeypatch.setattr(web.server, "FAREWELL_WITHIN", PATIENCE)
+    async with a_relay() as relay:
+        app = an_app(relay, send_timeout=3_600, slow_after=3_600)
+        async with wire.serving(app, sends=8_192):
+            reader, writer = await wire.connect(buffered=16_384)
+            job = relay.registry.admit()
+            relay.bus.publish(job, Log(line="first"))
+            writer.write(STREAM.replace(b"/v1/events", f"/v1/jobs/{job.id}/events".encode()))
+            await reader.readuntil(b"first")
+            (stream,) = app[STREAMS]
+            assert isinstance(stream, StreamSession)
+            cast(asyncio.Transport, writer.transport).pause_reading()
+            sent = 0
+            while not stream.slow:
+                relay.bus.publish(job, Log(line=f"{sent} " + "x" * 4_000))
+                sent += 1
+                await asyncio.sleep(0)
+            relay.bus.publish(job, Done(urls=("https://a/b",)))
+            cast(asyncio.Transport, writer.transport).resume_reading()
+            body = b""
+            async with asyncio.timeout(PATIENCE):
+                while more := await reader.read(2_000):
+                    body += more
+                    await asyncio.sleep(0)
+            writer.close()
+
+    assert [int(one) for one in re.findall(rb'"line":"(\d+) x', body)] == list(range(sent))
+    assert body.count(b"event: done") == 1
+    assert body.endswith(b"\r\n0\r\n\r\n")
 
 
 async def test_clients_of_a_unix_socket_count_as_one(wire: Wire) -> None:

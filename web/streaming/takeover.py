@@ -186,11 +186,12 @@ class TakenOverConnection(asyncio.Protocol):
             self._task.cancel()
 
     async def _serve(self) -> None:
-        stream, over = self._stream, True
+        stream, over, whole = self._stream, True, False
         try:
             over = await stream.serve()
             if over:
                 await self._finish()
+                whole = True
         except ConnectionError:
             pass  # the client has left, or reads nothing; no job depends on a connection
         except BaseException as error:
@@ -200,7 +201,8 @@ class TakenOverConnection(asyncio.Protocol):
         finally:
             self._task = None
             if over:
-                self.transport.abort()
+                if not whole:  # or what a transport of TLS has left to write, up to 64 KB, would be lost
+                    self.transport.abort()
                 stream.end()
 
     async def _finish(self) -> None:
