@@ -144,13 +144,19 @@ class BulkAccept:
         return True
 
     def _wait(self, sock: socket.socket, peername: Any) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or not self._watch(sock):
             self._hand_over(sock)
             return
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
         self._waiting[sock.fileno()] = _Waiting(sock, peername, self._loop.time() + HEAD_WITHIN)
         if self._timer is None:
             self._timer = self._loop.call_later(HEAD_WITHIN, self._stop_waiting_long)
+
+    def _watch(self, sock: socket.socket) -> bool:
+        try:
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+        except OSError:  # the user watches as many descriptors as the system lets him
+            return False
+        return True
 
     def _stop_waiting(self, fd: int) -> _Waiting | None:
         one = self._waiting.pop(fd, None)

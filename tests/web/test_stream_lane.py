@@ -2,11 +2,14 @@
 
 import asyncio
 import errno
+import os
+import select
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -322,6 +325,38 @@ async def test_only_so_many_connections_wait_for_their_request(monkeypatch: pyte
             writer.close()
 
     assert here.lanes.opened == 2
+
+
+class FullEpoll:
+    """An epoll of a user who watches as many descriptors as the system lets him."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def register(self, *_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_connection_that_cannot_wait_here_is_aiohttps(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[dict[str, Any]] = []
+    made = connections(monkeypatch)
+    async with a_relay() as relay:
+        epolls = SimpleNamespace(epoll=FullEpoll, EPOLLIN=select.EPOLLIN)
+        monkeypatch.setattr(web.bulk_accept, "select", epolls)
+        async with served(create_app(relay)) as here:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+            reader, writer = await connected(here.port)
+            async with asyncio.timeout(PATIENCE):
+                await made.get()
+            writer.write(get("/healthz"))
+            answered = await read_answer(reader)
+            writer.close()
+
+    assert answered is not None
+    assert (answered.status, reported) == (200, [])
 
 
 async def test_a_connection_that_waits_is_closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

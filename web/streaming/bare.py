@@ -21,7 +21,7 @@ class BareConnection:
     It exists while there is one of the two, or a client that sends more than its request; see `BareStream`.
     """
 
-    __slots__ = ("_awaited", "_closing", "_deadline", "_ignored", "_reactor", "_rest", "_stream", "_task")
+    __slots__ = ("_awaited", "_closing", "_ignored", "_reactor", "_rest", "_stream", "_task")
 
     def __init__(self, reactor: Reactor, stream: BareStream) -> None:
         self._reactor = reactor
@@ -29,7 +29,6 @@ class BareConnection:
         self._rest: memoryview | bytes = b""
         self._ignored = 0
         self._closing = False
-        self._deadline: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._awaited: asyncio.Future[None] | None = None
 
@@ -98,16 +97,13 @@ class BareConnection:
             self._rest = b""
         if self._rest:
             stream.end()
-            self._close_once_written()
-            self._deadline = asyncio.get_running_loop().call_later(self._reactor.waits.send_timeout, self.cut)
+            self._task = asyncio.get_running_loop().create_task(self._write_out())
         else:
             self._end()
         return True
 
     def cut(self) -> None:
         """Abort the connection; the bytes that the kernel has not accepted are lost."""
-        if self._deadline is not None:
-            self._deadline.cancel()
         if self._task is None:
             return self._end()
         self._reactor.release(self._stream)
@@ -174,6 +170,16 @@ class BareConnection:
     def _forget_if_idle(self) -> None:
         if not self._rest and self._task is None and not self._ignored:
             self._stream.forget_connection()
+
+    async def _write_out(self) -> None:
+        """Close a stream that has ended once the kernel has accepted the rest, or the client reads nothing."""
+        try:
+            await self.drained()
+        except ConnectionError:
+            pass
+        finally:
+            self._task = None
+            self._end()
 
     async def _serve(self) -> None:
         stream, over = self._stream, True

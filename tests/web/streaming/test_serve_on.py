@@ -1,9 +1,10 @@
 """A stream that begins on a bare descriptor: its head and its first page are one write."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import pytest
 from aiohttp.web import Application
@@ -19,6 +20,7 @@ from web.access.access import ANYBODY
 from web.app_keys import RELAY
 from web.streaming.connections import framed
 from web.streaming.keys import REACTOR, STREAMS, TURNS
+from web.streaming.patience import ClientWaits
 from web.streaming.resume import start_stream
 from web.streaming.selection import Selection
 from web.streaming.session import StreamSession
@@ -142,3 +144,41 @@ async def test_a_descriptor_that_cannot_be_adopted_remains_the_callers(
             assert len(app[STREAMS]) == 0
             socket.socket(fileno=pair.fd).close()
             assert pair.far.recv(1) == b""
+
+
+def full(fd: int) -> bytes:
+    """Write to *fd* until the kernel accepts no more. Returns that."""
+    sent = b""
+    with suppress(BlockingIOError):
+        while True:
+            sent += b"x" * os.write(fd, b"x" * 65_536)
+    return sent
+
+
+async def test_the_rest_of_a_stream_that_has_ended_is_given_up_in_running_time(relay: Relay) -> None:
+    now = 1_000.0
+    waits = ClientWaits(1e-9, now=lambda: now)
+    async with running(relay) as app:
+        app[REACTOR].waits = waits
+        with ExitStack() as stack:
+            read, unread = Pair(stack), Pair(stack)
+            sent = []
+            for pair in (read, unread):
+                session = session_of(app)
+                assert session.serve_on(pair.fd, HEAD, chunked=True)
+                sent.append(full(pair.fd))
+                session.close()
+                assert session.done.is_set(), "it is over, and its last bytes are left"
+            for _ in range(100):  # time passes, and the relay does not run
+                await asyncio.sleep(0)
+            assert len(app[REACTOR]) == 2
+            received = await read.read(2**30)
+            assert received.startswith(HEAD)
+            assert sent[0] in received
+            assert b"event: bye" in received
+            assert received.endswith(LAST)
+            now += 1.0
+            waits.look()
+            while app[REACTOR]:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            assert LAST not in await unread.read(2**30)
