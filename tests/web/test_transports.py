@@ -20,13 +20,16 @@ import web.server
 from relay import Relay
 from relay.cli.listening import listening
 from relay.cli.serving import serving_on
-from relay.events import Done, Log
+from relay.events import Done, Log, Progress
 from relay.testing import ManualClock
 from tests.relay.scripted import RUNNING, OneStep, story
+from tests.web.streaming.client import blocks
+from tests.web.streaming.test_crowds import seqs
 from web import create_app
 from web.middleware.idle_timeout import reap_idle_connections
 from web.streaming.bare import BareConnection
-from web.streaming.keys import STREAMS
+from web.streaming.keys import REACTOR, STREAMS, WAITS
+from web.streaming.patience import LOOK_EVERY, ClientWaits
 from web.streaming.session import StreamSession
 from web.streaming.takeover import TakenOverConnection
 from web.tls import Certificate
@@ -212,6 +215,44 @@ async def test_a_reader_that_lags_at_the_end_receives_all_of_its_stream(
     assert [int(one) for one in re.findall(rb'"line":"(\d+) x', body)] == list(range(sent))
     assert body.count(b"event: done") == 1
     assert body.endswith(b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("wire", ["tls"], indirect=True)
+async def test_a_reader_that_reads_little_is_told_what_it_misses_and_is_not_cut_off(wire: Wire) -> None:
+    """It reads 8 kB in 6 s, of pages of 48 kB, and a client that reads nothing for 10 s is cut off."""
+    seconds, records = 1_000.0, 3_000
+    async with a_relay() as relay:
+        app = an_app(relay, slow_after=2.0)
+        app[WAITS] = app[REACTOR].waits = waits = ClientWaits(10.0, now=lambda: seconds)
+        async with wire.serving(app, sends=8_192):
+            reader, writer = await wire.connect(buffered=4_096)
+            job = relay.registry.admit()
+            relay.bus.publish(job, Log(line="first"))
+            writer.write(f"GET /v1/jobs/{job.id}/events HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            body = (await reader.readuntil(b"\n\n")).partition(b"\r\n\r\n")[2]
+            (stream,) = app[STREAMS]
+            for number in range(records - 2):
+                relay.bus.publish(job, Progress(percent=number // 100, status="running"))
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+            relay.bus.publish(job, Done(urls=("https://a/b",)))
+            while not stream.done.is_set():
+                more = len(body) + 8_192
+                while len(body) < more and (data := await reader.read(2_048)):
+                    body += data
+                for _ in range(60):
+                    seconds += LOOK_EVERY
+                    waits.look()
+                    await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE):
+                body += await reader.read()
+            writer.close()
+
+    heard = list(blocks(body.replace(b":\n", b"")))
+    missed = sum(block.says["missed"] for block in heard if block.event == "skipped")
+    received = seqs(heard)
+    assert missed > 0
+    assert (len(received) + missed, received[-1]) == (records, records)
 
 
 async def test_clients_of_a_unix_socket_count_as_one(wire: Wire) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from relay.notices import interrupts
 from web.streaming.connections import IGNORED_BYTES, framed
 from web.streaming.reactor import WATCHED, BareStream, Reactor
+from web.streaming.sockets import acknowledged
 
 __all__ = ["BareConnection"]
 
@@ -72,16 +73,21 @@ class BareConnection:
 
     async def drained(self) -> None:
         self._check_open()
+        if self._rest:
+            await self._reactor.waits.while_reading(self._accepted, self._read_so_far)
+
+    async def _accepted(self) -> None:
+        """Return once the kernel has accepted the rest."""
         if not self._rest:
             return
         self._awaited = asyncio.get_running_loop().create_future()
         try:
-            async with self._reactor.waits.limit():
-                await self._awaited
-        except TimeoutError:
-            raise ConnectionError("the client reads nothing") from None
+            await self._awaited
         finally:
             self._awaited = None
+
+    def _read_so_far(self) -> tuple[int, int]:
+        return len(self._rest), acknowledged(self._stream.fd)
 
     def wake(self) -> None:
         if self._task is None and not self._closing and self._stream.fd >= 0:

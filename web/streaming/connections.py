@@ -1,12 +1,14 @@
 """The connection of a stream: served by aiohttp's handler here, or by no task most of the time (`takeover`)."""
 
 import asyncio
+from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
 from web.streaming.patience import ClientWaits
+from web.streaming.sockets import read_so_far
 
 __all__ = ["CHUNK", "IGNORED_BYTES", "HandlerConnection", "ServedStream", "StreamConnection", "framed"]
 
@@ -110,14 +112,18 @@ class HandlerConnection:
         await self.drained()
 
     async def drained(self) -> None:
-        if not self._open_transport().get_write_buffer_size():
+        transport = self._open_transport()
+        if not transport.get_write_buffer_size():
             return
+        # One call for all waits: aiohttp never completes another one behind a call that was cancelled.
+        drained = asyncio.ensure_future(self._request.writer.drain())
         try:
-            async with self._waits.limit():
-                await self._request.writer.drain()
-        except TimeoutError:
+            await self._waits.while_reading(partial(asyncio.shield, drained), partial(read_so_far, transport))
+        except ConnectionError:
             self.cut()
-            raise ConnectionError("the client reads nothing") from None
+            raise
+        finally:
+            drained.cancel()
 
     def _open_transport(self) -> asyncio.Transport:
         transport = self.transport

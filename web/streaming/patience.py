@@ -4,7 +4,7 @@ delays healthy clients and the relay alike, is held against no client."""
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
@@ -23,6 +23,9 @@ BYTES_A_SECOND: Final = 100_000
 
 TIMES: Final = 5
 """How many times as long the relay waits for a reader that is well, until it is slow nevertheless."""
+
+LOOKS: Final = 10
+"""How many times per send timeout the relay looks whether a client that it waits for has read anything."""
 
 _Wait = TypeVar("_Wait")
 
@@ -117,6 +120,23 @@ class ClientWaits:
                 yield
             finally:
                 self._limits.end(wait)
+
+    async def while_reading(self, drained: Callable[[], Awaitable[object]], progress: Callable[[], object]) -> None:
+        """Await *drained*, anew each time *progress* is looked at, which is another one once the client has read more.
+
+        Raises ConnectionError after the send timeout, or two tenths more, in which the client has read nothing.
+        """
+        reached: object = None  # most waits end before the first look
+        looks = 0
+        while looks < LOOKS:
+            try:
+                async with self.limit(self.send_timeout / LOOKS):
+                    await drained()
+                    return
+            except TimeoutError:
+                before, reached = reached, progress()
+                looks = looks + 1 if reached == before else 0
+        raise ConnectionError("the client reads nothing")
 
     def look(self) -> None:
         """End the waits that have lasted too long. The timer calls it."""

@@ -11,6 +11,7 @@ stays with aiohttp. A second internal, on which nothing depends, sends the heade
 
 import asyncio
 import os
+from functools import partial
 from typing import Final
 
 from aiohttp import HttpVersion11
@@ -21,6 +22,7 @@ from web.request_failures import FAILURES, RequestFailures
 from web.streaming.connections import IGNORED_BYTES, ServedStream, framed
 from web.streaming.patience import ClientWaits
 from web.streaming.reactor import BareStream, Reactor
+from web.streaming.sockets import read_so_far
 
 __all__ = ["StreamHead", "TakenOverConnection", "can_be_taken_over", "detach", "take_over"]
 
@@ -138,14 +140,16 @@ class TakenOverConnection(asyncio.Protocol):
     async def drained(self) -> None:
         if self.transport.is_closing():
             raise ConnectionError("the client has left")
+        if self.transport.get_write_buffer_size():
+            await self._waits.while_reading(self._accepted, partial(read_so_far, self.transport))
+
+    async def _accepted(self) -> None:
+        """Return once the transport has nothing left to write."""
         if not self.transport.get_write_buffer_size():
             return
         self._awaited = asyncio.get_running_loop().create_future()
         try:
-            async with self._waits.limit():
-                await self._awaited
-        except TimeoutError:
-            raise ConnectionError("the client reads nothing") from None
+            await self._awaited
         finally:
             self._awaited = None
 

@@ -16,7 +16,7 @@ from tests.web.serving import serve_app
 from tests.web.streaming.client import Block
 from tests.web.streaming.test_crowds import Small, seqs
 from web import create_app
-from web.streaming.keys import STREAMS, WAITS
+from web.streaming.keys import REACTOR, STREAMS, WAITS
 from web.streaming.patience import (
     BYTES_A_SECOND,
     LOOK_EVERY,
@@ -29,6 +29,9 @@ from web.streaming.patience import (
 from web.streaming.registry import OpenStream, StreamRegistry
 
 RECORDS = 5_000
+
+READ_IN_6_S = 8_192
+"""Bytes: more than the kernel of a `Small` reader keeps, so that some of them were acknowledged meanwhile."""
 
 
 class Timers:
@@ -179,7 +182,7 @@ async def test_a_block_that_takes_too_long_ends_with_a_timeout(now: Now) -> None
 
 def an_app(relay: Relay, now: Now, *, take_over: bool, send_timeout: float = 3_600) -> Application:
     app = create_app(relay, send_timeout=send_timeout, heartbeat=3_600, slow_after=2.0, take_over=take_over)
-    app[WAITS] = ClientWaits(send_timeout, now=now)
+    app[WAITS] = app[REACTOR].waits = ClientWaits(send_timeout, now=now)
     return app
 
 
@@ -252,13 +255,58 @@ async def test_a_reader_that_reads_nothing_is_cut_off_and_not_for_a_stall(
         app[WAITS].look()
         await asyncio.sleep(0)
         assert not stream.done.is_set()
-        for _ in range(100):
-            now.seconds += LOOK_EVERY
-            app[WAITS].look()
-        await stream.done.wait()
+        await waited_for(stream, now, app[WAITS])
         received, _ = await read_all(reader)
 
     assert len(received) < RECORDS
+
+
+async def waited_for(stream: OpenStream, now: Now, waits: ClientWaits) -> None:
+    """Wait for *stream* until the relay ends it; what its client's kernel still accepts gives it more time."""
+    while not stream.done.is_set():
+        now.seconds += LOOK_EVERY
+        waits.look()
+        await asyncio.sleep(0)
+
+
+async def test_a_wait_goes_on_as_long_as_its_client_reads(now: Now) -> None:
+    waits, read = ClientWaits(10.0, now=now), 0
+    waiting = asyncio.create_task(waits.while_reading(asyncio.Event().wait, lambda: read))
+    done = []
+    for reads, looks in ((1, 80), (1, 80), (0, 130)):
+        read += reads
+        for _ in range(looks):
+            now.seconds += LOOK_EVERY
+            waits.look()
+            for _ in range(3):
+                await asyncio.sleep(0)
+        done.append(waiting.done())
+
+    assert done == [False, False, True]
+    assert isinstance(waiting.exception(), ConnectionError)
+
+
+async def test_a_reader_that_reads_little_is_told_what_it_misses_and_is_not_cut_off(
+    relay: Relay, now: Now, take_over: bool
+) -> None:
+    app = an_app(relay, now, take_over=take_over, send_timeout=10.0)
+    async with serve_app(app) as client:
+        reader = Small(client)
+        await fall_behind(relay, app, reader)
+        (stream,) = app[STREAMS]
+        while not stream.done.is_set():
+            more = len(reader.stream) + READ_IN_6_S
+            while len(reader.stream) < more and await reader.reads(2_048):
+                pass
+            for _ in range(60):
+                now.seconds += LOOK_EVERY
+                app[WAITS].look()
+                await asyncio.sleep(0)
+        received, skipped = await read_all(reader)
+
+    missed = sum(block.says["missed"] for block in skipped)
+    assert missed > 0
+    assert (len(received) + missed, received[-1]) == (RECORDS, RECORDS)
 
 
 @pytest.mark.parametrize("take_over", [True, False])
@@ -277,12 +325,7 @@ async def test_a_reader_that_stops_in_the_middle_of_a_replay_is_cut_off(
         (stream,) = app[STREAMS]
         for _ in range(10):  # to where the relay waits, in its second page
             await asyncio.sleep(0)
-        for _ in range(101):
-            now.seconds += LOOK_EVERY
-            app[WAITS].look()
-        for _ in range(100):  # the relay ends it, before the kernel does
-            await asyncio.sleep(0)
-        assert stream.done.is_set()
+        await waited_for(stream, now, app[WAITS])
         received, _ = await read_all(reader)
 
     assert len(received) < 500

@@ -177,8 +177,8 @@ async def test_the_rest_of_a_stream_that_has_ended_is_given_up_in_running_time(r
             assert sent[0] in received
             assert b"event: bye" in received
             assert received.endswith(LAST)
-            now += 1.0
-            waits.look()
-            while app[REACTOR]:  # noqa: ASYNC110
+            while app[REACTOR]:
+                now += 1.0
+                waits.look()
                 await asyncio.sleep(0)
             assert LAST not in await unread.read(2**30)
