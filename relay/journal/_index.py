@@ -71,7 +71,7 @@ class Offsets:
         """The offsets behind *after* of what reaches readers of this *rank*; some may be gone."""
         offsets, start = self._offsets, bisect_right(self._offsets, after)
         places = reaching(self._ranks, rank, start) if rank else range(start, len(offsets))
-        return (offsets[place] for place in places)
+        return map(offsets.__getitem__, places)
 
 
 class Entry:
@@ -158,7 +158,8 @@ class Index:
         if jobs is None:
             return self.offsets.behind(max(after, self.trimmed_to), rank)
         entries = [entry for job in jobs if (entry := self.jobs.get(job)) is not None and entry.last > after]
-        return heapq.merge(*(entry.offsets.behind(max(after, entry.trimmed_to), rank) for entry in entries))
+        behind = [entry.offsets.behind(max(after, entry.trimmed_to), rank) for entry in entries]
+        return behind[0] if len(behind) == 1 else heapq.merge(*behind)
 
     def leave_out(self, offset: int, number: int) -> None:
         """Note that the record at *offset*, of the job with this *number*, cannot be read."""

@@ -84,4 +84,6 @@ class Recent:
     def at(self, offsets: Iterable[int], limit: int) -> list[Record]:
         """The first *limit* records at these *offsets*, which are all behind `trimmed_to`."""
         places, first = self._places, self._first
+        if not self._holes:
+            return [places[offset - first] for offset in islice(offsets, limit)]
         return list(islice(filter(None, (places[offset - first] for offset in offsets)), limit))
