@@ -1,24 +1,23 @@
 """The journal that outlives its process: one SQLite file."""
 
-import math
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
-from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
 from relay.events import LEVELS, Level, Record, rank
 from relay.jobs.state import JobState
-from relay.journal._batch import Batch, fold
+from relay.journal._batch import Batch
 from relay.journal._cursors import SqliteCursors
 from relay.journal._file import JournalFile
-from relay.journal._index import ROWS, Entry, Index, Row, load_index, record_in, size_of
+from relay.journal._index import ROWS, Index, Row, load_index, record_in
 from relay.journal._opening import in_use
 from relay.journal._parking import SqliteParking
 from relay.journal._reading import stored_dead_letters, stored_owner, stored_records
 from relay.journal._recent import Recent
+from relay.journal._trimming import Trimming
 from relay.journal._trouble import trouble
 from relay.journal.base import Kept, Retention, StoredJob
 from relay.journal.cursors import Cursors, Parking
@@ -29,9 +28,6 @@ __all__ = ["SqliteJournal", "in_use", "stored_dead_letters", "stored_owner", "st
 RECENT_RECORDS: Final = 10_000
 RECENT_BYTES: Final = 16 * 1024 * 1024
 """How much is kept in memory as well: live readers, and those that come back soon, never wait for SQL."""
-
-SLICE: Final = 512
-"""The most records a commit drops, unless it adds more: a bound that was lowered is reached over many commits."""
 
 LOOK_UPS: Final = 16
 """How many records one statement looks up where not all are read: two thirds of the price of a statement each."""
@@ -56,7 +52,6 @@ class SqliteJournal:
     def __init__(self, path: str | Path, keep: Retention | None = None, *, notify: Notify = notice) -> None:
         self._keep = keep or Retention()
         self._notify = notify
-        self._oldest_since: datetime | None = None
         with ExitStack() as stack:
             self._file = JournalFile(path, notify)
             stack.callback(self._file.close)
@@ -66,6 +61,7 @@ class SqliteJournal:
             self.parking: Parking = SqliteParking(self._file, self.epoch, self._keep.pin_bytes, notify)
             self._cursors = SqliteCursors(self._file, self.parking, self.head, self._index.newest, notify)
             self.cursors: Cursors = self._cursors
+            self._trimming = Trimming(self._index, self._keep, self._cursors)
             stack.pop_all()
         if unreadable := self._index.unreadable:
             self._notify(
@@ -108,9 +104,9 @@ class SqliteJournal:
         try:
             with self._file.transaction() as sql:
                 batch.insert(sql)
-                if self._may_be_overdue(batch):
-                    overdue = self._overdue(sql, batch)
-                    self._drop(sql, overdue)
+                if self._trimming.may_be_due(batch):
+                    overdue = self._trimming.overdue(sql, batch)
+                    overdue.drop(sql)
                 self._cursors.write(sql, batch.newest)
         except Exception:
             # After some failures, of a sync say, all of it is in the file nevertheless.
@@ -119,7 +115,8 @@ class SqliteJournal:
         self._batch = Batch(self._index)
         self._note(batch)
         if overdue is not None:
-            self._note_dropped(overdue)
+            overdue.leave(self._index)
+            self._recent.drop(overdue.up_to)
         self._cursors.written(batch.newest)
         self._file.written(len(batch.records))
 
@@ -173,55 +170,6 @@ class SqliteJournal:
         except sqlite3.Error:
             return False
 
-    def _may_be_overdue(self, batch: Batch) -> bool:
-        """Whether a bound may be exceeded: to ask the file costs as much as to write a record."""
-        index, keep, since = self._index, self._keep, self._oldest_since
-        size = index.bytes + batch.size
-        exceeded = (
-            since is None
-            or index.count + len(batch.records) > keep.records
-            or size > keep.bytes
-            or (batch.newest - since).total_seconds() > keep.age
-        )
-        return exceeded and index.trimmed_to < self._pinned_behind(size)
-
-    def _pinned_behind(self, size: int) -> float:
-        """The offset behind which a durable sink keeps all records, where they take *size* bytes."""
-        pinned = self._cursors.pinned_behind
-        return math.inf if pinned is None or size > self._keep.bytes + self._keep.pin_bytes else pinned
-
-    def _overdue(self, sql: sqlite3.Connection, batch: Batch) -> "_Overdue":
-        """The records to drop: the oldest, while a bound is exceeded. The newest always stays."""
-        index, keep, now = self._index, self._keep, batch.newest
-        count, size = index.count + len(batch.records), index.bytes + batch.size
-        most = min(count - 1, max(SLICE, 2 * len(batch.records)))
-        overdue = _Overdue()
-        self._oldest_since = None
-        with closing(sql.execute("SELECT offset, job, body FROM records ORDER BY offset LIMIT ?", (most,))) as rows:
-            for offset, number, body in rows:
-                if offset > self._pinned_behind(size - overdue.bytes):
-                    break
-                entry = index.numbered.get(number)
-                over = count - overdue.count > keep.records or size - overdue.bytes > keep.bytes
-                if not over and entry is not None and entry.age(now) <= keep.age:
-                    # A running job can only have ended from now on.
-                    self._oldest_since = entry.state.updated if entry.state.terminal is not None else now
-                    break
-                overdue.add(offset, entry, size_of(body))
-        return overdue
-
-    def _drop(self, sql: sqlite3.Connection, overdue: "_Overdue") -> None:
-        if not overdue.count:
-            return
-        sql.execute("DELETE FROM records WHERE offset <= ?", (overdue.up_to,))
-        for entry, offset in overdue.jobs.items():
-            if entry.is_over_by(offset):
-                sql.execute("DELETE FROM jobs WHERE number = ?", (entry.number,))
-                continue
-            sql.execute("UPDATE jobs SET trimmed_to = ? WHERE number = ?", (offset, entry.number))
-            if entry.folded_to < offset:
-                fold(sql, entry)
-
     def _note(self, batch: Batch) -> None:
         """Know what has become true with a commit that succeeded."""
         index, records, ranks = self._index, batch.records, bytes(map(rank, batch.records))
@@ -234,21 +182,6 @@ class SqliteJournal:
         index.bytes += batch.size
         batch.written()
         self._recent.put(records, batch.size)
-
-    def _note_dropped(self, overdue: "_Overdue") -> None:
-        index = self._index
-        index.count -= overdue.count
-        index.bytes -= overdue.bytes
-        index.trimmed_to = max(index.trimmed_to, overdue.up_to)
-        index.offsets.drop(overdue.up_to)
-        self._recent.drop(overdue.up_to)
-        for entry, offset in overdue.jobs.items():
-            entry.offsets.drop(offset)
-            if entry.is_over_by(offset):
-                index.remove(entry)
-            entry.trimmed_to = offset
-            if entry.folded_to < offset:
-                entry.folded_to = entry.last
 
     def _load_index(self) -> Index:
         try:
@@ -290,20 +223,3 @@ class SqliteJournal:
                 places = ", ".join("?" * len(several))
                 with closing(sql.execute(f"{ROWS} WHERE offset IN ({places}) ORDER BY offset", several)) as rows:
                     yield from rows
-
-
-class _Overdue:
-    """The oldest records, which are to go: up to which offset, of all and of each job, and how much that is."""
-
-    def __init__(self) -> None:
-        self.up_to = 0
-        self.count = 0
-        self.bytes = 0
-        self.jobs: dict[Entry, int] = {}
-
-    def add(self, offset: int, entry: Entry | None, size: int) -> None:
-        self.up_to = offset
-        self.count += 1
-        self.bytes += size
-        if entry is not None:
-            self.jobs[entry] = offset
