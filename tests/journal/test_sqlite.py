@@ -400,6 +400,28 @@ def test_a_failed_commit_forgets_nothing_early(path: Path) -> None:
         assert {job.id: job.state.seq for job in journal.recover()} == {"a": 2, "b": 3}
 
 
+def test_what_is_discarded_was_never_there(path: Path) -> None:
+    """As a bus does: what could not be committed is discarded, and appended again as a whole."""
+    with opened(path) as journal:
+        Teller(journal).tell("ab")
+        before = [(entry.id, entry.state, entry.last) for entry in journal._index.jobs.values()]
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            teller = Teller(journal)
+            for job in "aacc":
+                teller.say(job)
+            with pytest.raises(JournalError):
+                journal.commit()
+        journal.discard()
+        assert [(entry.id, entry.state, entry.last) for entry in journal._index.jobs.values()] == before
+        assert not journal.keeps("c")
+        records = Teller(journal).tell("aacc")
+        assert journal.read(2) == records
+    with opened(path) as journal:
+        assert {job.id: job.state.seq for job in journal.recover()} == {"a": 3, "b": 1, "c": 2}
+        assert (journal.read(2, ["c"]), journal.has_all_since(0)) == (records[2:], True)
+
+
 def test_a_closed_journal_says_that_it_is(path: Path) -> None:
     with opened(path) as journal:
         teller = Teller(journal)

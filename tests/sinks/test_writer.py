@@ -77,6 +77,22 @@ async def test_lines_of_one_turn_of_the_loop_call_the_thread_behind_it() -> None
     assert "".join(written) == b"".join(numbered(50)).decode()
 
 
+async def test_lines_that_come_one_after_the_other_are_each_written() -> None:
+    written = asyncio.Queue[str]()
+    loop = asyncio.get_running_loop()
+
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            loop.call_soon_threadsafe(written.put_nowait, text)
+            return len(text)
+
+    writer = LineWriter(Out())
+    for line in numbered(5):
+        writer.write(line)
+        assert await asyncio.wait_for(written.get(), PATIENCE) == line.decode()
+    writer.close()
+
+
 async def test_a_long_burst_does_not_wait_for_the_end_of_its_turn() -> None:
     lines = numbered(5_000)
     with a_pipe() as pipe:
@@ -338,7 +354,7 @@ def test_where_no_thread_can_be_started_lines_wait_for_one(monkeypatch: pytest.M
 def test_a_line_after_closing_is_written_too() -> None:
     out = io.BytesIO()
     writer = LineWriter(out)
-    for line in numbered(3):
+    for line in numbered(5):
         writer.write(line)
         writer.close()
     assert out.getvalue() == b"".join(numbered(3))

@@ -1,6 +1,8 @@
 """Time limits that share one timer do what `asyncio.timeout` does."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -146,3 +148,111 @@ async def test_a_wait_that_is_over_leaves_the_future_as_it_is_and_does_not_raise
     future.set_exception(ConnectionError())
     await wait_within(clock, 5.0, future)
     assert isinstance(future.exception(), ConnectionError)
+
+
+class Loop:
+    """The part of an event loop that limits use, with a time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at: float, act: Callable[[], object]) -> "Loop":
+        self.timers.append((at, act))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.pop()
+
+    def passes_to(self, now: float) -> None:
+        self.now = now
+        due, self.timers = [each for each in self.timers if each[0] <= now], [t for t in self.timers if t[0] > now]
+        for _, act in due:
+            act()
+
+
+class Waits:
+    """A task that waits within a limit, and then for something else."""
+
+    def __init__(self, limits: TimeLimits) -> None:
+        self.limits = limits
+        self.goes_on, self.ends = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> str:
+        try:
+            with self.limits.limit():
+                await self.goes_on.wait()
+        except TimeoutError:
+            return "timed out"
+        await self.ends.wait()
+        return "over in time"
+
+
+async def some_turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_each_limit_is_over_at_its_own_time_and_none_behind_its_await(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, limits = Loop(), TimeLimits(10.0)
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    waits: list[Waits] = []
+    for at in (0.0, 4.0, 6.0):
+        loop.passes_to(at)
+        waits.append(Waits(limits))
+        await some_turns()
+    assert [at for at, _ in loop.timers] == [10.0]
+    waits[1].goes_on.set()
+    await some_turns()
+    loop.passes_to(10.0)
+    await some_turns()
+    assert ([each.task.done() for each in waits], [at for at, _ in loop.timers]) == ([True, False, False], [16.0])
+    loop.passes_to(16.0)
+    await some_turns()
+    assert ([each.task.done() for each in waits], loop.timers) == ([True, False, True], [])
+    waits[1].ends.set()
+    assert [await each.task for each in waits] == ["timed out", "over in time", "timed out"]
+
+    loop.passes_to(20.0)
+    last = Waits(limits)
+    await some_turns()
+    assert [at for at, _ in loop.timers] == [30.0], "a timer for the next one"
+    other = Loop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: other)
+    last.goes_on.set()
+    last.ends.set()
+    assert await last.task == "over in time"
+    begun = Waits(limits)
+    await some_turns()
+    assert [at for at, _ in other.timers] == [10.0], "a timer of the loop that runs now"
+    begun.goes_on.set()
+    begun.ends.set()
+    await begun.task
+
+
+async def test_a_cancellation_that_was_before_the_limit_is_not_taken_for_one_within_it() -> None:
+    async def wait() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        with TimeLimits(0.0).limit():
+            await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.create_task(wait())
+
+
+async def test_a_quick_clock_calls_as_much_sooner() -> None:
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    handle = SystemClock(speed=10.0).call_later(50_000.0, print)
+    after = loop.time()
+    handle.cancel()
+
+    assert before + 5_000.0 <= handle.when() <= after + 5_000.0

@@ -1,12 +1,15 @@
 """Connections between two polls: few enough to leave others room, and none for longer than it may be."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 from relay.upstreams.http import kept_connections
 from relay.upstreams.http.client import HttpClient
-from tests.upstreams.http.test_pooled_get import Connection, echo, serving
+from relay.upstreams.http.kept_connections import KEPT_SECONDS, KeptConnections
+from tests.upstreams.http.test_pooled_get import Connection, echo, serving, target
 from tests.upstreams.stub import reply
 
 
@@ -54,3 +57,85 @@ async def test_a_client_that_is_left_closes_its_connections() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert [connection.transport.is_closing() for connection in server.connections] == [True]
+
+
+async def test_the_connection_that_was_used_last_is_the_first_to_be_used_again() -> None:
+    """So those that are not needed become old."""
+    async with serving(echo) as server, HttpClient(server.url, upstream="test") as http:
+        await asyncio.gather(http.request("GET", "a"), http.request("GET", "b"))
+        for path in ("c", "d", "e"):
+            await http.request("GET", path)
+    assert sorted(connection.asked for connection in server.connections) == [1, 4]
+
+
+async def test_what_came_over_an_idle_connection_is_no_answer_to_the_next_request() -> None:
+    def serve(connection: Connection, head: bytes) -> None:
+        answer = reply(f'"{target(head)}"')
+        connection.transport.write(answer[:-2])  # not in one piece: it is parsed
+        asyncio.get_running_loop().call_later(0.0, connection.transport.write, answer[-2:])
+
+    async with serving(serve) as server, HttpClient(server.url, upstream="test") as http:
+        assert (await http.request("GET", "a")).json() == "/a"
+        server.connections[0].transport.write(reply('"of nobody"'))
+        idle = http._transport._quick._kept._idle  # type: ignore[union-attr]
+        while not idle[0][0].protocol.should_close:  # type: ignore[union-attr]  # noqa: ASYNC110 - until it is there
+            await asyncio.sleep(0)
+        assert (await http.request("GET", "b")).json() == "/b"
+    assert [connection.asked for connection in server.connections] == [1, 1]
+
+
+class Idle:
+    """A connection, and its protocol."""
+
+    def __init__(self) -> None:
+        self.closed = self.should_close = False
+        self.protocol = self
+
+    def is_connected(self) -> bool:
+        return not self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Loop:
+    """A loop with the timers that are set, and a time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, act: Callable[[], object]) -> "Loop":
+        self.timers.append((self.now + delay, act))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.pop()
+
+    def passes_to(self, now: float) -> None:
+        self.now = now
+        [(at, act)] = self.timers
+        assert at == now
+        self.timers.clear()
+        act()
+
+
+def test_each_idle_connection_is_closed_in_its_time_and_no_timer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, kept = Loop(), KeptConnections()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    first, second, third = Idle(), Idle(), Idle()
+    kept.keep(cast(Any, first))
+    loop.now = 5.0
+    kept.keep(cast(Any, second))
+    loop.passes_to(KEPT_SECONDS)
+    assert (first.closed, second.closed) == (True, False)
+    loop.passes_to(5.0 + KEPT_SECONDS)
+    assert (second.closed, loop.timers, len(kept)) == (True, [], 0)
+
+    kept.keep(cast(Any, third))
+    assert (len(loop.timers), len(kept)) == (1, 1)
+    kept.close()
+    assert (third.closed, loop.timers, len(kept)) == (True, [], 0)
