@@ -257,6 +257,7 @@ LAW: Final = {
             "web.app_keys",
             "web.request_failures",
             "web.running_time",
+            "web.unread",
         }
     ),
     "web.bodies": frozenset({"web.memory", "web.middleware"}),

@@ -72,10 +72,12 @@ class Wire(Struct):
                 yield
 
     @asynccontextmanager
-    async def timed(self, app: Application, clock: ManualClock) -> AsyncGenerator[None]:
-        """Serve *app* with an idle timeout by *clock*."""
+    async def timed(self, app: Application, clock: ManualClock, sends: int | None = None) -> AsyncGenerator[None]:
+        """Serve *app* with an idle timeout by *clock*; see `serving` for what the kernel *sends*."""
         runner = AppRunner(app, access_log=None)
         with listening(self.host, 0) as listeners:
+            if sends is not None:
+                listeners.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends)
             self.port = listeners.sockets[0].getsockname()[1] if self.kind == "tls" else 0
             async with reap_idle_connections(runner, clock=clock):
                 await runner.setup()
@@ -134,6 +136,26 @@ async def test_an_idle_connection_is_closed_and_a_stream_goes_on(wire: Wire, sen
         await patient.readuntil(b"still here")
         writer.close()
         kept.close()
+
+
+async def test_a_client_that_pauses_in_the_middle_of_a_response_receives_the_rest(wire: Wire) -> None:
+    """It may read nothing for two minutes; only a connection with nothing under way is idle after ten seconds."""
+    clock = ManualClock()
+    async with a_relay() as relay, wire.timed(an_app(relay), clock, sends=8_192):
+        for number in range(200):
+            relay.follow("scripted", f"t{number}")
+        reader, writer = await wire.connect(buffered=4_096)
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        writer.write(b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(100):  # the connection is busy until then, with a task of aiohttp
+            await asyncio.sleep(0)
+        for _ in range(60):
+            await clock.advance(1)
+        cast(asyncio.Transport, writer.transport).resume_reading()
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length:")[2].split()[0])
+        assert len(await reader.readexactly(size)) == size
+        writer.close()
 
 
 async def test_the_largest_unfinished_head_gives_way(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:

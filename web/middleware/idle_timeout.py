@@ -18,6 +18,7 @@ from relay.supervision.supervisor import Supervisor, stop
 from web.app_keys import RELAY
 from web.middleware.problems import Handler
 from web.running_time import RunningTime
+from web.unread import unread
 
 __all__ = [
     "ANSWERS_LIMIT",
@@ -56,7 +57,7 @@ class IdleConnectionReaper:
         """The *connections* that have had no request for at least the patience."""
         busy = {connection for task, connection in self._under_way.items() if not task.done()}
         # A client that reads a response slowly sends no request meanwhile.
-        idle = [one for one in connections if one not in busy and not one.get_write_buffer_size()]
+        idle = [one for one in connections if one not in busy and not unread(one)]
         self._since = {connection: self._since.get(connection, now) for connection in idle}
         return [connection for connection, since in self._since.items() if now - since >= self._patience]
 
@@ -75,7 +76,7 @@ class StalledConnections:
         overdue: list[Transport] = []
         left: dict[Transport, tuple[int, float]] = {}
         for connection in connections:
-            size = connection.get_write_buffer_size()
+            size = unread(connection)
             known, since = self._left.get(connection, (0, now))
             moved = not size or size != known
             left[connection] = (size, now if moved else since)

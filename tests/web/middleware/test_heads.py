@@ -139,6 +139,7 @@ class Answering(asyncio.Transport):
     """One that has so much left to be taken."""
 
     def __init__(self, left: int) -> None:
+        super().__init__()
         self.left = left
 
     def get_write_buffer_size(self) -> int:
