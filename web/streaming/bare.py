@@ -5,10 +5,9 @@ import os
 import select
 from typing import Final
 
-from relay.notices import interrupts
-from web.streaming.connections import IGNORED_BYTES, framed
+from web.streaming.connections import IGNORED_BYTES, framed, served_alone
 from web.streaming.reactor import WATCHED, BareStream, Reactor
-from web.streaming.sockets import acknowledged
+from web.streaming.sockets import acknowledged, write_now
 
 __all__ = ["BareConnection"]
 
@@ -51,13 +50,7 @@ class BareConnection:
         if self._rest:
             self._rest = bytes(self._rest) + data
             return
-        try:
-            accepted = os.write(self._stream.fd, data)
-        except BlockingIOError:
-            accepted = 0
-        except OSError as error:
-            raise ConnectionError("the client has left") from error
-        if accepted != len(data):
+        if (accepted := write_now(self._stream.fd, data)) != len(data):
             self.keep(memoryview(data)[accepted:])
 
     def keep(self, rest: memoryview | bytes) -> None:
@@ -190,16 +183,11 @@ class BareConnection:
     async def _serve(self) -> None:
         stream, over = self._stream, True
         try:
-            over = await stream.serve()
-            if over:
-                self.write(framed(b"", chunked=self.chunked, last=True))
-                await self.drained()
-        except ConnectionError:
-            pass  # the client has left, or reads nothing; no job depends on a connection
-        except BaseException as error:
-            if interrupts(error, asyncio.current_task()):
-                raise
-            self._reactor.failures.failed("a stream could not be served", error)
+            with served_alone(self._reactor.failures):
+                over = await stream.serve()
+                if over:
+                    self.write(framed(b"", chunked=self.chunked, last=True))
+                    await self.drained()
         finally:
             self._task = None
             if over:

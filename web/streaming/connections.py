@@ -1,16 +1,20 @@
 """The connection of a stream: served by aiohttp's handler here, or by no task most of the time (`takeover`)."""
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, StreamResponse
 
+from relay.notices import interrupts
+from web.request_failures import RequestFailures
 from web.streaming.patience import ClientWaits
 from web.streaming.sockets import read_so_far
 
-__all__ = ["CHUNK", "IGNORED_BYTES", "HandlerConnection", "ServedStream", "StreamConnection", "framed"]
+__all__ = ["CHUNK", "IGNORED_BYTES", "HandlerConnection", "ServedStream", "StreamConnection", "framed", "served_alone"]
 
 CHUNK: Final = b"%x\r\n%b\r\n"
 """[spec] RFC 9112, 7.1: a chunk is its size in hexadecimal, and its data, each ended by CRLF."""
@@ -31,6 +35,19 @@ def framed(data: bytes, *, chunked: bool, last: bool = False) -> bytes:
         return data
     chunk = CHUNK % (len(data), data) if data else b""
     return chunk + _LAST_CHUNK if last else chunk
+
+
+@contextmanager
+def served_alone(failures: RequestFailures) -> Generator[None]:
+    """Serve one stream within: an error ends it and no other, and one that is no client's is counted in *failures*."""
+    try:
+        yield
+    except ConnectionError:
+        pass  # the client has left, or reads nothing; no job depends on a connection
+    except BaseException as error:
+        if interrupts(error, asyncio.current_task()):
+            raise
+        failures.failed("a stream could not be served", error)
 
 
 class StreamConnection(Protocol):

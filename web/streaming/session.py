@@ -1,6 +1,5 @@
 """One client being served: how its connection begins, and how it leaves aiohttp."""
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -11,7 +10,7 @@ from web.app_keys import OPTIONS, RELAY
 from web.streaming.connections import HandlerConnection, framed
 from web.streaming.delivery import Delivery
 from web.streaming.keys import REACTOR, STREAMS, WAITS
-from web.streaming.sockets import tune
+from web.streaming.sockets import tune, write_now
 from web.streaming.takeover import StreamHead, can_be_taken_over, detach, take_over
 
 __all__ = ["StreamSession", "serve_stream"]
@@ -103,13 +102,7 @@ class StreamSession(Delivery):
 
     def _write_first(self, data: bytes) -> None:
         """Write the first bytes on the descriptor, with a connection only if some are left. Raises ConnectionError."""
-        try:
-            accepted = os.write(self.fd, data)
-        except BlockingIOError:
-            accepted = 0
-        except OSError as error:
-            raise ConnectionError("the client has left") from error
-        if accepted != len(data):
+        if (accepted := write_now(self.fd, data)) != len(data):
             self.keep(memoryview(data)[accepted:])
 
     @property

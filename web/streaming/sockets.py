@@ -1,12 +1,13 @@
-"""Socket options of a stream's connection."""
+"""Sockets of streams: their options, writes that never wait, and how much a client has read."""
 
 import asyncio
+import os
 import socket
 import sys
 from struct import Struct
 from typing import Final
 
-__all__ = ["acknowledged", "read_so_far", "tune", "tune_socket"]
+__all__ = ["acknowledged", "read_so_far", "tune", "tune_socket", "write_now"]
 
 UNACKNOWLEDGED_MS: Final = 12_000
 """How long sent data may stay unacknowledged: with a heartbeat every 15 s, a dead peer is detected within 27 s."""
@@ -48,6 +49,19 @@ def tune_socket(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _OPTIONS:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def write_now(fd: int, data: bytes) -> int:
+    """How many bytes of *data* the kernel has accepted for the connection *fd*, without waiting.
+
+    Raises ConnectionError if the client has left.
+    """
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise ConnectionError("the client has left") from error
 
 
 def read_so_far(transport: asyncio.Transport) -> tuple[int, int]:

@@ -17,9 +17,8 @@ from typing import Final
 from aiohttp import HttpVersion11
 from aiohttp.web import Request, RequestHandler, StreamResponse
 
-from relay.notices import interrupts
 from web.request_failures import FAILURES, RequestFailures
-from web.streaming.connections import IGNORED_BYTES, ServedStream, framed
+from web.streaming.connections import IGNORED_BYTES, ServedStream, framed, served_alone
 from web.streaming.patience import ClientWaits
 from web.streaming.reactor import BareStream, Reactor
 from web.streaming.sockets import read_so_far
@@ -192,16 +191,11 @@ class TakenOverConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         stream, over, whole = self._stream, True, False
         try:
-            over = await stream.serve()
-            if over:
-                await self._finish()
-                whole = True
-        except ConnectionError:
-            pass  # the client has left, or reads nothing; no job depends on a connection
-        except BaseException as error:
-            if interrupts(error, asyncio.current_task()):
-                raise
-            self._failures.failed("a stream could not be served", error)
+            with served_alone(self._failures):
+                over = await stream.serve()
+                if over:
+                    await self._finish()
+                    whole = True
         finally:
             self._task = None
             if over:
