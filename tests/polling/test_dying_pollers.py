@@ -48,14 +48,18 @@ class Lists(OneStep):
         return Answer(listed=1, tasks=said)
 
 
-class Singles(Items):
-    """The same, of single tasks: the ninth answer panics, and the third of each task finishes it."""
+class Endless(Items):
+    """Single tasks that all run, as far as it is not overridden."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(self._never, clock)
 
     async def _never(self, _: str) -> Observation:
         return RUNNING
+
+
+class Singles(Endless):
+    """The same, of single tasks: the ninth answer panics, and the third of each task finishes it."""
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         self.asked.append(tuple(tasks))
@@ -113,14 +117,8 @@ async def test_while_a_poller_is_dead_readyz_says_so(make: Callable[[ManualClock
     assert alive == HTTPStatus.OK
 
 
-class Hangs(Items):
+class Hangs(Endless):
     """The first answer about `slow` never comes; the first about `bad` panics in the hands of its reader."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(self._never, clock)
-
-    async def _never(self, _: str) -> Observation:
-        return RUNNING
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         self.asked.append(tuple(tasks))
@@ -141,14 +139,8 @@ async def test_a_job_that_was_being_asked_about_when_its_poller_died_is_asked_ab
         assert [type(job.state.terminal) for job in jobs] == [Done, Done]
 
 
-class DiesInTrial(Items):
+class DiesInTrial(Endless):
     """Fails for every task until the account is held off; the answer to the request that tries again is a panic."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(self._never, clock)
-
-    async def _never(self, _: str) -> Observation:
-        return RUNNING
 
     async def observe(self, tasks: Sequence[str]) -> Answer:
         self.asked.append(tuple(tasks))
