@@ -354,7 +354,7 @@ def test_where_no_thread_can_be_started_lines_wait_for_one(monkeypatch: pytest.M
 def test_a_line_after_closing_is_written_too() -> None:
     out = io.BytesIO()
     writer = LineWriter(out)
-    for line in numbered(5):
+    for line in numbered(3):
         writer.write(line)
         writer.close()
     assert out.getvalue() == b"".join(numbered(3))
