@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
+from relay.bus import pending as pending_records
 from relay.bus.pending import PendingRecords
 from relay.events import Accepted, Done, Event, Failed, Log, Position
 from relay.jobs import Job, JobState
@@ -40,6 +43,29 @@ def test_a_record_that_is_withdrawn_leaves_nothing_behind() -> None:
 
     assert (pending.withdraw(other), pending.withdraw(job), pending.withdraw(job)) == (False, True, False)
     assert (pending.state(job), shown(pending)) == (JobState(), [("b", 1, 7, "stays")])
+
+
+def test_what_is_committed_or_withdrawn_takes_no_room_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending, job, other = PendingRecords(), Job("a"), Job("b")
+    line = (job, Log(line="x" * 1_000))
+    append(pending, line)
+    monkeypatch.setattr(pending_records, "MOST_BYTES", 2 * len(pending.oldest(1)[0].record.json))
+    full: list[bool] = []
+    for _ in range(3):
+        append(pending, line)
+        full.append(pending.full)
+        pending.remove(pending.oldest(1))
+        full.append(pending.full)
+        append(pending, (other, Log(line="y" * 1_000)))
+        full.append(pending.full)
+        assert pending.withdraw(other)
+        full.append(pending.full)
+    assert full == [True, False] * 6
+    append(pending, line)
+    pending.remove(pending.oldest(2))
+    append(pending, line)
+
+    assert (len(pending), pending.full) == (1, False)
 
 
 def test_a_substitute_takes_the_number_of_the_oldest_record_and_the_others_keep_theirs() -> None:
