@@ -42,8 +42,9 @@ parses all of it in one step: 43,000 chunks of a byte, or 6,000 requests."""
 HANDSHAKE_WITHIN: Final = 10.0
 """Seconds that a client has for the handshake of TLS; asyncio waits for a minute."""
 
-FAREWELL_WITHIN: Final = 2.0
-"""Seconds that a client has to close TLS in turn; asyncio waits for half a minute."""
+FAREWELL_WITHIN: Final = 10.0
+"""Seconds that a client has to read the last 64 KB of its connection, and to close TLS in turn; asyncio waits for half
+a minute."""
 
 STOPS_WITHIN: Final = 1.0
 
