@@ -133,11 +133,11 @@ async def ended(relay: Relay, *jobs: Job) -> None:
             await over.wait()
 
 
-def an_exchange(at: datetime, *jobs: str, request: str = "") -> Exchange:
+def an_exchange(at: datetime, *jobs: str, upstream: str = "sora", request: str = "") -> Exchange:
     """A raw exchange about *jobs*."""
     return Exchange(
         jobs=jobs,
-        upstream="sora",
+        upstream=upstream,
         method="GET",
         url="http://127.0.0.1/nf/pending/v2",
         status=200,

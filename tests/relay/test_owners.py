@@ -17,7 +17,7 @@ from relay.journal import MemoryJournal, SqliteJournal
 from relay.testing import ManualClock
 from relay.upstreams.base import News, Pushes
 from sinks import ConsoleSink
-from tests.relay.scripted import RUNNING, OneStep, TwoStep, ended, story
+from tests.relay.scripted import RUNNING, OneStep, TwoStep, an_exchange, ended, story
 from tests.web.serving import serve
 
 FINISHED = Observation(status="succeeded", result=Result(urls=("https://a/b.mp4",)))
@@ -161,7 +161,7 @@ async def test_a_raw_exchange_names_the_jobs_of_all_owners(clock: ManualClock) -
         jobs = [relay.follow("scripted", task, owner) for task, owner in (("t", "ann"), ("u", "ann"), ("t", "bob"))]
         with_exchanges = relay.bus.subscribe_exchanges(heard.append)
         assert upstream.on_exchange is not None
-        upstream.on_exchange(exchange(clock, ("u", "t")))
+        upstream.on_exchange(an_exchange(clock.now(), "u", "t", upstream="scripted"))
         with_exchanges()
 
     assert [exchange.jobs for exchange in heard] == [(jobs[1].id, jobs[0].id, jobs[2].id)]
@@ -188,7 +188,7 @@ async def test_nobody_reads_whose_a_job_is(tmp_path: Path, clock: ManualClock) -
     class Odd(TwoStep):
         async def observe(self, tasks: Sequence[str]) -> Answer:
             if self.on_exchange is not None:
-                self.on_exchange(exchange(clock, tuple(tasks)))
+                self.on_exchange(an_exchange(clock.now(), *tasks, upstream="scripted"))
             if not self.asked:
                 self.asked.append(tuple(tasks))
                 raise KeyError("a fault of the adapter, for a notice")
@@ -220,17 +220,3 @@ async def test_nobody_reads_whose_a_job_is(tmp_path: Path, clock: ManualClock) -
     assert (len(exchanges) > 0, len(notices) > 0) == (True, True)
     assert sum(json.loads(line)["job"] == jobs[0].id for line in console.getvalue().splitlines()) > 3
     assert [text for text in read if "canary" in text] == []
-
-
-def exchange(clock: ManualClock, tasks: tuple[str, ...]) -> Exchange:
-    return Exchange(
-        jobs=tasks,
-        upstream="scripted",
-        method="GET",
-        url="http://127.0.0.1/",
-        status=200,
-        seconds=0.1,
-        request="",
-        response="[]",
-        at=clock.now(),
-    )

@@ -1,13 +1,13 @@
 """Time limits that share one timer do what `asyncio.timeout` does."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
 from relay.clock import SystemClock, TimeLimits, call_later, rest, wait_within
 from relay.testing import ManualClock
+from tests.manual_timers import ManualTimers
 
 
 async def test_an_await_that_takes_too_long_is_a_timeout() -> None:
@@ -150,30 +150,6 @@ async def test_a_wait_that_is_over_leaves_the_future_as_it_is_and_does_not_raise
     assert isinstance(future.exception(), ConnectionError)
 
 
-class Loop:
-    """The part of an event loop that limits use, with a time that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.timers: list[tuple[float, Callable[[], object]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, at: float, act: Callable[[], object]) -> "Loop":
-        self.timers.append((at, act))
-        return self
-
-    def cancel(self) -> None:
-        self.timers.pop()
-
-    def passes_to(self, now: float) -> None:
-        self.now = now
-        due, self.timers = [each for each in self.timers if each[0] <= now], [t for t in self.timers if t[0] > now]
-        for _, act in due:
-            act()
-
-
 class Waits:
     """A task that waits within a limit, and then for something else."""
 
@@ -198,19 +174,19 @@ async def some_turns() -> None:
 
 
 async def test_each_limit_is_over_at_its_own_time_and_none_behind_its_await(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, limits = Loop(), TimeLimits(10.0)
+    loop, limits = ManualTimers(), TimeLimits(10.0)
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     waits: list[Waits] = []
     for at in (0.0, 4.0, 6.0):
         loop.passes_to(at)
         waits.append(Waits(limits))
         await some_turns()
-    assert [at for at, _ in loop.timers] == [10.0]
+    assert loop.times == [10.0]
     waits[1].goes_on.set()
     await some_turns()
     loop.passes_to(10.0)
     await some_turns()
-    assert ([each.task.done() for each in waits], [at for at, _ in loop.timers]) == ([True, False, False], [16.0])
+    assert ([each.task.done() for each in waits], loop.times) == ([True, False, False], [16.0])
     loop.passes_to(16.0)
     await some_turns()
     assert ([each.task.done() for each in waits], loop.timers) == ([True, False, True], [])
@@ -220,15 +196,15 @@ async def test_each_limit_is_over_at_its_own_time_and_none_behind_its_await(monk
     loop.passes_to(20.0)
     last = Waits(limits)
     await some_turns()
-    assert [at for at, _ in loop.timers] == [30.0], "a timer for the next one"
-    other = Loop()
+    assert loop.times == [30.0], "a timer for the next one"
+    other = ManualTimers()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: other)
     last.goes_on.set()
     last.ends.set()
     assert await last.task == "over in time"
     begun = Waits(limits)
     await some_turns()
-    assert [at for at, _ in other.timers] == [10.0], "a timer of the loop that runs now"
+    assert other.times == [10.0], "a timer of the loop that runs now"
     begun.goes_on.set()
     begun.ends.set()
     await begun.task

@@ -283,15 +283,9 @@ async def test_a_connection_that_sends_nothing_becomes_aiohttps_which_closes_it_
     monkeypatch.setattr(web.bulk_accept, "HEAD_WITHIN", 0.0)
     made = connections(monkeypatch)
     async with a_relay() as relay, served(create_app(relay)) as here:
-        reader, writer = await connected(here.port)
-        async with asyncio.timeout(PATIENCE):
-            await made.get()
-        writer.write(get("/healthz"))
-        answered = await read_answer(reader)
-        writer.close()
+        status = await answered_by_aiohttp(here.port, made)
 
-    assert answered is not None
-    assert answered.status == 200
+    assert status == 200
     assert here.lanes == Lanes()
 
 
@@ -348,15 +342,9 @@ async def test_a_connection_that_cannot_wait_here_is_aiohttps(monkeypatch: pytes
         monkeypatch.setattr(web.bulk_accept, "select", epolls)
         async with served(create_app(relay)) as here:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-            reader, writer = await connected(here.port)
-            async with asyncio.timeout(PATIENCE):
-                await made.get()
-            writer.write(get("/healthz"))
-            answered = await read_answer(reader)
-            writer.close()
+            status = await answered_by_aiohttp(here.port, made)
 
-    assert answered is not None
-    assert (answered.status, reported) == (200, [])
+    assert (status, reported) == (200, [])
 
 
 async def test_a_connection_that_waits_is_closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,6 +459,18 @@ async def test_connections_are_accepted_again_after_there_was_no_descriptor(
     exhausted = number == errno.EMFILE
     assert [context["exception"].errno for context in reported] == [number] * exhausted
     assert failures.counts["failed"] == (not exhausted)
+
+
+async def answered_by_aiohttp(port: int, made: asyncio.Queue[Connection]) -> int:
+    """The status of the answer to a request that comes once its connection is one of *made*, those of aiohttp."""
+    reader, writer = await connected(port)
+    async with asyncio.timeout(PATIENCE):
+        await made.get()
+    writer.write(get("/healthz"))
+    answered = await read_answer(reader)
+    writer.close()
+    assert answered is not None
+    return answered.status
 
 
 def connections(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Connection]:

@@ -1,7 +1,6 @@
 """Connections between two polls: few enough to leave others room, and none for longer than it may be."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from relay.upstreams.http import kept_connections
 from relay.upstreams.http.client import HttpClient
 from relay.upstreams.http.kept_connections import KEPT_SECONDS, KeptConnections
+from tests.manual_timers import ManualTimers
 from tests.upstreams.http.test_pooled_get import Connection, echo, serving, target
 from tests.upstreams.stub import reply
 
@@ -98,40 +98,17 @@ class Idle:
         self.closed = True
 
 
-class Loop:
-    """A loop with the timers that are set, and a time that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.timers: list[tuple[float, Callable[[], object]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, delay: float, act: Callable[[], object]) -> "Loop":
-        self.timers.append((self.now + delay, act))
-        return self
-
-    def cancel(self) -> None:
-        self.timers.pop()
-
-    def passes_to(self, now: float) -> None:
-        self.now = now
-        [(at, act)] = self.timers
-        assert at == now
-        self.timers.clear()
-        act()
-
-
 def test_each_idle_connection_is_closed_in_its_time_and_no_timer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, kept = Loop(), KeptConnections()
+    loop, kept = ManualTimers(), KeptConnections()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     first, second, third = Idle(), Idle(), Idle()
     kept.keep(cast(Any, first))
     loop.now = 5.0
     kept.keep(cast(Any, second))
+    assert loop.times == [KEPT_SECONDS]
     loop.passes_to(KEPT_SECONDS)
     assert (first.closed, second.closed) == (True, False)
+    assert loop.times == [5.0 + KEPT_SECONDS]
     loop.passes_to(5.0 + KEPT_SECONDS)
     assert (second.closed, loop.timers, len(kept)) == (True, [], 0)
 
